@@ -1,0 +1,1 @@
+"""bert-cls: a labelled JSON file becomes a BERT text classifier."""

@@ -1,0 +1,92 @@
+"""Every error a user can meet, what the shell is told about it, and the one sentence for bad names.
+
+BertClsError
+├── ConfigError      a setting, flag or preset is wrong
+├── DataError        rows, files or labels are wrong
+├── EncoderError     a base encoder cannot be found, fetched or opened
+├── BundleError      a model folder is missing, damaged or not trusted
+├── TrainingError    training cannot go on (not-finite loss, no memory, no space)
+│   └── Interrupted  asked to stop; a checkpoint says how to go on
+└── EngineError      an inference engine cannot be opened or disagrees
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class BertClsError(Exception):
+    """What is wrong and where (`message`), and what to do about it (`hint`)."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message}\nhint: {self.hint}"
+
+
+class ConfigError(BertClsError):
+    """A setting, flag or preset is wrong."""
+
+
+class DataError(BertClsError):
+    """Rows, files or labels are wrong."""
+
+
+class EncoderError(BertClsError):
+    """A base encoder cannot be found, fetched or opened."""
+
+
+class BundleError(BertClsError):
+    """A model folder is missing, damaged or not trusted."""
+
+
+class TrainingError(BertClsError):
+    """Training cannot go on."""
+
+
+class Interrupted(TrainingError):  # noqa: N818 - a request to stop is not a fault
+    """Training was asked to stop; `signal_number` is the signal that asked."""
+
+    def __init__(self, message: str, *, signal_number: int, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.signal_number = signal_number
+
+
+class EngineError(BertClsError):
+    """An inference engine cannot be opened or disagrees with another."""
+
+
+EXIT_CODES: dict[type[BertClsError], int] = {
+    BertClsError: 1,
+    ConfigError: 2,
+    DataError: 2,
+    EncoderError: 3,
+    BundleError: 3,
+    TrainingError: 4,
+    EngineError: 5,
+}
+
+
+def exit_code(error: BertClsError) -> int:
+    """The process exit code for an error: 128 + signal after an interruption, else by its class."""
+    if isinstance(error, Interrupted):
+        return 128 + error.signal_number
+    return next(EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES)
+
+
+def pick(table: Mapping[str, T], name: str, field: str) -> T:
+    """Look `name` up in a registry; ConfigError lists what `field` may be and the nearest name."""
+    if name in table:
+        return table[name]
+    near = difflib.get_close_matches(name, table, n=1)
+    raise ConfigError(
+        f"{field} must be one of {sorted(table)}. Got {name!r} instead.",
+        hint=f"did you mean {near[0]!r}?" if near else None,
+    )
