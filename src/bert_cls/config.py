@@ -1,0 +1,270 @@
+"""Every setting: its one home, its default, and the sentence that says what it does.
+
+Precedence: defaults < preset < file < flags. A field that is None is decided by the recipe
+(`training/recipe.py`) from what the encoder is and how many rows there are.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bert_cls.errors import ConfigError, pick
+
+Origins = dict[str, str]
+
+
+class Section(BaseModel):
+    """Frozen; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class DataConfig(Section):
+    """What is read and how it is split."""
+
+    task: Literal["binary", "multiclass", "multilabel", "regression"] | None = None
+    """The task; None reads it from the whole file."""
+    encoding: str | None = None
+    """Text encoding of the files; None means UTF-8, else what a detector is sure of."""
+    on_bad_row: Literal["fail", "quarantine"] = "fail"
+    """`fail` stops when any row is wrong; `quarantine` writes such rows to a file and goes on."""
+    dev_share: float = Field(0.1, gt=0, lt=1)
+    """Share of the rows that becomes the development split when there is no dev file."""
+    test_share: float = Field(0.1, ge=0, lt=1)
+    """Share that becomes the test split when a single file is given; 0 for none."""
+    leak: Literal["error", "drop", "allow"] = "error"
+    """Texts of train that are also in dev or test: stop, drop them from train, or accept."""
+    train_rows: int | None = Field(None, ge=1)
+    """A seeded sample of this many training rows; None uses all."""
+
+
+class TextConfig(Section):
+    """How text becomes tokens."""
+
+    max_length: int = Field(256, ge=8, le=8192)
+    """Tokens a row may have, special ones included; batches are padded to their longest row only,
+    so a generous value costs nothing for short texts."""
+    long: Literal["head", "head_tail", "error"] = "head"
+    """What is kept of a longer text: its head, a quarter head and the rest tail, or an error."""
+    normalise: Literal["none", "nfkc"] = "none"
+    """`nfkc` folds full-width and compatibility characters before tokenising."""
+    lowercase: bool | None = None
+    """Overrides the case setting of a BERT vocabulary; None keeps it."""
+
+
+class EncoderConfig(Section):
+    """The pretrained network."""
+
+    name: str = "multilingual-e5-small-zh"
+    """A folder, a hub id, or a built-in (see `bert-cls encoders list`)."""
+    pooling: Literal["cls", "cls_pooler", "mean"] | None = None
+    """What the head sees: the first token, the first token through the pooler, or the mean."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+    """Dropout inside the encoder's layers and before the head."""
+    attention_dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout on attention weights; costs a tenth of the speed and measured no better."""
+
+
+class TrainingConfig(Section):
+    """The loop."""
+
+    epochs: int | None = Field(None, ge=1)
+    """Passes over the training rows; the best one by development score is kept."""
+    batch_size: int | None = Field(None, ge=1)
+    """Rows of one optimiser step."""
+    learning_rate: float | None = Field(None, gt=0)
+    """Peak rate of the encoder."""
+    head_learning_rate: float | None = Field(None, gt=0)
+    """Peak rate of the head, which starts from nothing."""
+    weight_decay: float = Field(0.01, ge=0)
+    """AdamW's decay; biases and norms have none."""
+    adam_epsilon: float = Field(1e-8, gt=0)
+    """AdamW's epsilon."""
+    warmup_share: float = Field(0.1, ge=0, lt=1)
+    """Share of the steps in which the rate rises linearly; afterwards it falls to 0."""
+    warmup_steps: int | None = Field(None, ge=0)
+    """The same in steps; overrides the share."""
+    max_grad_norm: float = Field(1.0, ge=0)
+    """Gradients are scaled down to this norm; 0 leaves them."""
+    max_steps: int | None = Field(None, ge=1)
+    """Stop after this many steps; the schedule is laid out for them."""
+    micro_tokens: int = Field(4096, ge=64)
+    """Padded tokens computed at once; larger batches are accumulated. Changes speed and memory,
+    not results beyond rounding."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """`auto` is bfloat16 autocast where the processor multiplies it in hardware, else float32."""
+    patience: int | None = Field(None, ge=1)
+    """Stop after this many epochs without a better development score; None never stops early."""
+    prior_bias: bool | None = None
+    """Start the head's bias at the labels' log-odds (multilabel), log shares (classes) or mean."""
+    save_steps: int | None = Field(None, ge=1)
+    """A checkpoint every so many steps; None: after every epoch."""
+    keep_checkpoints: int = Field(1, ge=1)
+    """Newest checkpoints kept; the best one is kept besides."""
+    log_steps: int = Field(50, ge=1)
+    """Steps between two progress reports."""
+    seed: int = Field(0, ge=0)
+    """Seeds the split, the order of rows, dropout and the head."""
+
+
+class LossConfig(Section):
+    """What training minimises."""
+
+    name: str | None = None
+    """A name from the loss registry; None: bce, cross_entropy or mse by task."""
+    options: dict[str, float | bool | str] = Field(default_factory=dict)
+    """The loss's own options, for example {"gamma_negative": 4}."""
+
+
+class DecisionConfig(Section):
+    """How scores become labels."""
+
+    tuner: str = "auto"
+    """fixed, global, shrunk, micromacro, or auto: the best of them by cross-fitting on dev."""
+    objective: str | None = None
+    """What the tuner maximises; None: micro_macro for multilabel, accuracy for classes."""
+    calibrate: bool = True
+    """Fit one temperature on the development scores."""
+    min_labels: int = Field(0, ge=0)
+    """At least so many labels a row, filled up with the highest scores (multilabel)."""
+    max_labels: int | None = Field(None, ge=1)
+    """At most so many labels a row (multilabel)."""
+
+
+class ReportConfig(Section):
+    """What is shown after training."""
+
+    linear_bar: bool = True
+    """Train TF-IDF with a linear SVM on the same rows and show it beside the model."""
+    resamples: int = Field(1000, ge=0)
+    """Bootstrap resamples behind the intervals; 0 for none."""
+
+
+class RunConfig(Section):
+    """All settings of a run."""
+
+    data: DataConfig = DataConfig()
+    text: TextConfig = TextConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    training: TrainingConfig = TrainingConfig()
+    loss: LossConfig = LossConfig()
+    decision: DecisionConfig = DecisionConfig()
+    report: ReportConfig = ReportConfig()
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "data": DataConfig,
+    "text": TextConfig,
+    "encoder": EncoderConfig,
+    "training": TrainingConfig,
+    "loss": LossConfig,
+    "decision": DecisionConfig,
+    "report": ReportConfig,
+}
+
+
+def resolve_config(
+    *,
+    preset: str = "balanced",
+    file: Path | None = None,
+    settings: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+) -> tuple[RunConfig, Origins]:
+    """Merge defaults, a preset, a TOML or JSON file, `section.field=value` and flags.
+
+    `flags` maps "section.field" to a value; a flag that is None was not given. Gives the
+    configuration and, for each field that is not a default, where its value came from.
+    ConfigError names an unknown field and the nearest known one.
+    """
+    layers: list[tuple[str, dict[str, Any]]] = [
+        (f"preset {preset}", pick(PRESETS, preset, "--preset"))
+    ]
+    if file is not None:
+        layers.append((file.name, _flatten(_read_file(file), file.name)))
+    layers.append(("--set", dict(_parse_setting(text) for text in settings)))
+    layers.append(("flag", {k: v for k, v in (flags or {}).items() if v is not None}))
+    merged: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
+    origins: Origins = {}
+    for origin, values in layers:
+        for key, value in values.items():
+            section, field = _known_field(key, origin)
+            merged[section][field] = value
+            origins[key] = origin
+    return _validated(merged, origins), origins
+
+
+def describe_fields() -> list[tuple[str, str, str]]:
+    """(section.field, default, sentence) of every setting, for `--help` and the reference page."""
+    return [
+        (f"{name}.{key}", json.dumps(field.default, default=str), field.description or "")
+        for name, section in SECTIONS.items()
+        for key, field in section.model_fields.items()
+    ]
+
+
+def _validated(merged: dict[str, dict[str, Any]], origins: Origins) -> RunConfig:
+    try:
+        return RunConfig.model_validate(merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"][:2])
+        raise ConfigError(
+            f"{key} (from {origins.get(key, 'the configuration')}): {first['msg']}. "
+            f"Got {first['input']!r} instead."
+        ) from error
+
+
+def _known_field(key: str, origin: str) -> tuple[str, str]:
+    known = {f"{name}.{field}" for name, s in SECTIONS.items() for field in s.model_fields}
+    if key not in known:
+        near = difflib.get_close_matches(key, known, n=1)
+        raise ConfigError(
+            f"{origin}: there is no setting {key!r}.",
+            hint=f"did you mean {near[0]!r}?" if near else f"sections: {sorted(SECTIONS)}.",
+        )
+    section, _, field = key.partition(".")
+    return section, field
+
+
+def _parse_setting(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--set takes section.field=value. Got {text!r} instead.")
+    try:
+        return key.strip(), json.loads(value)
+    except json.JSONDecodeError:
+        return key.strip(), value
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        text = file.read_text("utf-8")
+        content = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"configuration file {file} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"configuration file {file} is not a table of sections.")
+    return content
+
+
+def _flatten(content: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    flat = {}
+    for section, fields in content.items():
+        if not isinstance(fields, Mapping):
+            raise ConfigError(f"{origin}: {section!r} must be a section with fields in it.")
+        flat |= {f"{section}.{field}": value for field, value in fields.items()}
+    return flat
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "fast": {"training.epochs": 2},
+    "balanced": {},
+    "accurate": {},
+}

@@ -1,0 +1,210 @@
+"""Read rows from a file of any supported format: all of them checked, or one after another."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from bert_cls.data.csv_rows import read_csv, read_tsv
+from bert_cls.data.example import Example, Task
+from bert_cls.data.exports import adapt
+from bert_cls.data.json_array import read_json_array
+from bert_cls.data.jsonl import read_jsonl
+from bert_cls.data.problems import Problem, raise_errors
+from bert_cls.data.raw import Options, Reader
+from bert_cls.data.rows import RowChecker
+from bert_cls.data.source import Source, opened
+from bert_cls.data.tables import read_parquet, read_xlsx
+from bert_cls.errors import ConfigError, DataError
+
+OnBadRow = Literal["fail", "quarantine"]
+ON_BAD_ROW = ("fail", "quarantine")
+JSON_BLANK = b" \t\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A reader, and how to say where one of its rows is."""
+
+    reader: Reader
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What one file holds: its good rows in order, and everything there is to say about it.
+
+    `numbers` and `positions` say for each example where it stood; `place` puts it into words.
+    """
+
+    examples: list[Example]
+    problems: list[Problem]
+    file: str
+    numbers: Sequence[int] = field(default=(), repr=False)
+    positions: Sequence[int] = field(default=(), repr=False)
+    place_format: str = field(default="row {row}", repr=False)
+
+    def place(self, i: int) -> str:
+        """Where the i-th example is: "line 17", "row 17 (line 86)" or "row 17"."""
+        return self.place_format.format(number=self.numbers[i], row=self.positions[i] + 1)
+
+
+def stream(
+    path: str | Path,
+    *,
+    encoding: str | None = None,
+    task: Task | None = None,
+    coerce_numbers: bool = False,
+    fix_unicode: bool = False,
+) -> Iterator[Example | Problem]:
+    """Rows in file order, in constant memory save for JSON lists; "-" is standard input.
+
+    Each row gives exactly one item: its Example, or its first Problem of severity "error" (which
+    counts the others). Problems of severity "note" come in between and belong to no row. What
+    needs the whole file, doubled indices and the task, is not checked here. DataError for what is
+    wrong with the file itself, after the rows before that place.
+    """
+    options = Options(coerce_numbers=coerce_numbers, fix_unicode=fix_unicode, task=task)
+    with opened(path, encoding=encoding) as source:
+        found = find_format(source)
+        checker = RowChecker(source.name, found.place, options)
+        yield from _take(source.notes)
+        for _, _, item in _checked(source, found.reader, checker, options):
+            yield item if type(item) is Example else _one(item)
+        yield from _take(source.notes)
+        yield from checker.notes()
+
+
+def read(
+    path: str | Path,
+    *,
+    encoding: str | None = None,
+    task: Task | None = None,
+    on_bad_row: OnBadRow = "fail",
+    coerce_numbers: bool = False,
+    fix_unicode: bool = False,
+) -> Rows:
+    """All rows of a file. `task` matters for cells of csv, tsv and xlsx, and for exports.
+
+    With on_bad_row="fail" any bad row is a DataError that lists them all; with "quarantine" they
+    are left out and stand in `problems` with their raw text.
+    """
+    if on_bad_row not in ON_BAD_ROW:
+        raise ConfigError(
+            f"on_bad_row must be one of {list(ON_BAD_ROW)}. Got {on_bad_row!r} instead."
+        )
+    options = Options(coerce_numbers=coerce_numbers, fix_unicode=fix_unicode, task=task)
+    with opened(path, encoding=encoding) as source:
+        rows = _read_all(source, options)
+    if on_bad_row == "fail":
+        raise_errors(rows.problems)
+    if not rows.examples:
+        raise_errors(rows.problems)
+    return rows
+
+
+def find_format(source: Source) -> Format:
+    """The reader for an open file, by its suffix and, for JSON, by how it begins."""
+    if source.suffix not in READERS:
+        raise DataError(
+            f"{source.name}: the suffix must be one of {sorted(READERS)}, "
+            f"each of the text formats also with .gz. Got {source.suffix!r} instead."
+        )
+    if source.suffix not in JSON_SUFFIXES:
+        return READERS[source.suffix]
+    first, _, rest = source.peek().lstrip(JSON_BLANK).partition(b"\n")
+    as_lines = source.suffix != ".json"
+    if not as_lines and first.startswith(b"{") and rest.lstrip(JSON_BLANK).startswith(b"{"):
+        as_lines = isinstance(_parsed(first), dict)
+    elif as_lines and first.startswith(b"["):
+        value = _parsed(first)
+        as_lines = isinstance(value, list) and not any(isinstance(v, dict) for v in value)
+    suffix = ".jsonl" if as_lines else ".json"
+    if READERS[suffix] is not READERS[source.suffix]:
+        message = f"read as {'JSON Lines' if as_lines else 'one JSON list'}, which it holds."
+        source.notes.append(Problem("D21", source.name, "", None, message, "note"))
+    return READERS[suffix]
+
+
+def _parsed(line: bytes) -> object:
+    try:
+        return json.loads(line.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _checked(
+    source: Source, reader: Reader, checker: RowChecker, options: Options
+) -> Iterator[tuple[int, int, Example | list[Problem]]]:
+    position = -1
+    for position, (number, raw) in enumerate(adapt(reader(source, options), source, options)):
+        yield position, number, checker.check(raw, position, number)
+    if position < 0:
+        raise DataError(f"{source.name}: no rows.")
+
+
+def _read_all(source: Source, options: Options) -> Rows:
+    found = find_format(source)
+    checker = RowChecker(source.name, found.place, options)
+    examples: list[Example] = []
+    problems: list[Problem] = []
+    numbers, positions = array("Q"), array("Q")
+    seen: dict[int | str, tuple[int, int]] = {}
+    for position, number, item in _checked(source, found.reader, checker, options):
+        if type(item) is not Example:
+            problems += item
+        elif item.index in seen:
+            first = checker.place(*seen[item.index])
+            message = f"index {item.index!r} is used again; it is also at {first}."
+            place, index = checker.place(position, number), item.index
+            problems.append(
+                Problem("D13", source.name, place, "index", message, index=index, raw=_raw(item))
+            )
+        else:
+            seen[item.index] = position, number
+            examples.append(item)
+            numbers.append(number)
+            positions.append(position)
+    notes = [*source.notes, *checker.notes()]
+    return Rows(examples, notes + problems, source.name, numbers, positions, found.place)
+
+
+def _raw(example: Example) -> str:
+    row = {
+        "index": example.index,
+        "text_a": example.text_a,
+        "text_b": example.text_b,
+        "label": example.label,
+    }
+    return json.dumps(row, ensure_ascii=False)
+
+
+def _one(problems: list[Problem]) -> Problem:
+    first, others = problems[0], len(problems) - 1
+    if not others:
+        return first
+    more = "1 more problem" if others == 1 else f"{others} more problems"
+    return replace(first, message=f"{first.message} ({more} in this row)")
+
+
+def _take(notes: list[Problem]) -> list[Problem]:
+    taken = notes.copy()
+    notes.clear()
+    return taken
+
+
+LINE = "line {number}"
+JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
+READERS: dict[str, Format] = {
+    ".json": Format(read_json_array, "row {row} (line {number})"),
+    ".jsonl": Format(read_jsonl, LINE),
+    ".ndjson": Format(read_jsonl, LINE),
+    ".csv": Format(read_csv, LINE),
+    ".tsv": Format(read_tsv, LINE),
+    ".parquet": Format(read_parquet, "row {number}"),
+    ".xlsx": Format(read_xlsx, "row {number}"),
+}

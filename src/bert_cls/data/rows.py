@@ -1,0 +1,222 @@
+"""A raw row becomes an Example, or the list of what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from bert_cls.data.example import Example, Label
+from bert_cls.data.labels import (
+    LARGEST_INTEGER,
+    SURROGATE,
+    check_label,
+    check_number,
+    show,
+    surrogate_fault,
+)
+from bert_cls.data.layout import Layout, find_layout
+from bert_cls.data.problems import Problem, count
+from bert_cls.data.raw import Fault, NumberLiteral, Options
+
+REPLACEMENT = "\ufffd"
+LAYOUTS_KEPT = 1000
+# White space, and characters that are letters by their class but draw nothing.
+BLANK = " \t\n\r\u3000\u00a0\u115f\u1160\u2800\u3164\uffa0\ufe0e\ufe0f"
+At = tuple[int, int]  # position from 0, line or table row from 1
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
+class RowChecker:
+    """Turns the raw rows of one file into examples, and counts what is worth a note.
+
+    `place` says where a row is, from its `number` (line or table row) and `row`, both from 1.
+    """
+
+    def __init__(self, file: str, place: str, options: Options) -> None:
+        self.file = file
+        self._place = place
+        self._options = options
+        self._layouts: dict[tuple[str, ...], Layout] = {}
+        self._names: set[str] = set()
+        self._noticed: dict[tuple[str, str, str | None], tuple[int, At]] = {}
+
+    def place(self, position: int, number: int) -> str:
+        """Where the row at `position` (from 0) of the file is."""
+        return self._place.format(number=number, row=position + 1)
+
+    def check(self, raw: object, position: int, number: int) -> Example | list[Problem]:
+        """The example of a raw row, or all its problems."""
+        if type(raw) is not dict:
+            return self._not_a_row(raw, (position, number))
+        at = (position, number)
+        keys = tuple(raw)
+        layout = self._layouts.get(keys)
+        if layout is None:
+            layout = self._new_layout(keys, at)
+        get = raw.get
+        text_a, text_b, index = get(layout.text_a), get(layout.text_b), get(layout.index)
+        # What nearly every row is, in as few steps as can be; _examine finds what is wrong.
+        if (
+            type(text_a) is str
+            and text_a.isprintable()
+            and text_a.strip(BLANK)
+            and (text_b is None or _is_plain(text_b))
+            and (index is None or _is_plain_index(index))
+            and not layout.faults
+        ):
+            label = get(layout.label)
+            if not (type(label) is str and label in self._names):
+                label = check_label(label, self._names)
+            if type(label) is not Fault:
+                return Example(position if index is None else index, text_a, text_b, label)
+        return self._examine(raw, layout, at)
+
+    def notes(self) -> list[Problem]:
+        """What was noticed and counted so far, one note for each kind."""
+        return [
+            Problem(
+                code, self.file, self.place(*at), key, message.format(rows=count(n, "row")), "note"
+            )
+            for (code, message, key), (n, at) in self._noticed.items()
+        ]
+
+    def _new_layout(self, keys: tuple[str, ...], at: At) -> Layout:
+        layout = find_layout(keys)
+        if len(self._layouts) >= LAYOUTS_KEPT:
+            self._layouts.clear()
+        self._layouts[keys] = layout
+        for note in layout.notes:
+            message = note.message.replace("{", "{{").replace("}", "}}")
+            self._notice(note.code, message, note.key, at)
+        return layout
+
+    def _notice(self, code: str, message: str, key: str | None, at: At) -> None:
+        n, first = self._noticed.get((code, message, key), (0, at))
+        self._noticed[code, message, key] = (n + 1, first)
+
+    def _not_a_row(self, raw: object, at: At) -> list[Problem]:
+        if not isinstance(raw, Fault):
+            message = f"a row must be an object with text_a and label. Got {show(raw)} instead."
+            raw = Fault("D05", message, raw=show(raw))
+        return [self._problem(raw, at, None, raw.raw)]
+
+    def _problem(
+        self, fault: Fault, at: At, index: int | str | None, raw: str | None
+    ) -> Problem:
+        place = self.place(*at)
+        return Problem(
+            fault.code, self.file, place, fault.key, fault.message, "error", fault.hint, index, raw
+        )
+
+    def _examine(self, raw: dict[str, object], layout: Layout, at: At) -> Example | list[Problem]:
+        faults = list(layout.faults)
+        index = self._index(raw.get(layout.index), at, faults)
+        text_a: str | None = None
+        if layout.text_a in raw:
+            text_a = self._text(raw[layout.text_a], "text_a", at, faults)
+        text_b = self._text_b(raw.get(layout.text_b), at, faults)
+        label = self._label(raw.get(layout.label), at, faults)
+        if index is not None and text_a is not None and not faults:
+            return Example(index, text_a, text_b, label)
+        written = json.dumps(raw, ensure_ascii=False, default=str)
+        return [self._problem(fault, at, index, written) for fault in faults]
+
+    def _index(self, value: object, at: At, faults: list[Fault]) -> int | str | None:
+        if value is None:
+            return at[0]
+        if isinstance(value, NumberLiteral):
+            value = check_number(value)
+        if isinstance(value, str):
+            return self._unicode(value, "index", at, faults)
+        if not isinstance(value, int) or isinstance(value, bool):
+            message = f"index must be an integer or a string. Got {show(value)} instead."
+            faults.append(Fault("D13", message, key="index"))
+            return None
+        if not -LARGEST_INTEGER <= value < LARGEST_INTEGER:
+            hint = "write it as a string"
+            faults.append(Fault("D19", "index has more than 64 bits.", hint, "index"))
+            return None
+        return value
+
+    def _text(self, value: object, key: str, at: At, faults: list[Fault]) -> str | None:
+        if value is None:
+            faults.append(Fault("D07", f"{key} is null.", key=key))
+            return None
+        if isinstance(value, (int, float)) or type(value) is NumberLiteral:
+            if not self._options.coerce_numbers or isinstance(value, bool):
+                hint = None if isinstance(value, bool) else "--coerce-numbers reads it as text"
+                message = f"{key} must be a string. Got {show(value)} instead."
+                faults.append(Fault("D09", message, hint, key))
+                return None
+            self._notice("D09", f"{{rows}} with a number as {key}: read as text.", key, at)
+            value = str(value)
+        if not isinstance(value, str):
+            faults.append(_not_text(value, key))
+            return None
+        if not _visible(value):
+            message = f"{key} is blank: nothing is left without white space and controls."
+            faults.append(Fault("D22", message, key=key))
+            return None
+        if _CONTROL.search(value):
+            message = f"{{rows}} with control characters such as NUL in {key}: kept."
+            self._notice("D16", message, key, at)
+        return self._unicode(value, key, at, faults)
+
+    def _text_b(self, value: object, at: At, faults: list[Fault]) -> str | None:
+        if value is None:
+            return None
+        if value == "":
+            self._notice("D37", "{rows} with an empty text_b: read as null.", "text_b", at)
+            return None
+        return self._text(value, "text_b", at, faults)
+
+    def _label(self, value: object, at: At, faults: list[Fault]) -> Label | None:
+        if self._options.fix_unicode:
+            value = self._mended(value, at)
+        label = check_label(value, self._names)
+        if isinstance(label, Fault):
+            faults.append(label)
+            return None
+        return label
+
+    def _mended(self, value: object, at: At) -> object:
+        if isinstance(value, list):
+            return [self._mended(item, at) for item in value]
+        if isinstance(value, str) and not isinstance(value, NumberLiteral):
+            return self._unicode(value, "label", at, [])
+        return value
+
+    def _unicode(self, text: str, key: str, at: At, faults: list[Fault]) -> str:
+        found = SURROGATE.search(text)
+        if found is None:
+            return text
+        if not self._options.fix_unicode:
+            faults.append(surrogate_fault(found[0], key))
+            return text
+        message = f"{{rows}} with half characters in {key}: U+FFFD put there."
+        self._notice("D14", message, key, at)
+        return SURROGATE.sub(REPLACEMENT, text)
+
+
+def _is_plain(text: object) -> bool:
+    return type(text) is str and text.isprintable() and bool(text.strip(BLANK))
+
+
+def _is_plain_index(index: object) -> bool:
+    if type(index) is int:
+        return -LARGEST_INTEGER <= index < LARGEST_INTEGER
+    return type(index) is str and index.isascii()
+
+
+def _not_text(value: object, key: str) -> Fault:
+    message = f"{key} must be a string. Got {show(value)} instead."
+    if hasattr(value, "isoformat"):
+        return Fault("D10", message, "this is a date: make the column a text column", key)
+    hint = "a pair of texts goes into text_a and text_b" if isinstance(value, list) else None
+    return Fault("D09", message, hint, key)
+
+
+def _visible(text: str) -> bool:
+    if text.isprintable():
+        return bool(text.strip(BLANK))
+    return any(c.isprintable() and c not in BLANK for c in text)

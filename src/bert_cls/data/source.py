@@ -1,0 +1,200 @@
+"""An open data file as bytes, lines or text: plain or gzip, file or standard input."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import stat
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from bert_cls.data.encoding import UTF8_BOM, choose_codec, splits_at_newlines, wide_codec
+from bert_cls.data.problems import Problem
+from bert_cls.errors import DataError
+
+STDIN = "-"
+BLOCK_BYTES = 1 << 20
+GZIP_MAGIC = b"\x1f\x8b"
+
+
+class Source:
+    """Bytes of one data file, and what became known about their encoding on the way.
+
+    `name` is for messages; `suffix` says the format (".jsonl" for "rows.jsonl.gz"); `codec`
+    decodes each line that `lines` has given; `notes` grows as repairs are made; `open_end` is True
+    once the last line turned out to have no line break; `size` is how many bytes were read.
+    """
+
+    def __init__(
+        self, name: str, suffix: str, raw: IO[bytes], *, encoding: str | None, path: Path | None
+    ) -> None:
+        self.name = name
+        self.suffix = suffix
+        self.path = path
+        self.codec = "utf-8"
+        self.notes: list[Problem] = []
+        self.open_end = False
+        self.size = 0
+        self._raw = raw
+        self._encoding = encoding
+        self._blocks = self._decided_blocks()
+        self._peeked: bytes | None = None
+
+    def peek(self) -> bytes:
+        """The first block, which stays to be read; empty for an empty file."""
+        if self._peeked is None:
+            self._peeked = next(self._blocks, b"")
+        return self._peeked
+
+    def blocks(self) -> Iterator[bytes]:
+        """What is left of the file, without its byte order mark, in blocks of about 1 MiB."""
+        if self._peeked:
+            yield self._peeked
+            self._peeked = b""
+        yield from self._blocks
+
+    def lines(self) -> Iterator[bytes]:
+        r"""Lines without their \n; cut at that byte alone, so U+2028 and \r stay inside."""
+        pending: list[bytes] = []
+        for block in self.blocks():
+            first, *rest = block.split(b"\n")
+            pending.append(first)
+            if rest:
+                yield b"".join(pending)
+                pending = [rest.pop()]
+                yield from rest
+        last = b"".join(pending)
+        if last:
+            self.open_end = True
+            yield last
+
+    def text(self) -> str:
+        """The whole file as one string. DataError names the first byte that does not fit."""
+        data = b"".join(self.blocks())
+        try:
+            return data.decode(self.codec)
+        except UnicodeDecodeError as error:
+            line = data.count(b"\n", 0, error.start) + 1
+            raise DataError(
+                f"{self.name}: line {line}: byte {error.start} is not {self.codec} "
+                f"({error.reason}).",
+                hint="mend that place, or say what the file is with --encoding",
+            ) from None
+
+    def _read(self) -> bytes:
+        read = getattr(self._raw, "read1", self._raw.read)
+        try:
+            block: bytes = read(BLOCK_BYTES)
+        except (EOFError, OSError, zlib.error) as error:
+            raise DataError(
+                f"{self.name}: cannot be read past byte {self.size}: {error}",
+                hint="is the file still being written, or only partly copied?",
+            ) from None
+        self.size += len(block)
+        return block
+
+    def _decided_blocks(self) -> Iterator[bytes]:
+        head = self._read()
+        while 0 < len(head) < len(codecs.BOM_UTF32_LE) and (more := self._read()):
+            head += more
+        if head.startswith(GZIP_MAGIC):
+            raise DataError(
+                f"{self.name}: the file is compressed with gzip.",
+                hint=f"rename it to {self.name}.gz",
+            )
+        if wide := self._wide_codec(head):
+            yield from self._transcoded(head, wide)
+            return
+        if head.startswith(UTF8_BOM) and self._encoding in (None, "utf-8", "utf8"):
+            self._note("D01", "BOM: the byte order mark at the start was skipped.")
+            head = head[len(UTF8_BOM) :]
+        if self._encoding is not None:
+            self.codec = self._encoding
+        undecided = self._encoding is None
+        while head:
+            if undecided and not head.isascii():
+                offset = self.size - len(head)
+                self.codec, note = choose_codec(head, file=self.name, offset=offset)
+                self.notes += [note] if note else []
+                undecided = False
+            yield head
+            head = self._read()
+
+    def _wide_codec(self, head: bytes) -> str | None:
+        if self._encoding is not None:
+            return None if splits_at_newlines(self._encoding) else self._encoding
+        wide = wide_codec(head)
+        if wide is not None:
+            self._note("D03", f"read as {wide}.")
+        return wide
+
+    def _transcoded(self, head: bytes, codec: str) -> Iterator[bytes]:
+        decoder = codecs.getincrementaldecoder(codec)()
+        try:
+            while head:
+                yield decoder.decode(head).encode("utf-8")
+                head = self._read()
+            yield decoder.decode(b"", final=True).encode("utf-8")
+        except UnicodeError as error:
+            raise DataError(
+                f"{self.name}: cannot be read as {codec} before byte {self.size}: {error}",
+                hint="say what the file is with --encoding",
+            ) from None
+
+    def _note(self, code: str, message: str) -> None:
+        self.notes.append(Problem(code, self.name, "", None, message, "note"))
+
+
+@contextmanager
+def opened(path: str | Path, *, encoding: str | None = None) -> Iterator[Source]:
+    """Open a data file; "-" is standard input, read as JSON Lines; .gz is unpacked.
+
+    DataError for what is no readable file: missing, a folder, a pipe or device, no permission.
+    """
+    if encoding is not None:
+        splits_at_newlines(encoding)
+    if str(path) == STDIN:
+        yield Source("stdin", ".jsonl", sys.stdin.buffer, encoding=encoding, path=None)
+        return
+    path = Path(path)
+    check_is_file(path)
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    packed = suffixes[-1:] == [".gz"]
+    suffix = "".join(suffixes[-2:-1] if packed else suffixes[-1:])
+    try:
+        plain = path.open("rb", buffering=0)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be opened: {error.strerror}.") from None
+    with plain:
+        raw = gzip.GzipFile(fileobj=plain) if packed else plain
+        yield Source(path.name, suffix, raw, encoding=encoding, path=path)
+
+
+def check_is_file(path: Path) -> None:
+    """DataError when `path` is not a regular file."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        raise DataError(f"{path}: no such file.", hint=_neighbour(path)) from None
+    if stat.S_ISDIR(mode):
+        raise DataError(f"{path}: is a folder, and one file is needed.", hint=_files_in(path))
+    if not stat.S_ISREG(mode):
+        raise DataError(
+            f"{path}: is a pipe or a device, not a file.",
+            hint="give - and send JSON Lines to standard input",
+        )
+
+
+def _neighbour(path: Path) -> str | None:
+    if not path.parent.is_dir():
+        return f"the folder {path.parent} does not exist"
+    return _files_in(path.parent)
+
+
+def _files_in(folder: Path) -> str:
+    names = sorted(p.name for p in folder.iterdir())[:10]
+    return f"{folder} holds {', '.join(names)}" if names else f"{folder} is empty"

@@ -1,0 +1,89 @@
+"""Development and test splits: seeded, stratified for label sets too, one text on one side only."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+
+from bert_cls.data.example import Example, Task
+
+_BINS = 10
+
+
+def text_key(example: Example) -> tuple[str, str]:
+    """What makes two rows the same text: NFKC and single spaces, for both sides of a pair."""
+
+    def folded(text: str) -> str:
+        return " ".join(unicodedata.normalize("NFKC", text).split())
+
+    return folded(example.text_a), folded(example.text_b or "")
+
+
+def split(
+    examples: Sequence[Example], share: float, *, task: Task, seed: int = 0
+) -> tuple[list[int], list[int]]:
+    """Row numbers that stay and row numbers that are held out, both in file order.
+
+    Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011): labels are dealt out rarest
+    first, each to the side that still wants it most. Rows with one text go together. A label of
+    one or two rows stays in the first part. Regression values are stratified by tenths.
+    """
+    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for row, example in enumerate(examples):
+        groups[text_key(example)].append(row)
+    members = list(groups.values())
+    strata = _strata(examples, task)
+    labels = [Counter(name for row in rows for name in strata[row]) for rows in members]
+    held = _deal([len(rows) for rows in members], labels, share, np.random.default_rng(seed))
+    out = sorted(row for group in held for row in members[group])
+    chosen = set(out)
+    return [row for row in range(len(examples)) if row not in chosen], out
+
+
+def _strata(examples: Sequence[Example], task: Task) -> list[tuple[Hashable, ...]]:
+    if task == "regression":
+        values = np.array([float(e.label) for e in examples if isinstance(e.label, int | float)])
+        edges = np.quantile(values, np.linspace(0, 1, _BINS + 1)[1:-1])
+        return [(int(b),) for b in np.searchsorted(edges, values, side="right")]
+    return [e.label if isinstance(e.label, tuple) else (e.label,) for e in examples]
+
+
+def _deal(
+    sizes: list[int],
+    labels: list[Counter[Hashable]],
+    share: float,
+    generator: np.random.Generator,
+) -> list[int]:
+    """The groups that are held out, about `share` of all rows and of each label."""
+    total: Counter[Hashable] = Counter()
+    holders: dict[Hashable, list[int]] = defaultdict(list)
+    order = generator.permutation(len(sizes)).tolist()
+    for group in order:
+        total.update(labels[group])
+        for label in labels[group]:
+            holders[label].append(group)
+    wanted = {label: [count * (1 - share), count * share] for label, count in total.items()}
+    room = [sum(sizes) * (1 - share), sum(sizes) * share]
+    left = Counter({label: len(groups) for label, groups in holders.items()})
+    placed: dict[int, int] = {}
+
+    def place(group: int, side: int) -> None:
+        placed[group] = side
+        room[side] -= sizes[group]
+        for label, count in labels[group].items():
+            wanted[label][side] -= count
+            left[label] -= 1
+
+    while any(count > 0 for count in left.values()):
+        label = min((lab for lab in left if left[lab] > 0), key=lambda lab: (left[lab], str(lab)))
+        for group in holders[label]:
+            if group not in placed:
+                first, second = wanted[label]
+                place(group, int(second > first or (second == first and room[1] > room[0])))
+    for group in order:
+        if group not in placed:
+            place(group, int(room[1] > 0 and room[1] / share >= room[0] / (1 - share)))
+    return [group for group, side in placed.items() if side == 1]

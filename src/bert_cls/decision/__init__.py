@@ -1,0 +1,8 @@
+"""Decision rules: logits to scores to labels, and how their thresholds are chosen."""
+
+from bert_cls.decision.crossfit import Tuned, tune
+from bert_cls.decision.objectives import OBJECTIVES
+from bert_cls.decision.rule import Rule, fires
+from bert_cls.decision.tuners import TUNERS
+
+__all__ = ["OBJECTIVES", "TUNERS", "Rule", "Tuned", "fires", "tune"]

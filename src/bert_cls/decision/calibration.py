@@ -1,0 +1,141 @@
+"""Making scores probabilities: one temperature, or one slope and offset (Platt) for all labels.
+
+Both minimise the negative log likelihood of development rows, with Platt's (1999) softened
+targets, so that a few rows that are all right do not make the scores certain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from bert_cls.decision.rule import Bools, Floats, Rule, sigmoid, softmax
+
+COLDEST, HOTTEST = 0.05, 20.0
+MOST_POINTS = 4096
+"""Cells of one truth are pooled into so many runs of like logits before fitting."""
+MOST_ROWS = 20_000
+"""Rows a temperature of classes is fitted on."""
+STEPS = 50
+
+Slopes = tuple[float, Floats, Floats]
+"""A loss, its gradient [parameters] and its Hessian [parameters, parameters]."""
+
+
+def fit(rule: Rule, logits: Floats, truth: Bools) -> Rule:
+    """The rule with the temperature (and bias, if its loss is uncalibrated) of these rows.
+
+    `logits` [rows, columns]; `truth` [rows, labels], one-hot for classes. The rule comes back
+    unchanged where higher logits are not truer.
+    """
+    if rule.activation == "softmax":
+        slope, bias = _softmax_slope(logits, truth), 0.0
+    elif rule.calibrated:
+        slope, bias = _sigmoid_slope(logits, truth[:, -logits.shape[1] :]), 0.0
+    else:
+        slope, bias = _slope_and_bias(logits, truth[:, -logits.shape[1] :])
+    if slope <= 1 / HOTTEST:
+        return rule
+    temperature = max(1 / slope, COLDEST)
+    return replace(rule, temperature=temperature, bias=bias, calibrated=True)
+
+
+def loss(rule: Rule, logits: Floats, truth: Bools) -> float:
+    """Mean negative log likelihood: of the rows' classes, or of the cells."""
+    x = logits / rule.temperature + rule.bias
+    if rule.activation == "softmax":
+        return float((_log_sum_exp(x) - x[truth]).mean())
+    return float((_softplus(x) - x * truth[:, -x.shape[1] :]).mean())
+
+
+def _softmax_slope(logits: Floats, truth: Bools) -> float:
+    every = max(1, -(-len(truth) // MOST_ROWS))
+    logits, truth = logits[::every], truth[::every]
+    rows, labels = logits.shape
+    missed = 1.0 / (rows + 2)
+    target = np.where(truth, 1.0 - missed, missed / (labels - 1))
+    aim = float((target * logits).sum())
+
+    def slopes(theta: Floats) -> Slopes:
+        scaled = logits * theta[0]
+        p = softmax(scaled)
+        mean = (p * logits).sum(axis=1)
+        spread = float((p * logits**2).sum() - (mean**2).sum())
+        value = float(_log_sum_exp(scaled).sum()) - float(theta[0]) * aim
+        return value / rows, np.array([mean.sum() - aim]) / rows, np.array([[spread]]) / rows
+
+    return float(_minimise(slopes, np.ones(1))[0])
+
+
+def _sigmoid_slope(logits: Floats, truth: Bools) -> float:
+    x, target, weight = _points(logits, truth)
+    return float(_minimise(_logistic(x[None, :], target, weight), np.ones(1))[0])
+
+
+def _slope_and_bias(logits: Floats, truth: Bools) -> tuple[float, float]:
+    x, target, weight = _points(logits, truth)
+    share = float(target @ weight)
+    start = np.array([0.0, np.log(share / (1 - share))])
+    slope, bias = _minimise(_logistic(np.stack([x, np.ones_like(x)]), target, weight), start)
+    return float(slope), float(bias)
+
+
+def _points(logits: Floats, truth: Bools) -> tuple[Floats, Floats, Floats]:
+    """Logits, softened targets and weights (which sum to 1) of the cells, each [points]."""
+    (true, trues), (false, falses) = _pooled(logits[truth]), _pooled(logits[~truth])
+    targets = [(trues.sum() + 1) / (trues.sum() + 2), 1 / (falses.sum() + 2)]
+    return (
+        np.concatenate([true, false]),
+        np.repeat(targets, [len(true), len(false)]),
+        np.concatenate([trues, falses]) / truth.size,
+    )
+
+
+def _pooled(values: Floats) -> tuple[Floats, Floats]:
+    """Means and sizes of at most MOST_POINTS runs of the sorted values."""
+    ordered = np.sort(values)
+    runs = min(MOST_POINTS, len(ordered))
+    if runs == 0:
+        return ordered, ordered
+    starts = np.arange(runs) * len(ordered) // runs
+    sizes = np.diff(starts, append=len(ordered)).astype(np.float64)
+    return np.add.reduceat(ordered, starts) / sizes, sizes
+
+
+def _logistic(design: Floats, target: Floats, weight: Floats) -> Callable[[Floats], Slopes]:
+    """Slopes of a weighted logistic regression; `design` is [parameters, points]."""
+
+    def slopes(theta: Floats) -> Slopes:
+        x = theta @ design
+        p = sigmoid(x)
+        value = float((_softplus(x) - x * target) @ weight)
+        hessian = (design * (p * (1.0 - p) * weight)) @ design.T
+        return value, design @ ((p - target) * weight), hessian
+
+    return slopes
+
+
+def _minimise(slopes: Callable[[Floats], Slopes], theta: Floats) -> Floats:
+    """Newton's method on a convex loss, halving the steps that do not lower it."""
+    value, gradient, hessian = slopes(theta)
+    for _ in range(STEPS):
+        step = np.linalg.solve(hessian + 1e-12 * np.eye(len(theta)), gradient)
+        tried = slopes(theta - step)
+        while not tried[0] <= value and np.abs(step).max() > 1e-9:
+            step = step / 2
+            tried = slopes(theta - step)
+        if np.abs(step).max() <= 1e-9:
+            break
+        theta, (value, gradient, hessian) = theta - step, tried
+    return theta
+
+
+def _softplus(x: Floats) -> Floats:
+    return np.asarray(np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))))
+
+
+def _log_sum_exp(x: Floats) -> Floats:
+    top = x.max(axis=1)
+    return np.asarray(top + np.log(np.exp(x - top[:, None]).sum(axis=1)))

@@ -1,0 +1,241 @@
+"""Tuning a rule on development logits, and judging it on rows it was not tuned on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bert_cls.data.example import Task
+from bert_cls.decision import calibration
+from bert_cls.decision.objectives import OBJECTIVES, influence, measure
+from bert_cls.decision.rule import Activation, Bools, Decided, Floats, Ints, Rule
+from bert_cls.decision.tuners import HALF, TUNERS, deal
+from bert_cls.errors import ConfigError, DataError, pick
+
+AUTO = "auto"
+NOISE = 1.0
+"""A simpler tuner is kept while the best one leads by fewer standard errors than this."""
+ACCURACY, POSITIVE_F1 = "accuracy", "f1"
+"""What a rule for classes aims at: plain argmax, or a cut for the F1 of a binary names[1]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """A tuned rule and how well it does on rows it was not tuned on."""
+
+    rule: Rule
+    """tuned on all rows"""
+    crossfit: dict[str, float]
+    """the objective of every tuner tried, each row decided by the other folds' thresholds"""
+    predicted_crossfit: Decided
+    """those decisions for `rule.tuner`, in the form `rule.decide` gives"""
+    notes: tuple[str, ...]
+    """sentences for people"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Dev:
+    logits: Floats
+    """[rows, columns]"""
+    cells: Bools
+    """truth [rows, labels]; one-hot for classes"""
+    fold_of: Ints
+    """[rows]"""
+    folds: int
+    """0 where there are too few rows to hold any out"""
+
+
+def tune(
+    logits: ArrayLike,
+    truth: NDArray[Any],
+    *,
+    task: Task,
+    tuner: str = AUTO,
+    objective: str = "micro_macro",
+    calibrated: bool = True,
+    calibrate: bool = True,
+    folds: int = 5,
+    seed: int = 0,
+    min_labels: int = 0,
+    max_labels: int | None = None,
+) -> Tuned:
+    """The rule that suits these development rows best, and its decisions on rows it did not see.
+
+    `logits`: [rows, labels]; binary [rows, 2], or [rows, 1] for a sigmoid; regression [rows].
+    `truth`: bool [rows, labels] for multilabel, int ids [rows] for classes. `tuner`: "auto" or one
+    of TUNERS. `calibrated`: whether the loss aims at probabilities; a temperature is fitted if so,
+    slope and offset if not, before any threshold and only where they lower the cross-fitted
+    negative log likelihood. Classes are decided by argmax, whatever the objective; but binary with
+    objective "f1" has a cut on the score of names[1].
+    DataError where truth does not fit the logits, ConfigError for unknown names.
+    """
+    x = np.asarray(logits)
+    if folds < 2:
+        raise ConfigError(f"folds must be 2 or more. Got {folds} instead.")
+    goal = _goal(task, objective)
+    untuned = replace(
+        _untuned(x, task, goal, calibrated=calibrated), min_labels=min_labels, max_labels=max_labels
+    )
+    scores = untuned.scores(x)
+    if task == "regression":
+        return Tuned(untuned, {}, scores, ())
+    dev = _dev(x.astype(np.float64), truth, task, folds=folds, seed=seed)
+    names = _tried(untuned, tuner)
+    rule, held_out, notes = _calibrated(untuned, dev) if calibrate else _as_is(untuned, dev)
+    decisions = _decisions(untuned, held_out, dev, names)
+    crossfit = {name: measure(*_judged(rule, dev, decided)) for name, decided in decisions.items()}
+    best = _simplest(rule, dev, decisions, crossfit)
+    rule = _cut(rule, best, rule.scores(dev.logits), dev.cells)
+    return Tuned(rule, crossfit, decisions[best], (*notes, *_remarks(rule, dev, crossfit)))
+
+
+def _tried(rule: Rule, tuner: str) -> list[str]:
+    if tuner != AUTO:
+        pick(TUNERS, tuner, "tuner")
+    if not rule.thresholds:
+        return [rule.tuner]
+    return list(TUNERS) if tuner == AUTO else [tuner]
+
+
+def _goal(task: Task, objective: str) -> str:
+    known: dict[str, object] = {**OBJECTIVES}
+    if task != "multilabel":
+        known |= _MEASURED
+    pick(known, objective, f"objective of {task}")
+    if task == "multilabel" or (task, objective) == ("binary", POSITIVE_F1):
+        return objective
+    return "none" if task == "regression" else ACCURACY
+
+
+def _untuned(x: NDArray[Any], task: Task, goal: str, *, calibrated: bool) -> Rule:
+    columns = x.shape[1] if x.ndim == 2 else 0
+    activation: Activation = "softmax"
+    thresholds, tuner = (HALF,) * (goal == POSITIVE_F1), "argmax"
+    if task == "multilabel":
+        activation, thresholds, tuner = "sigmoid", (HALF,) * columns, "fixed"
+    elif task == "regression":
+        activation, tuner = "identity", "none"
+    elif task == "binary" and columns == 1:
+        activation = "sigmoid"
+    return Rule(
+        task=task,
+        activation=activation,
+        thresholds=thresholds,
+        tuner=tuner,
+        objective=goal,
+        calibrated=calibrated,
+    )
+
+
+def _dev(x: Floats, truth: NDArray[Any], task: Task, *, folds: int, seed: int) -> _Dev:
+    if task == "multilabel":
+        if truth.dtype != np.bool_ or truth.shape != x.shape:
+            raise DataError(
+                f"truth must be bool {list(x.shape)}. "
+                f"Got {truth.dtype} {list(truth.shape)} instead."
+            )
+        cells = truth
+    else:
+        labels = max(2, x.shape[1])
+        fits = truth.shape == (len(x),) and np.issubdtype(truth.dtype, np.integer)
+        if not fits or not ((truth >= 0) & (truth < labels)).all():
+            raise DataError(f"truth must be {len(x)} ids from 0 to {labels - 1}.")
+        cells = np.arange(labels) == truth[:, None]
+    folds = min(folds, len(x)) if len(x) > 1 else 0
+    return _Dev(x, cells, deal(x, cells, folds=max(folds, 1), seed=seed), folds)
+
+
+def _as_is(rule: Rule, dev: _Dev) -> tuple[Rule, list[Rule], list[str]]:
+    return rule, [rule] * dev.folds, []
+
+
+def _calibrated(rule: Rule, dev: _Dev) -> tuple[Rule, list[Rule], list[str]]:
+    """The rule calibrated on all rows, the same without each fold, and what to say of it."""
+    parts, before, after = [], 0.0, 0.0
+    for fold in range(dev.folds):
+        held = dev.fold_of == fold
+        parts.append(calibration.fit(rule, dev.logits[~held], dev.cells[~held]))
+        for_rows = held.mean()
+        before += for_rows * calibration.loss(rule, dev.logits[held], dev.cells[held])
+        after += for_rows * calibration.loss(parts[-1], dev.logits[held], dev.cells[held])
+    if not after < before:
+        return _as_is(rule, dev)
+    whole = calibration.fit(rule, dev.logits, dev.cells)
+    found = f"temperature {whole.temperature:.3g}" + (f", bias {whole.bias:.3g}" * bool(whole.bias))
+    return (
+        whole,
+        parts,
+        [f"{found}: cross-fitted negative log likelihood {before:.4f} -> {after:.4f}."],
+    )
+
+
+def _cut(rule: Rule, tuner: str, scores: Floats, cells: Bools) -> Rule:
+    """The rule with the thresholds of one tuner on these rows, if it has thresholds."""
+    if not rule.thresholds:
+        return rule
+    if rule.task == "binary":
+        scores, cells = scores[:, 1:], cells[:, 1:]
+    thresholds = TUNERS[tuner](scores, cells, _MEASURED.get(rule.objective, rule.objective))
+    return replace(rule, thresholds=tuple(thresholds.tolist()), tuner=tuner)
+
+
+def _decisions(
+    untuned: Rule, held_out: list[Rule], dev: _Dev, names: list[str]
+) -> dict[str, Decided]:
+    """Every row's decision by each tuner without the row's fold; without folds, untuned.
+
+    `held_out` has one calibrated rule a fold, fitted to the rows outside it.
+    """
+    start = untuned.decide(untuned.scores(dev.logits))
+    decisions = {name: start.copy() for name in names}
+    for fold, rule in enumerate(held_out):
+        held = dev.fold_of == fold
+        scores = rule.scores(dev.logits)
+        for name in names:
+            tuned = _cut(rule, name, scores[~held], dev.cells[~held])
+            decisions[name][held] = tuned.decide(scores[held])
+    return decisions
+
+
+def _judged(rule: Rule, dev: _Dev, decided: Decided) -> tuple[str, Bools, Bools]:
+    """What `measure` and `influence` take: objective, predicted and true cells."""
+    objective = _MEASURED.get(rule.objective, rule.objective)
+    if rule.objective == POSITIVE_F1:
+        return objective, decided[:, None] == 1, dev.cells[:, 1:]
+    if rule.objective == ACCURACY:
+        return objective, decided[:, None] == np.arange(dev.cells.shape[1]), dev.cells
+    return objective, decided == 1, dev.cells
+
+
+def _simplest(
+    rule: Rule, dev: _Dev, decisions: dict[str, Decided], crossfit: dict[str, float]
+) -> str:
+    """The first tuner that the best one does not beat by more than noise."""
+    best = max(crossfit, key=lambda name: crossfit[name])
+    best_moves = influence(*_judged(rule, dev, decisions[best]))
+    for name, decided in decisions.items():
+        moves = best_moves - influence(*_judged(rule, dev, decided))
+        if crossfit[best] - crossfit[name] <= NOISE * float(np.sqrt(moves @ moves)):
+            return name
+    return best
+
+
+def _remarks(rule: Rule, dev: _Dev, crossfit: dict[str, float]) -> list[str]:
+    said = []
+    if len(crossfit) > 1:
+        tried = ", ".join(f"{name} {value:.4f}" for name, value in crossfit.items())
+        said.append(
+            f"thresholds: {rule.tuner}, the simplest within noise; {rule.objective} {tried}."
+        )
+    if rule.thresholds and not dev.folds:
+        said.append(f"{len(dev.logits)} development rows are too few to judge thresholds on.")
+    absent = int((~dev.cells.any(axis=0)).sum())
+    if rule.task == "multilabel" and absent:
+        said.append(f"{absent} labels without a development row have the shared threshold.")
+    return said
+
+
+_MEASURED = {ACCURACY: "exact_match", POSITIVE_F1: "micro_f1"}

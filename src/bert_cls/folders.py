@@ -1,0 +1,135 @@
+"""Folders that are whole or absent: written beside, described by a manifest, synced, renamed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from bert_cls.errors import BundleError
+
+MANIFEST = "MANIFEST.json"
+_SCRATCH = ".tmp-bert-cls-"
+
+
+def write_folder(target: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a scratch folder, then make it appear as `target` in one rename.
+
+    A `target` that exists is replaced. When writing fails nothing of `target` has changed.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = target.parent / f"{_SCRATCH}{secrets.token_hex(8)}"
+    scratch.mkdir()
+    try:
+        write(scratch)
+        write_manifest(scratch)
+        for path in scratch.rglob("*"):
+            _sync(path)
+        _sync(scratch)
+        if target.exists():
+            old = target.parent / f"{_SCRATCH}{secrets.token_hex(8)}"
+            target.rename(old)
+            scratch.rename(target)
+            shutil.rmtree(old)
+        else:
+            scratch.rename(target)
+        _sync(target.parent)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file beside, sync it, and rename it into place."""
+    scratch = path.parent / f"{_SCRATCH}{secrets.token_hex(8)}"
+    try:
+        scratch.write_bytes(content)
+        _sync(scratch)
+        scratch.rename(path)
+        _sync(path.parent)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def write_manifest(folder: Path, names: Iterable[str] | None = None) -> None:
+    """List name, size and sha256 of the folder's files (all of them, or those named)."""
+    paths = (
+        [folder / name for name in names]
+        if names is not None
+        else [p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST]
+    )
+    entries = [
+        {"name": p.relative_to(folder).as_posix(), "size": p.stat().st_size, "sha256": sha256(p)}
+        for p in sorted(paths)
+    ]
+    write_file(folder / MANIFEST, orjson.dumps({"files": entries}, option=orjson.OPT_INDENT_2))
+
+
+def verify(folder: Path) -> None:
+    """BundleError names the first file that is missing, of another size, or changed."""
+    for entry in read_manifest(folder):
+        path = folder / entry["name"]
+        if not path.is_file():
+            raise BundleError(f"{folder}: {entry['name']} is missing.")
+        if path.stat().st_size != entry["size"]:
+            raise BundleError(
+                f"{path} has {path.stat().st_size} bytes. {entry['size']} were written."
+            )
+        if sha256(path) != entry["sha256"]:
+            raise BundleError(
+                f"{path} has changed since it was written (its sha256 differs).",
+                hint="copy the folder again from where it was made.",
+            )
+
+
+def read_manifest(folder: Path) -> list[dict[str, Any]]:
+    """The manifest's entries. BundleError when it is absent or not one."""
+    try:
+        entries = orjson.loads((folder / MANIFEST).read_bytes())["files"]
+        valid = isinstance(entries, list) and all(
+            isinstance(e["name"], str)
+            and isinstance(e["size"], int)
+            and isinstance(e["sha256"], str)
+            and not Path(e["name"]).is_absolute()
+            and ".." not in Path(e["name"]).parts
+            for e in entries
+        )
+    except FileNotFoundError as error:
+        raise BundleError(
+            f"{folder} has no {MANIFEST}: it is not a finished model or checkpoint folder."
+        ) from error
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise BundleError(f"{folder / MANIFEST} cannot be read: {error}") from error
+    if not valid:
+        raise BundleError(f"{folder / MANIFEST} does not list files with size and sha256.")
+    return list(entries)
+
+
+def clean_orphans(parent: Path) -> list[str]:
+    """Remove what an interrupted write of ours left below `parent`; gives the names."""
+    orphans = sorted(parent.glob(f"{_SCRATCH}*")) if parent.is_dir() else []
+    for path in orphans:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    return [path.name for path in orphans]
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

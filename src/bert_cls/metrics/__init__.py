@@ -1,0 +1,101 @@
+"""Metrics: pure functions over arrays, and Evaluation, all of them for one model and one file."""
+
+from bert_cls.metrics.calibration import (
+    Reliability,
+    brier,
+    expected_calibration_error,
+    label_calibration_errors,
+    reliability,
+    row_log_losses,
+)
+from bert_cls.metrics.counts import (
+    Averages,
+    Counts,
+    class_counts,
+    confusion_matrix,
+    f1_of_means,
+    frequency_groups,
+    label_counts,
+    label_f1,
+    label_matthews,
+    label_precision,
+    label_recall,
+    macro,
+    matthews,
+    micro,
+    row_scores,
+    weighted,
+)
+from bert_cls.metrics.definitions import DEFINITIONS, HEADLINES
+from bert_cls.metrics.evaluation import Evaluation, LabelRow
+from bert_cls.metrics.intervals import (
+    McNemar,
+    PairedDifference,
+    bootstrap_intervals,
+    mcnemar_exact,
+    paired_bootstrap,
+)
+from bert_cls.metrics.legacy import legacy_block
+from bert_cls.metrics.outcome import Outcome
+from bert_cls.metrics.ranking import (
+    auroc,
+    average_precision,
+    mean_average_precision,
+    rank_labels,
+    rank_rows,
+)
+from bert_cls.metrics.regression import (
+    mean_absolute_error,
+    mean_squared_error,
+    pearson,
+    r_squared,
+    spearman,
+)
+from bert_cls.metrics.tasks import evaluate
+
+__all__ = [
+    "DEFINITIONS",
+    "HEADLINES",
+    "Averages",
+    "Counts",
+    "Evaluation",
+    "LabelRow",
+    "McNemar",
+    "Outcome",
+    "PairedDifference",
+    "Reliability",
+    "auroc",
+    "average_precision",
+    "bootstrap_intervals",
+    "brier",
+    "class_counts",
+    "confusion_matrix",
+    "evaluate",
+    "expected_calibration_error",
+    "f1_of_means",
+    "frequency_groups",
+    "label_calibration_errors",
+    "label_counts",
+    "label_f1",
+    "label_matthews",
+    "label_precision",
+    "label_recall",
+    "legacy_block",
+    "macro",
+    "matthews",
+    "mcnemar_exact",
+    "mean_absolute_error",
+    "mean_average_precision",
+    "mean_squared_error",
+    "micro",
+    "paired_bootstrap",
+    "pearson",
+    "r_squared",
+    "rank_labels",
+    "rank_rows",
+    "reliability",
+    "row_log_losses",
+    "row_scores",
+    "spearman",
+    "weighted",
+]

@@ -1,0 +1,72 @@
+"""Metrics of probabilities: whether what scores 0.8 comes true eight times in ten."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bert_cls.metrics.outcome import Bools, Floats, Ints
+
+BINS = 15
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reliability:
+    """Equal-width bins of probability, each array [bins]: rows, sum of p, number that came true."""
+
+    rows: Ints
+    confidence: Floats
+    hits: Ints
+
+
+def reliability(truth: Bools, probabilities: Floats, *, bins: int = BINS) -> Reliability:
+    """Sort probabilities float64 [n] in 0..1 with their truth bool [n] into equal-width bins.
+
+    A bin holds lower < p <= upper, and the first one also holds 0 (Guo et al. 2017).
+    """
+    bin_of = np.clip(np.ceil(probabilities * bins).astype(np.int64) - 1, 0, bins - 1)
+    return Reliability(
+        rows=np.bincount(bin_of, minlength=bins),
+        confidence=np.bincount(bin_of, weights=probabilities, minlength=bins).astype(np.float64),
+        hits=np.bincount(bin_of[truth], minlength=bins),
+    )
+
+
+def expected_calibration_error(table: Reliability) -> float:
+    """Gap between mean probability and share that came true, averaged over rows, 0..1."""
+    return float(np.abs(table.confidence - table.hits).sum() / table.rows.sum())
+
+
+def label_calibration_errors(truth: Bools, probabilities: Floats) -> tuple[Floats, float]:
+    """Calibration error of each label, float64 [labels], and of all cells pooled.
+
+    truth bool [rows, labels], probabilities float64 [rows, labels] in 0..1.
+    """
+    tables = [
+        reliability(np.ascontiguousarray(truth[:, i]), np.ascontiguousarray(probabilities[:, i]))
+        for i in range(truth.shape[1])
+    ]
+    pooled = Reliability(
+        rows=np.sum([t.rows for t in tables], axis=0),
+        confidence=np.sum([t.confidence for t in tables], axis=0, dtype=np.float64),
+        hits=np.sum([t.hits for t in tables], axis=0),
+    )
+    each = np.array([expected_calibration_error(table) for table in tables])
+    return each, expected_calibration_error(pooled)
+
+
+def brier(truth: Bools, probabilities: Floats) -> float:
+    """Mean squared difference between probability and 0/1 truth of the same shape, 0..1."""
+    return float(np.mean(np.square(probabilities - truth)))
+
+
+def row_log_losses(truth: Ints, probabilities: Floats) -> Floats:
+    """-ln p of the true class, float64 [rows], at least 0.
+
+    truth int64 [rows], probabilities float64 [rows, classes]. p is kept a float64 epsilon away
+    from 0 and 1, as in scikit-learn, so one impossible row costs 36 and not infinity.
+    """
+    epsilon = np.finfo(np.float64).eps
+    chosen = probabilities[np.arange(len(truth)), truth]
+    return -np.log(np.clip(chosen, epsilon, 1 - epsilon))

@@ -1,0 +1,289 @@
+"""The one training loop.
+
+Everything random is a function of (seed, epoch) or (seed, step), so a resumed run repeats what an
+uninterrupted one does without any generator state in the checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from bert_cls.training.recipe import Settled
+from bert_cls.errors import TrainingError
+from bert_cls.network import Network
+from bert_cls.text import Tokens
+from bert_cls.training.batches import epoch_batches, micro_batches
+from bert_cls.training.dropout import Source, install
+from bert_cls.training.optimiser import make_optimiser, schedule, set_rates
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""logits float32 [rows, outputs] and targets -> float32 [rows]"""
+
+
+@dataclass(frozen=True, slots=True)
+class EpochResult:
+    """One line of the history."""
+
+    epoch: int
+    step: int
+    loss: float
+    score: float | None
+    seconds: float
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where training is; all a checkpoint needs besides weights and moments."""
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    loss_sum: float = 0.0
+    loss_rows: int = 0
+    best_score: float | None = None
+    best_step: int | None = None
+    epochs_since_best: int = 0
+    history: list[EpochResult] = field(default_factory=list)
+
+
+class Observer(Protocol):
+    """What is told while training runs; the core never prints."""
+
+    def started(self, *, steps: int, rows: int, precision: str) -> None:
+        """Before the first step."""
+
+    def stepped(
+        self, progress: Progress, *, loss: float, rate: float, rows_per_second: float
+    ) -> None:
+        """Every `log_steps` steps."""
+
+    def evaluated(self, result: EpochResult, *, best: bool) -> None:
+        """After each epoch."""
+
+    def noticed(self, message: str) -> None:
+        """Something a user must know and nothing stops for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keeper:
+    """What the loop calls to keep state on disk; `save` gets the loop's live state."""
+
+    save: Callable[[Progress, bool], None] = lambda _progress, _best: None
+    should_stop: Callable[[], bool] = lambda: False
+
+
+def bfloat16_in_hardware(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 matrices natively."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
+
+
+def choose_precision(wanted: str, device: torch.device) -> str:
+    """`auto` resolved for the device."""
+    if wanted != "auto":
+        return wanted
+    return "bfloat16" if bfloat16_in_hardware(device) else "float32"
+
+
+class Trainer:
+    """A network, its optimiser and its place in training; `run` goes to the end."""
+
+    def __init__(
+        self,
+        network: Network,
+        loss: Loss,
+        tokens: Tokens,
+        targets: NDArray[Any],
+        *,
+        settings: Settled,
+        pad_id: int,
+        evaluate: Callable[[Network], float] | None,
+        observer: Observer,
+        device: torch.device,
+    ) -> None:
+        self.network = network.to(device)
+        self.loss = loss
+        self.tokens = tokens
+        self.targets = targets
+        self.settings = settings
+        self.pad_id = pad_id
+        self.evaluate = evaluate
+        self.observer = observer
+        self.device = device
+        self.dropout = Source(settings.seed)
+        install(self.network, self.dropout)
+        self.optimiser = make_optimiser(
+            network,
+            learning_rate=settings.learning_rate,
+            head_learning_rate=settings.head_learning_rate,
+            weight_decay=settings.weight_decay,
+            epsilon=settings.adam_epsilon,
+        )
+        per_epoch = math.ceil(len(tokens) / settings.batch_size)
+        self.steps = min(settings.epochs * per_epoch, settings.max_steps or 10**12)
+        self.warmup = (
+            settings.warmup_steps
+            if settings.warmup_steps is not None
+            else int(self.steps * settings.warmup_share)
+        )
+        self.micro_tokens = settings.micro_tokens
+        self.precision = choose_precision(settings.precision, device)
+        self.progress = Progress()
+        self.best_weights: dict[str, Tensor] | None = None
+
+    def run(self, keeper: Keeper | None = None) -> list[EpochResult]:
+        """Train to the end and leave the best epoch's weights in the network.
+
+        TrainingError when the loss or the gradients are not finite, before they reach a weight.
+        """
+        keeper = keeper or Keeper()
+        progress = self.progress
+        self.observer.started(steps=self.steps, rows=len(self.tokens), precision=self.precision)
+        while progress.step < self.steps and not self._out_of_patience():
+            self._run_epoch(keeper)
+        if self.best_weights is not None:
+            self.network.load_state_dict(self.best_weights)
+        return progress.history
+
+    def _run_epoch(self, keeper: Keeper) -> None:
+        settings, progress = self.settings, self.progress
+        batches = epoch_batches(
+            self.tokens.lengths, settings.batch_size, seed=settings.seed, epoch=progress.epoch
+        )
+        self.network.train()
+        began = time.perf_counter()
+        marked, rows_since = began, 0
+        while progress.batch < len(batches) and progress.step < self.steps:
+            rows = batches[progress.batch]
+            loss = self._step(rows)
+            progress.step += 1
+            progress.batch += 1
+            progress.loss_sum += loss * len(rows)
+            progress.loss_rows += len(rows)
+            rows_since += len(rows)
+            if progress.step % settings.log_steps == 0 or progress.step == self.steps:
+                now = time.perf_counter()
+                self.observer.stepped(
+                    progress,
+                    loss=progress.loss_sum / progress.loss_rows,
+                    rate=float(self.optimiser.param_groups[0]["lr"]),
+                    rows_per_second=rows_since / (now - marked),
+                )
+                marked, rows_since = now, 0
+            if settings.save_steps and progress.step % settings.save_steps == 0:
+                keeper.save(progress, False)
+            if keeper.should_stop():
+                keeper.save(progress, False)
+                return
+        self._end_epoch(keeper, seconds=time.perf_counter() - began)
+
+    def _step(self, rows: NDArray[np.int64]) -> float:
+        """One optimiser step on `rows`; the mean loss. Out of memory halves the micro-batch."""
+        set_rates(
+            self.optimiser, schedule(self.progress.step, steps=self.steps, warmup=self.warmup)
+        )
+        while True:
+            try:
+                loss = self._accumulate(rows)
+                break
+            except (torch.OutOfMemoryError, MemoryError) as error:
+                self._shrink(error)
+        if self.settings.max_grad_norm:
+            norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.max_grad_norm)
+        else:
+            norm = nn.utils.get_total_norm(
+                [p.grad for p in self.network.parameters() if p.grad is not None]
+            )
+        if not math.isfinite(loss) or not bool(torch.isfinite(norm)):
+            raise self._not_finite("loss" if not math.isfinite(loss) else "gradients", rows)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        return loss
+
+    def _accumulate(self, rows: NDArray[np.int64]) -> float:
+        self.optimiser.zero_grad(set_to_none=True)
+        total = 0.0
+        parts = micro_batches(rows, self.tokens.lengths, self.micro_tokens)
+        for number, part in enumerate(parts):
+            self.dropout.start(self.progress.step, number)
+            torch.manual_seed(_mixed(self.settings.seed, self.progress.step, number))
+            logits = self.forward(self.network, self.tokens, part)
+            targets = torch.from_numpy(self.targets[part]).to(self.device)
+            loss = self.loss(logits, targets).sum() / len(rows)
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach())
+        return total
+
+    def forward(self, network: Network, tokens: Tokens, rows: NDArray[np.int64]) -> Tensor:
+        """float32 logits [rows, outputs] of the named rows, in training precision."""
+        batch = tokens.padded(rows, self.pad_id)
+        ids, types, mask = (
+            torch.from_numpy(a).to(self.device) for a in (batch.ids, batch.types, batch.mask)
+        )
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            logits = network(ids, types, mask)
+        return logits.float()
+
+    def _end_epoch(self, keeper: Keeper, *, seconds: float) -> None:
+        progress = self.progress
+        score = self.evaluate(self.network) if self.evaluate else None
+        result = EpochResult(
+            epoch=progress.epoch + 1,
+            step=progress.step,
+            loss=progress.loss_sum / max(1, progress.loss_rows),
+            score=score,
+            seconds=seconds,
+        )
+        progress.history.append(result)
+        best = score is not None and (progress.best_score is None or score > progress.best_score)
+        if best:
+            progress.best_score, progress.best_step = score, progress.step
+            progress.epochs_since_best = 0
+            self.best_weights = {
+                name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()
+            }
+        else:
+            progress.epochs_since_best += 1
+        progress.epoch, progress.batch = progress.epoch + 1, 0
+        progress.loss_sum, progress.loss_rows = 0.0, 0
+        self.observer.evaluated(result, best=best)
+        keeper.save(progress, best)
+
+    def _out_of_patience(self) -> bool:
+        patience = self.settings.patience
+        return patience is not None and self.progress.epochs_since_best >= patience
+
+    def _shrink(self, error: BaseException) -> None:
+        self.optimiser.zero_grad(set_to_none=True)
+        if self.micro_tokens <= 64:
+            raise TrainingError(
+                "out of memory with a single row at a time.",
+                hint="lower text.max_length or use a smaller encoder.",
+            ) from error
+        self.micro_tokens //= 2
+        self.observer.noticed(
+            f"out of memory: computing {self.micro_tokens} tokens at once from here on "
+            "(rows per step are unchanged)"
+        )
+
+    def _not_finite(self, what: str, rows: Sequence[int] | NDArray[np.int64]) -> TrainingError:
+        return TrainingError(
+            f"step {self.progress.step + 1}: {what} not finite. The weights are as they were "
+            f"before the step. Training rows (from 0) of the step: {[int(r) for r in rows]}.",
+            hint="lower training.learning_rate, or set training.precision=float32.",
+        )
+
+
+def _mixed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(list(numbers)).generate_state(1, np.uint64)[0] >> 1)

@@ -1,0 +1,113 @@
+"""The recipe follows the encoder: what is left open in the configuration is decided here.
+
+The table was measured; its rows stand in docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bert_cls.config import RunConfig
+from bert_cls.data.example import Task
+from bert_cls.encoders.facts import EncoderFacts, Pooling
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The loop's settings with nothing left open; the meaning of each is in config.py."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    head_learning_rate: float
+    weight_decay: float = 0.01
+    adam_epsilon: float = 1e-8
+    warmup_share: float = 0.1
+    warmup_steps: int | None = None
+    max_grad_norm: float = 1.0
+    max_steps: int | None = None
+    micro_tokens: int = 4096
+    precision: str = "auto"
+    patience: int | None = None
+    prior_bias: bool = True
+    save_steps: int | None = None
+    keep_checkpoints: int = 1
+    log_steps: int = 50
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """The settled loop, the pooling, and why each open field got its value."""
+
+    training: Settled
+    pooling: Pooling
+    reasons: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rates:
+    up_to_width: int
+    learning_rate: float
+    source: str
+
+
+# narrower networks want larger rates
+_RATES = (
+    _Rates(320, 3e-4, "extrapolated from 384"),
+    _Rates(512, 2e-4, "measured on multilingual-e5-small"),
+    _Rates(768, 3e-5, "Mosbach et al. 2021 and Sun et al. 2019: 2e-5 to 5e-5"),
+    _Rates(10**9, 1e-5, "Mosbach et al. 2021: larger encoders want 1e-5"),
+)
+_HEAD_FACTOR = 5.0
+_STEPS_WANTED = 900
+_EPOCHS: dict[str, tuple[int, int]] = {"fast": (1, 2), "balanced": (3, 10), "accurate": (6, 20)}
+
+
+def settle(
+    config: RunConfig, facts: EncoderFacts, *, task: Task, rows: int, preset: str = "balanced"
+) -> Recipe:
+    """Fill what the configuration leaves open, for an encoder and a number of training rows."""
+    open_fields = config.training.model_dump()
+    reasons: dict[str, str] = {}
+
+    def decide(field: str, value: object, reason: str) -> None:
+        if open_fields[field] is None:
+            open_fields[field] = value
+            reasons[f"training.{field}"] = reason
+
+    pooling, why = _pooling(facts)
+    if config.encoder.pooling is not None:
+        pooling = config.encoder.pooling
+    else:
+        reasons["encoder.pooling"] = why
+    rates = next(r for r in _RATES if facts.width <= r.up_to_width)
+    decide("learning_rate", rates.learning_rate, f"{facts.width} wide: {rates.source}")
+    decide(
+        "head_learning_rate",
+        open_fields["learning_rate"] * _HEAD_FACTOR,
+        f"{_HEAD_FACTOR:g} times the encoder's: the head starts from nothing",
+    )
+    decide("batch_size", 32, "measured: 16 to 64 differ by noise, 32 is fast for short texts")
+    least, most = _EPOCHS[preset]
+    per_epoch = math.ceil(rows / open_fields["batch_size"])
+    wanted = math.ceil(_STEPS_WANTED / max(1, per_epoch))
+    decide(
+        "epochs",
+        min(most, max(least, wanted)),
+        f"{rows} rows: at least {least} passes, more for small data, at most {most}",
+    )
+    decide("prior_bias", True, "starts at the labels' frequencies instead of one half")
+    return Recipe(Settled(**open_fields), pooling, reasons)
+
+
+def _pooling(facts: EncoderFacts) -> tuple[Pooling, str]:
+    if facts.sentence_pooling is not None:
+        return facts.sentence_pooling, f"the encoder was trained with {facts.sentence_pooling}"
+    if facts.has_trained_pooler:
+        return "cls_pooler", "the encoder brings a trained pooler"
+    if facts.family in ("roberta", "xlm-roberta", "modernbert", "distilbert"):
+        return "mean", "no trained pooler; mean was better on RoBERTa (Sun et al. reproduction)"
+    return "cls", "no trained pooler"
