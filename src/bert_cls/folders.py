@@ -6,7 +6,8 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,17 @@ def write_folder(target: Path, write: Callable[[Path], None]) -> None:
 
 def write_file(path: Path, content: bytes) -> None:
     """Write a file beside, sync it, and rename it into place."""
+    with replacing(path) as scratch:
+        scratch.write_bytes(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A scratch path beside `path` that takes its place when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.parent / f"{_SCRATCH}{secrets.token_hex(8)}"
     try:
-        scratch.write_bytes(content)
+        yield scratch
         _sync(scratch)
         scratch.rename(path)
         _sync(path.parent)

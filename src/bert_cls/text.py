@@ -17,14 +17,17 @@ import orjson
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from bert_cls.errors import BundleError, DataError
+from bert_cls.errors import BundleError, ConfigError, DataError
 
 LongText = Literal["head", "head_tail", "error"]
 Normalise = Literal["none", "nfkc"]
 
-# no tokenizer here makes fewer tokens than one per this many characters of ordinary text, so
-# longer texts are cut before the tokenizer sees them: 10 MB of text costs as much as 8 kB
+# ordinary text has more tokens than one per this many characters, so of a long text only the ends
+# are tokenised (and more of it where they turn out too short): 10 MB cost as much as 20 kB
 _CHARACTERS_PER_TOKEN = 32
+# tokens between a cut and the last token that is used: a word cut in two changes its own tokens,
+# at worst from one unknown into a hundred
+_MARGIN = 128
 _HEAD_SHARE = 0.25  # Sun et al. 2019 keep 128 of 510 tokens from the head, the rest from the tail
 
 
@@ -44,6 +47,8 @@ class Template:
         """Read it off a tokenizer by encoding a single text and a pair with it."""
         single = tokenizer.encode("a")
         pair = tokenizer.encode("a", "a")
+        if 0 not in single.sequence_ids:
+            raise BundleError("the tokenizer makes no token of the letter a.")
         first = [i for i, s in enumerate(single.sequence_ids) if s == 0]
         a = [i for i, s in enumerate(pair.sequence_ids) if s == 0]
         b = [i for i, s in enumerate(pair.sequence_ids) if s == 1]
@@ -62,7 +67,8 @@ class Tokens:
     """Token ids of rows, one after the other, nothing padded.
 
     `ids` int32 and `types` int8 [tokens]; `starts` int64 [rows + 1]; `full_lengths` int32 [rows]:
-    how many tokens a row would have had uncut (a lower bound for texts cut by characters first).
+    how many tokens a row would have had uncut (a lower bound, above the maximum length, for texts
+    so long that only their ends were tokenised).
     """
 
     ids: NDArray[np.int32]
@@ -134,7 +140,7 @@ class TextEncoder:
         self.settings = settings
         specials = len(self.template.pair_before + self.template.pair_between)
         if settings.max_length < specials + len(self.template.pair_after) + 2:
-            raise DataError(f"max_length {settings.max_length} leaves no room for a text.")
+            raise ConfigError(f"text.max_length {settings.max_length} leaves no room for a text.")
 
     @classmethod
     def from_json(cls, content: bytes, settings: TextSettings) -> TextEncoder:
@@ -148,20 +154,21 @@ class TextEncoder:
     def encode(self, first: Sequence[str], second: Sequence[str] | None = None) -> Tokens:
         """Token ids of texts, or of pairs when `second` is given (same length as `first`).
 
-        DataError names the first row over `max_length` when `long` is "error".
+        DataError names the first row over `max_length` when `long` is "error", and a row that is
+        not valid Unicode (half a surrogate pair).
         """
-        ids_a, full_a = self._ids(first)
+        ids_a = self._ids(first)
         if second is None:
             room = self.settings.max_length - len(self.template.before + self.template.after)
             rows = [self._single(a, room) for a in ids_a]
-            full = full_a + len(self.template.before + self.template.after)
+            full = _sizes(ids_a) + len(self.template.before + self.template.after)
         else:
-            ids_b, full_b = self._ids(second)
+            ids_b = self._ids(second)
             t = self.template
             extra = len(t.pair_before + t.pair_between + t.pair_after)
             room = self.settings.max_length - extra
             rows = [self._pair(a, b, room) for a, b in zip(ids_a, ids_b, strict=True)]
-            full = full_a + full_b + extra
+            full = _sizes(ids_a) + _sizes(ids_b) + extra
         tokens = _joined(rows, full.astype(np.int32), self.template.second_type)
         if self.settings.long == "error" and tokens.cut.any():
             row = int(np.argmax(tokens.cut))
@@ -194,25 +201,44 @@ class TextEncoder:
             full_lengths=np.concatenate([part.full_lengths for part in parts]),
         )
 
-    def _ids(self, texts: Sequence[str]) -> tuple[list[list[int]], NDArray[np.int64]]:
-        limit = self.settings.max_length * _CHARACTERS_PER_TOKEN
-        cut = [self._shorten(text, limit) for text in texts]
-        if self.settings.normalise == "nfkc":
-            cut = [unicodedata.normalize("NFKC", text) for text in cut]
-        encoded = self.tokenizer.encode_batch_fast(cut, add_special_tokens=False)
-        ids = [e.ids for e in encoded]
-        full = [
-            len(i) + (len(text) > limit) * self.settings.max_length
-            for i, text in zip(ids, texts, strict=True)
-        ]
-        return ids, np.array(full, dtype=np.int64)
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text, or of as much of its ends as the maximum length can take."""
+        enough = self.settings.max_length + _MARGIN
+        window = enough * _CHARACTERS_PER_TOKEN
+        ids: list[list[int]] = [[]] * len(texts)
+        waiting = list(range(len(texts)))
+        while waiting:
+            parts = [self._ends(texts[row], window) for row in waiting]
+            encoded = iter(self._encode_parts([part for ends in parts for part in ends]))
+            short = []
+            for row, ends in zip(waiting, parts, strict=True):
+                found = [next(encoded) for _ in ends]
+                if ends[0] is texts[row] or min(map(len, found)) >= enough:
+                    ids[row] = list(chain.from_iterable(found))
+                else:
+                    short.append(row)
+            waiting, window = short, window * 8
+        return ids
 
-    def _shorten(self, text: str, limit: int) -> str:
-        if len(text) <= limit:
-            return text
+    def _ends(self, text: str, window: int) -> tuple[str, ...]:
         if self.settings.long == "head_tail":
-            return text[: limit // 2] + text[-(limit // 2) :]
-        return text[:limit]
+            return (text,) if len(text) <= 2 * window else (text[:window], text[-window:])
+        return (text,) if len(text) <= window else (text[:window],)
+
+    def _encode_parts(self, parts: list[str]) -> list[list[int]]:
+        if self.settings.normalise == "nfkc":
+            parts = [unicodedata.normalize("NFKC", part) for part in parts]
+        try:
+            encoded = self.tokenizer.encode_batch_fast(parts, add_special_tokens=False)
+        except TypeError as error:
+            surrogate = next((c for part in parts for c in part if "\ud800" <= c <= "\udfff"), None)
+            if surrogate is None:
+                raise
+            raise DataError(
+                f"a text has {surrogate!a}, half a surrogate pair, which is not valid Unicode.",
+                hint="read the text as UTF-8, or replace such characters.",
+            ) from error
+        return [e.ids for e in encoded]
 
     def _cut(self, ids: list[int], room: int) -> list[int]:
         if len(ids) <= room:
@@ -240,6 +266,10 @@ class TextEncoder:
         left = [*t.pair_before, *a, *t.pair_between]
         row = [*left, *b, *t.pair_after]
         return row, len(left)
+
+
+def _sizes(ids: list[list[int]]) -> NDArray[np.int64]:
+    return np.fromiter(map(len, ids), np.int64, len(ids))
 
 
 def _joined(rows: list[tuple[list[int], int]], full: NDArray[np.int32], second_type: int) -> Tokens:

@@ -48,7 +48,7 @@ class LabelSpace:
         return {name: i for i, name in enumerate(self.names)}
 
     def multi_hot(self, labels: Sequence[Iterable[str]]) -> NDArray[np.bool_]:
-        """bool [rows, labels]: True where a row has the label. KeyError for an unknown name."""
+        """Bool [rows, labels]: True where a row has the label. KeyError for an unknown name."""
         ids = self.ids
         out = np.zeros((len(labels), len(self.names)), dtype=bool)
         for row, names in enumerate(labels):

@@ -97,9 +97,9 @@ def count(n: int, noun: str) -> str:
 
 def some(names: Iterable[object], shown: int = 10) -> str:
     """Names for a sentence: all of them, or the first `shown` and how many more there are."""
-    names = [repr(name) if isinstance(name, str) else str(name) for name in names]
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
+    words = [repr(name) if isinstance(name, str) else str(name) for name in names]
+    more = f" and {len(words) - shown} more" if len(words) > shown else ""
+    return ", ".join(words[:shown]) + more
 
 
 KINDS: dict[str, str] = {

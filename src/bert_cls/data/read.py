@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,9 +16,10 @@ from bert_cls.data.json_array import read_json_array
 from bert_cls.data.jsonl import read_jsonl
 from bert_cls.data.problems import Problem, raise_errors
 from bert_cls.data.raw import Options, Reader
-from bert_cls.data.rows import RowChecker
+from bert_cls.data.rows import RowChecker, Rows
 from bert_cls.data.source import Source, opened
 from bert_cls.data.tables import read_parquet, read_xlsx
+from bert_cls.data.task import fit_labels
 from bert_cls.errors import ConfigError, DataError
 
 OnBadRow = Literal["fail", "quarantine"]
@@ -32,25 +33,6 @@ class Format:
 
     reader: Reader
     place: str
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """What one file holds: its good rows in order, and everything there is to say about it.
-
-    `numbers` and `positions` say for each example where it stood; `place` puts it into words.
-    """
-
-    examples: list[Example]
-    problems: list[Problem]
-    file: str
-    numbers: Sequence[int] = field(default=(), repr=False)
-    positions: Sequence[int] = field(default=(), repr=False)
-    place_format: str = field(default="row {row}", repr=False)
-
-    def place(self, i: int) -> str:
-        """Where the i-th example is: "line 17", "row 17 (line 86)" or "row 17"."""
-        return self.place_format.format(number=self.numbers[i], row=self.positions[i] + 1)
 
 
 def stream(
@@ -74,7 +56,7 @@ def stream(
         checker = RowChecker(source.name, found.place, options)
         yield from _take(source.notes)
         for _, _, item in _checked(source, found.reader, checker, options):
-            yield item if type(item) is Example else _one(item)
+            yield item if isinstance(item, Example) else _one(item)
         yield from _take(source.notes)
         yield from checker.notes()
 
@@ -88,20 +70,34 @@ def read(
     coerce_numbers: bool = False,
     fix_unicode: bool = False,
 ) -> Rows:
-    """All rows of a file. `task` matters for cells of csv, tsv and xlsx, and for exports.
+    """All rows of a file; with a `task`, DataError unless their labels fit it.
+
+    A `task` also settles what cells of csv, tsv and xlsx mean and takes the one label out of the
+    lists of exports. Integers become class names in class tasks.
 
     With on_bad_row="fail" any bad row is a DataError that lists them all; with "quarantine" they
     are left out and stand in `problems` with their raw text.
     """
+    check_on_bad_row(on_bad_row)
+    options = Options(coerce_numbers=coerce_numbers, fix_unicode=fix_unicode, task=task)
+    rows = collect(path, options, encoding=encoding)
+    if on_bad_row == "fail":
+        raise_errors(rows.problems)
+    return rows if task is None else fit_labels(rows, task)
+
+
+def check_on_bad_row(on_bad_row: str) -> None:
+    """ConfigError unless it is "fail" or "quarantine"."""
     if on_bad_row not in ON_BAD_ROW:
         raise ConfigError(
             f"on_bad_row must be one of {list(ON_BAD_ROW)}. Got {on_bad_row!r} instead."
         )
-    options = Options(coerce_numbers=coerce_numbers, fix_unicode=fix_unicode, task=task)
+
+
+def collect(path: str | Path, options: Options, *, encoding: str | None = None) -> Rows:
+    """All good rows and all problems of a file; DataError only when no row is good."""
     with opened(path, encoding=encoding) as source:
         rows = _read_all(source, options)
-    if on_bad_row == "fail":
-        raise_errors(rows.problems)
     if not rows.examples:
         raise_errors(rows.problems)
     return rows
@@ -155,7 +151,7 @@ def _read_all(source: Source, options: Options) -> Rows:
     numbers, positions = array("Q"), array("Q")
     seen: dict[int | str, tuple[int, int]] = {}
     for position, number, item in _checked(source, found.reader, checker, options):
-        if type(item) is not Example:
+        if not isinstance(item, Example):
             problems += item
         elif item.index in seen:
             first = checker.place(*seen[item.index])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from bert_cls.data.example import Example, Label
 from bert_cls.data.labels import (
@@ -24,6 +26,34 @@ LAYOUTS_KEPT = 1000
 BLANK = " \t\n\r\u3000\u00a0\u115f\u1160\u2800\u3164\uffa0\ufe0e\ufe0f"
 At = tuple[int, int]  # position from 0, line or table row from 1
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What one file holds: its good rows in order, and everything there is to say about it.
+
+    `numbers` and `positions` say for each example where it stood; `place` puts it into words.
+    """
+
+    examples: list[Example]
+    problems: list[Problem]
+    file: str
+    numbers: Sequence[int] = field(default=(), repr=False)
+    positions: Sequence[int] = field(default=(), repr=False)
+    place_format: str = field(default="row {row}", repr=False)
+
+    def place(self, i: int) -> str:
+        """Where the i-th example is: "line 17", "row 17 (line 86)" or "row 17"."""
+        return self.place_format.format(number=self.numbers[i], row=self.positions[i] + 1)
+
+    def only(self, kept: Sequence[int]) -> Rows:
+        """The same file with some of its examples, by their places in the list."""
+        return replace(
+            self,
+            examples=[self.examples[i] for i in kept],
+            numbers=[self.numbers[i] for i in kept],
+            positions=[self.positions[i] for i in kept],
+        )
 
 
 class RowChecker:
@@ -67,7 +97,7 @@ class RowChecker:
             label = get(layout.label)
             if not (type(label) is str and label in self._names):
                 label = check_label(label, self._names)
-            if type(label) is not Fault:
+            if not isinstance(label, Fault):
                 return Example(position if index is None else index, text_a, text_b, label)
         return self._examine(raw, layout, at)
 
@@ -100,9 +130,7 @@ class RowChecker:
             raw = Fault("D05", message, raw=show(raw))
         return [self._problem(raw, at, None, raw.raw)]
 
-    def _problem(
-        self, fault: Fault, at: At, index: int | str | None, raw: str | None
-    ) -> Problem:
+    def _problem(self, fault: Fault, at: At, index: int | str | None, raw: str | None) -> Problem:
         place = self.place(*at)
         return Problem(
             fault.code, self.file, place, fault.key, fault.message, "error", fault.hint, index, raw

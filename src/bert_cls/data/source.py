@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import Protocol
 
 from bert_cls.data.encoding import UTF8_BOM, choose_codec, splits_at_newlines, wide_codec
 from bert_cls.data.problems import Problem
@@ -19,6 +19,13 @@ from bert_cls.errors import DataError
 STDIN = "-"
 BLOCK_BYTES = 1 << 20
 GZIP_MAGIC = b"\x1f\x8b"
+
+
+class BinaryFile(Protocol):
+    """What a Source reads from."""
+
+    def read(self, size: int = ..., /) -> bytes | None:
+        """At most `size` bytes; b"" at the end."""
 
 
 class Source:
@@ -30,7 +37,7 @@ class Source:
     """
 
     def __init__(
-        self, name: str, suffix: str, raw: IO[bytes], *, encoding: str | None, path: Path | None
+        self, name: str, suffix: str, raw: BinaryFile, *, encoding: str | None, path: Path | None
     ) -> None:
         self.name = name
         self.suffix = suffix
@@ -86,9 +93,10 @@ class Source:
             ) from None
 
     def _read(self) -> bytes:
+        # read1 of a pipe gives what is there, instead of waiting for a whole block.
         read = getattr(self._raw, "read1", self._raw.read)
         try:
-            block: bytes = read(BLOCK_BYTES)
+            block: bytes = read(BLOCK_BYTES) or b""
         except (EOFError, OSError, zlib.error) as error:
             raise DataError(
                 f"{self.name}: cannot be read past byte {self.size}: {error}",
@@ -170,7 +178,7 @@ def opened(path: str | Path, *, encoding: str | None = None) -> Iterator[Source]
     except OSError as error:
         raise DataError(f"{path}: cannot be opened: {error.strerror}.") from None
     with plain:
-        raw = gzip.GzipFile(fileobj=plain) if packed else plain
+        raw: BinaryFile = gzip.GzipFile(fileobj=plain) if packed else plain
         yield Source(path.name, suffix, raw, encoding=encoding, path=path)
 
 

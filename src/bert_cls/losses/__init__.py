@@ -75,7 +75,7 @@ def resolve_name(name: str, task: Task) -> str:
     )
 
 
-def resolve_options(name: str, options: Mapping[str, OptionValue]) -> dict[str, OptionValue]:
+def resolve_options(name: str, options: Mapping[str, object]) -> dict[str, OptionValue]:
     """Every option of the loss called `name`, given or default; numbers as float.
 
     ConfigError for an unknown option, a number out of range, or a switch that is not a bool.
@@ -90,19 +90,19 @@ def resolve_options(name: str, options: Mapping[str, OptionValue]) -> dict[str, 
     return resolved
 
 
-def _checked(what: str, option: Option, value: OptionValue) -> OptionValue:
+def _checked(what: str, option: Option, value: object) -> OptionValue:
     """`value` if `option` allows it, else ConfigError."""
     if isinstance(option.default, bool):
         if not isinstance(value, bool):
             raise ConfigError(f"{what} must be true or false. Got {value!r} instead.")
         return value
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (is_number and option.low <= value <= option.high):
-        raise ConfigError(
-            f"{what} must be a number from {option.low:g} to {option.high:g}. "
-            f"Got {value!r} instead."
-        )
-    return float(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        number = float(value)
+        if option.low <= number <= option.high:
+            return number
+    raise ConfigError(
+        f"{what} must be a number from {option.low:g} to {option.high:g}. Got {value!r} instead."
+    )
 
 
 def make_loss(
@@ -110,7 +110,7 @@ def make_loss(
     task: Task,
     statistics: LabelStatistics,
     *,
-    options: Mapping[str, OptionValue] = {},
+    options: Mapping[str, object] = {},
 ) -> Loss:
     """The loss called `name` for this task, told how often each label occurs in training.
 

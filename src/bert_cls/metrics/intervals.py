@@ -16,6 +16,7 @@ from bert_cls.metrics.outcome import Bools, Outcome
 from bert_cls.metrics.resampling import (
     LEVEL,
     Family,
+    mean_of,
     on_all_rows,
     percentile_interval,
     recentred,
@@ -25,6 +26,10 @@ from bert_cls.metrics.resampling import (
 RESAMPLES = 1000
 # Efron and Tibshirani (1993, 10.3): a bias below a quarter of the standard error may be ignored.
 BIAS_TO_DOUBT = 0.25
+# Few resamples move a mean by chance: by less than this many standard errors of that mean.
+CHANCE = 4.0
+# Standard deviation over mean absolute deviation of a normal distribution.
+MAD_TO_SD = 1.2533
 ROUNDING = 1e-12
 
 
@@ -62,8 +67,10 @@ def bootstrap_intervals(
             notes.append(f"{name}: no interval, undefined in most resamples")
             continue
         intervals[name] = interval
-        moved = float(np.nanmean(values)) - point
-        if abs(moved) > BIAS_TO_DOUBT * float(np.nanstd(values)) + ROUNDING:
+        moved = mean_of(values[np.isfinite(values)]) - point
+        spread = MAD_TO_SD * mean_of(np.abs(recentred(values, point) - point))
+        doubt = max(BIAS_TO_DOUBT, CHANCE / math.sqrt(len(values)))
+        if abs(moved) > doubt * spread + ROUNDING * abs(point):
             notes.append(
                 f"{name}: its interval is too narrow, too few rows or rows per label "
                 f"(resampling alone moves it by {moved:+.4f})"

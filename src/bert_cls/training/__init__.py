@@ -1,0 +1,15 @@
+"""Training: the one loop, and a run from a data set to a model folder."""
+
+from bert_cls.training.loop import EpochResult, Observer, Progress, Silent
+from bert_cls.training.run import Request, Trained, resumed, train
+
+__all__ = [
+    "EpochResult",
+    "Observer",
+    "Progress",
+    "Request",
+    "Silent",
+    "Trained",
+    "resumed",
+    "train",
+]

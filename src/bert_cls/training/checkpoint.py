@@ -122,7 +122,9 @@ def _restore(trainer: Trainer, folder: Path) -> None:
     load_tensors(trainer.network, load_file(folder / "model.safetensors"))
     moments = load_file(folder / "optimizer.safetensors")
     for name, parameter in trainer.network.named_parameters():
-        state = {kind: moments[f"{name}.{kind}"] for kind in _MOMENTS if f"{name}.{kind}" in moments}
+        state = {
+            kind: moments[f"{name}.{kind}"] for kind in _MOMENTS if f"{name}.{kind}" in moments
+        }
         if state:
             trainer.optimiser.state[parameter] = {
                 kind: tensor.to(parameter.device) for kind, tensor in state.items()

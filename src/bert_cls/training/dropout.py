@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 
 class Source:
-    """Random bytes that are a function of (seed, step) alone, so that a resumed run draws the same
-    ones and no generator state has to be saved.
+    """Random bytes that are a function of (seed, step) alone.
+
+    A resumed run draws the same ones, and no generator state has to be saved.
     """
 
     def __init__(self, seed: int) -> None:
@@ -47,7 +48,7 @@ class _Mask(torch.autograd.Function):
 
 
 class ByteDropout(nn.Module):
-    """Zeroes values with probability `p` (to the nearest 1/256) and scales the rest, in training."""
+    """In training, zeroes values with probability `p` (to the nearest 1/256), scales the rest."""
 
     def __init__(self, p: float, source: Source) -> None:
         super().__init__()
@@ -61,7 +62,9 @@ class ByteDropout(nn.Module):
             return values
         kept = self.source.bytes(values.numel()).view(values.shape) >= self.threshold
         kept = kept.to(values.device)
-        scaled: Tensor = _Mask.apply(values, kept, 256 / (256 - self.threshold))
+        scaled: Tensor = _Mask.apply(  # type: ignore[no-untyped-call]
+            values, kept, 256 / (256 - self.threshold)
+        )
         return scaled
 
 

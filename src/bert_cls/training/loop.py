@@ -17,13 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bert_cls.training.recipe import Settled
 from bert_cls.errors import TrainingError
 from bert_cls.network import Network
 from bert_cls.text import Tokens
 from bert_cls.training.batches import epoch_batches, micro_batches
 from bert_cls.training.dropout import Source, install
 from bert_cls.training.optimiser import make_optimiser, schedule, set_rates
+from bert_cls.training.recipe import Settled
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """logits float32 [rows, outputs] and targets -> float32 [rows]"""
@@ -71,6 +71,21 @@ class Observer(Protocol):
 
     def noticed(self, message: str) -> None:
         """Something a user must know and nothing stops for."""
+
+    def phase(self, message: str) -> None:
+        """What is being done now, in a few words."""
+
+
+class Silent:
+    """An observer that says nothing."""
+
+    def started(self, *, steps: int, rows: int, precision: str) -> None: ...  # noqa: D102
+    def stepped(  # noqa: D102
+        self, progress: Progress, *, loss: float, rate: float, rows_per_second: float
+    ) -> None: ...
+    def evaluated(self, result: EpochResult, *, best: bool) -> None: ...  # noqa: D102
+    def noticed(self, message: str) -> None: ...  # noqa: D102
+    def phase(self, message: str) -> None: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +156,7 @@ class Trainer:
         self.precision = choose_precision(settings.precision, device)
         self.progress = Progress()
         self.best_weights: dict[str, Tensor] | None = None
+        self.stopped = False
 
     def run(self, keeper: Keeper | None = None) -> list[EpochResult]:
         """Train to the end and leave the best epoch's weights in the network.
@@ -150,9 +166,9 @@ class Trainer:
         keeper = keeper or Keeper()
         progress = self.progress
         self.observer.started(steps=self.steps, rows=len(self.tokens), precision=self.precision)
-        while progress.step < self.steps and not self._out_of_patience():
+        while progress.step < self.steps and not self._out_of_patience() and not self.stopped:
             self._run_epoch(keeper)
-        if self.best_weights is not None:
+        if self.best_weights is not None and not self.stopped:
             self.network.load_state_dict(self.best_weights)
         return progress.history
 
@@ -185,6 +201,7 @@ class Trainer:
                 keeper.save(progress, False)
             if keeper.should_stop():
                 keeper.save(progress, False)
+                self.stopped = True
                 return
         self._end_epoch(keeper, seconds=time.perf_counter() - began)
 

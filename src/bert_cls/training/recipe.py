@@ -9,33 +9,19 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bert_cls.config import RunConfig
+from bert_cls.config import RunConfig, TrainingConfig
 from bert_cls.data.example import Task
 from bert_cls.encoders.facts import EncoderFacts, Pooling
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """The loop's settings with nothing left open; the meaning of each is in config.py."""
+class Settled(TrainingConfig):
+    """The loop's settings with nothing left open."""
 
     epochs: int
     batch_size: int
     learning_rate: float
     head_learning_rate: float
-    weight_decay: float = 0.01
-    adam_epsilon: float = 1e-8
-    warmup_share: float = 0.1
-    warmup_steps: int | None = None
-    max_grad_norm: float = 1.0
-    max_steps: int | None = None
-    micro_tokens: int = 4096
-    precision: str = "auto"
-    patience: int | None = None
-    prior_bias: bool = True
-    save_steps: int | None = None
-    keep_checkpoints: int = 1
-    log_steps: int = 50
-    seed: int = 0
+    prior_bias: bool
 
 
 @dataclass(frozen=True, slots=True)

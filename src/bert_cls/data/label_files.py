@@ -1,0 +1,82 @@
+"""Files that say which labels there are: labels.json, and which labels to merge."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from bert_cls.data.json_text import JsonParser, explain
+from bert_cls.data.labels import check_name, look, show
+from bert_cls.data.problems import some
+from bert_cls.data.source import opened
+from bert_cls.errors import DataError
+
+LIST_HINT = 'the file is a JSON list of names: ["first", "second"]'
+MERGES_HINT = 'the file is a JSON object from old to new names: {"Sport": "sport"}'
+
+
+def read_labels(path: str | Path, *, encoding: str | None = None) -> tuple[str, ...]:
+    """The label names of a labels.json in their order, which is the order of a model's outputs.
+
+    DataError unless it is a list of distinct names that do not look the same.
+    """
+    value = _json_of(path, encoding, LIST_HINT)
+    file = Path(path).name
+    if not isinstance(value, list) or not value:
+        raise DataError(f"{file}: must hold a list. Got {show(value)} instead.", hint=LIST_HINT)
+    return checked_names(value, file)
+
+
+def checked_names(values: list[object], file: str) -> tuple[str, ...]:
+    """The names as a tuple; DataError for one that is no name, repeated, or like another."""
+    places: dict[str, str] = {}
+    for place, value in enumerate(values, 1):
+        if not isinstance(value, str):
+            hint = f'write it as a string: "{value}"' if isinstance(value, (int, float)) else None
+            raise DataError(
+                f"{file}: name {place} must be a string. Got {show(value)} instead.", hint=hint
+            )
+        if fault := check_name(value):
+            raise DataError(f"{file}: name {place}: {fault.message}", hint=fault.hint)
+        if (other := places.get(look(value))) is not None:
+            alike = "is given twice" if other == value else f"looks the same as {other!r}"
+            raise DataError(f"{file}: name {place}: {value!r} {alike}.", hint="keep one of them")
+        places[look(value)] = value
+    return tuple(places.values())
+
+
+def read_label_merges(path: str | Path, *, encoding: str | None = None) -> dict[str, str]:
+    """Old label names to new ones. DataError unless it is an object of names (no chains)."""
+    value = _json_of(path, encoding, MERGES_HINT)
+    file = Path(path).name
+    if not isinstance(value, dict):
+        raise DataError(f"{file}: must hold an object. Got {show(value)}.", hint=MERGES_HINT)
+    merges: dict[str, str] = {}
+    for old, new in value.items():
+        if not isinstance(new, str):
+            raise DataError(
+                f"{file}: {old!r} must become a name. Got {show(new)}.", hint=MERGES_HINT
+            )
+        if fault := check_name(new):
+            raise DataError(f"{file}: {old!r}: {fault.message}", hint=fault.hint)
+        merges[old] = new
+    if chained := sorted(set(merges) & {new for old, new in merges.items() if new != old}):
+        raise DataError(f"{file}: {some(chained)} is both merged away and merged into.")
+    return merges
+
+
+def _json_of(path: str | Path, encoding: str | None, hint: str) -> object:
+    with opened(path, encoding=encoding) as source:
+        text = source.text().removeprefix("\ufeff").strip()
+    parser = JsonParser()
+    try:
+        value, end = parser.parse(text)
+        if end != len(text):
+            raise json.JSONDecodeError("Extra data", text, end)
+    except (ValueError, RecursionError) as error:
+        fault = explain(error, text, last=True, raw="")
+        line = f"line {error.lineno}: " if isinstance(error, json.JSONDecodeError) else ""
+        raise DataError(f"{source.name}: {line}{fault.message}", hint=hint) from None
+    if twice := parser.take_fault(""):
+        raise DataError(f"{source.name}: {twice.message}", hint=hint)
+    return value

@@ -1,0 +1,65 @@
+"""What a model says about one row, and how it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bert_cls.data.example import LabelSpace
+from bert_cls.decision import Rule
+
+_DIGITS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Labels and scores of one row.
+
+    `labels` are the decided names (one for classes, any number for multilabel, none for
+    regression); `scores` every label's score; `score` the value of a regression; `truncated`
+    whether the text was cut.
+    """
+
+    labels: tuple[str, ...] = ()
+    scores: dict[str, float] | None = None
+    score: float | None = None
+    truncated: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; scores rounded to 6 digits."""
+        if self.score is not None:
+            body: dict[str, Any] = {"score": round(self.score, _DIGITS)}
+        else:
+            scores = self.scores or {}
+            body = {
+                "labels": list(self.labels),
+                "scores": {name: round(value, _DIGITS) for name, value in scores.items()},
+            }
+        return body | ({"truncated": True} if self.truncated else {})
+
+
+def predictions(
+    rule: Rule, space: LabelSpace, logits: NDArray[np.float32], cut: Sequence[bool]
+) -> list[Prediction]:
+    """Logits float32 [rows, outputs] become one Prediction a row."""
+    scores = rule.scores(logits)
+    decided = rule.decide(scores)
+    if rule.task == "regression":
+        return [
+            Prediction(score=float(value), truncated=bool(was_cut))
+            for value, was_cut in zip(scores, cut, strict=True)
+        ]
+    names = space.names
+    chosen = (
+        [tuple(names[i] for i in np.flatnonzero(row)) for row in decided]
+        if rule.task == "multilabel"
+        else [(names[int(i)],) for i in decided]
+    )
+    return [
+        Prediction(labels, dict(zip(names, row.tolist(), strict=True)), None, bool(was_cut))
+        for labels, row, was_cut in zip(chosen, scores, cut, strict=True)
+    ]

@@ -1,0 +1,167 @@
+"""What people see on a terminal: progress, notices, tables. Everything goes to standard error."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from bert_cls.metrics import Evaluation
+    from bert_cls.training.loop import EpochResult
+    from bert_cls.training.loop import Progress as TrainingProgress
+
+_PER_LABEL_ROWS = 20
+
+
+class TerminalObserver:
+    """Progress of a training run: a bar on a terminal, plain lines in a log."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._steps = 0
+        self._began = time.perf_counter()
+        self._bar: Progress | None = None
+        self._task: Any = None
+        self._first_step: int | None = None
+
+    def phase(self, message: str) -> None:
+        """What is being done now."""
+        self.close()
+        self.console.print(f"[dim]{_clock(self._began)}[/dim]  {escape(message)}", highlight=False)
+
+    def noticed(self, message: str) -> None:
+        """Something a user must know."""
+        where = self._bar.console if self._bar else self.console
+        where.print(f"[yellow]note[/yellow]   {escape(message)}", highlight=False)
+
+    def started(self, *, steps: int, rows: int, precision: str) -> None:
+        """Before the first step."""
+        self.phase(f"training: {rows} rows, {steps} steps, {precision}")
+        self._steps = steps
+        self._training_began = time.perf_counter()
+        if self.console.is_terminal:
+            self._bar = Progress(
+                TextColumn("       {task.description}"),
+                BarColumn(),
+                TextColumn("{task.completed}/{task.total}"),
+                TimeRemainingColumn(),
+                console=self.console,
+                transient=True,
+            )
+            self._task = self._bar.add_task("", total=steps)
+            self._bar.start()
+
+    def stepped(
+        self, progress: TrainingProgress, *, loss: float, rate: float, rows_per_second: float
+    ) -> None:
+        """Every `log_steps` steps."""
+        text = f"epoch {progress.epoch + 1}  loss {loss:.4f}  {rows_per_second:.0f} rows/s"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=progress.step, description=text)
+            return
+        if self._first_step is None:
+            self._first_step = progress.step
+        left = (time.perf_counter() - self._training_began) / progress.step
+        left *= self._steps - progress.step
+        self.console.print(
+            f"{_clock(self._began)}  step {progress.step}/{self._steps}  {text}  rate {rate:.2g}  "
+            f"about {_duration(left)} left",
+            highlight=False,
+        )
+
+    def evaluated(self, result: EpochResult, *, best: bool) -> None:
+        """After each epoch."""
+        score = "" if result.score is None else f"  dev score {result.score:.4f}"
+        where = self._bar.console if self._bar else self.console
+        where.print(
+            f"[dim]{_clock(self._began)}[/dim]  epoch {result.epoch}: loss {result.loss:.4f}{score}"
+            f"{'  (best)' if best else ''}  {result.seconds:.0f} s",
+            highlight=False,
+        )
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def settings_table(config: Mapping[str, Any], origins: Mapping[str, str]) -> Table:
+    """The settings that are not plain defaults, with where each came from."""
+    table = Table(box=None, padding=(0, 2), header_style="bold")
+    for column in ("setting", "value", "why"):
+        table.add_column(column, overflow="fold")
+    for key in sorted(origins):
+        section, _, field = key.partition(".")
+        table.add_row(key, escape(str(config[section][field])), escape(origins[key]))
+    return table
+
+
+def figures_table(title: str, evaluation: Evaluation, bar: Evaluation | None = None) -> Table:
+    """The headline figures with intervals, and the linear bar beside them."""
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2), header_style="bold")
+    table.add_column("")
+    table.add_column("model", justify="right")
+    table.add_column("95 % interval", justify="right")
+    if bar is not None:
+        table.add_column("linear bar", justify="right")
+    for name in evaluation.headline:
+        interval = evaluation.intervals.get(name)
+        cells = [
+            name,
+            _figure(evaluation.metrics.get(name)),
+            f"{_figure(interval[0])} to {_figure(interval[1])}" if interval else "",
+        ]
+        if bar is not None:
+            cells.append(_figure(bar.metrics.get(name)))
+        table.add_row(*cells)
+    return table
+
+
+def label_table(evaluation: Evaluation, *, rows: int = _PER_LABEL_ROWS) -> Table:
+    """Precision, recall and F1 of the most frequent labels."""
+    table = Table(box=None, padding=(0, 2), header_style="bold")
+    table.add_column("label", overflow="fold")
+    for column in ("precision", "recall", "F1", "rows", "predicted"):
+        table.add_column(column, justify="right")
+    ordered = sorted(evaluation.per_label, key=lambda row: -row.support)
+    for row in ordered[:rows]:
+        table.add_row(
+            escape(row.label),
+            _figure(row.precision),
+            _figure(row.recall),
+            _figure(row.f1),
+            str(row.support),
+            str(row.predicted),
+        )
+    if len(ordered) > rows:
+        table.caption = f"{len(ordered) - rows} rarer labels are in evaluation.json"
+        table.caption_justify = "left"
+    return table
+
+
+def bullet_lines(lines: Sequence[str]) -> str:
+    """Notes under a table, one a line."""
+    return "\n".join(f"- {escape(line)}" for line in lines)
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _clock(began: float) -> str:
+    seconds = int(time.perf_counter() - began)
+    return f"{seconds // 60:3d}:{seconds % 60:02d}"
+
+
+def _duration(seconds: float) -> str:
+    whole = int(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"

@@ -1,0 +1,176 @@
+"""A whole training run, from a data set to a model folder; interrupted runs go on from here."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import orjson
+import torch
+
+from bert_cls.bundle import DESCRIPTION
+from bert_cls.config import RunConfig
+from bert_cls.errors import BundleError, ConfigError, Interrupted
+from bert_cls.folders import MANIFEST, clean_orphans, read_manifest, write_file
+from bert_cls.training.checkpoint import (
+    check_space,
+    checkpoints,
+    restore_newest,
+    rotate,
+    save_checkpoint,
+)
+from bert_cls.training.finish import Trained, finish, static_files
+from bert_cls.training.loop import Keeper, Observer, Progress, Trainer
+from bert_cls.training.prepare import read_dataset
+from bert_cls.training.setup import Request, Setup, make_trainer, set_up
+
+RUN = "run.json"
+
+
+def train(
+    request: Request, observer: Observer, *, resume: bool = False, overwrite: bool = False
+) -> Trained:
+    """Train, tune, evaluate and write the model folder `request.output`.
+
+    A non-empty output folder is a ConfigError unless it is to be resumed or overwritten, and
+    overwriting removes only what a run of ours wrote. With `resume` the newest whole checkpoint
+    goes on. Interrupted after SIGINT or SIGTERM, with a checkpoint saved.
+    """
+    config = request.config
+    _claim(request.output, resume=resume, overwrite=overwrite)
+    observer.phase("reading data")
+    dataset = read_dataset(request.data, config, observer, labels=request.labels)
+    if resume:
+        _same_data(request.output, dataset.files)
+    setup = set_up(request, dataset, observer)
+    origins = {**request.origins, **{k: f"recipe: {v}" for k, v in setup.recipe.reasons.items()}}
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    trainer = make_trainer(setup, observer, options=config.loss.options, device=device)
+    if resume:
+        found = restore_newest(trainer, request.output, notice=observer.noticed)
+        observer.noticed(f"going on from {found.name}")
+    else:
+        check_space(trainer, request.output, keep=setup.recipe.training.keep_checkpoints)
+        _remember(request, setup)
+    _run(trainer, request.output, setup.recipe.training.keep_checkpoints)
+    return finish(request, setup, trainer, origins, observer)
+
+
+def resumed(output: Path) -> Request:
+    """The request that an interrupted run in `output` was started with."""
+    if not (output / RUN).is_file():
+        raise BundleError(f"{output} has no {RUN}: no run of bert-cls was started there.")
+    if (output / DESCRIPTION).is_file():
+        raise ConfigError(
+            f"{output} is a finished model. There is nothing to resume.",
+            hint="to train again use another folder, or --overwrite.",
+        )
+    content = orjson.loads((output / RUN).read_bytes())
+    return Request(
+        data=Path(content["data"]),
+        output=output,
+        config=RunConfig.model_validate(content["config"]),
+        origins=content["origins"],
+        preset=content["preset"],
+        labels=Path(content["labels"]) if content["labels"] else None,
+    )
+
+
+def _claim(output: Path, *, resume: bool, overwrite: bool) -> None:
+    clean_orphans(output)
+    if resume or not output.exists() or not any(output.iterdir()):
+        return
+    if not overwrite:
+        raise ConfigError(
+            f"output folder {output} is not empty.",
+            hint="give another folder, --overwrite, or --resume to go on with a run in it.",
+        )
+    for name in _ours(output):
+        path = output / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _ours(output: Path) -> list[str]:
+    """What a run of ours wrote into a folder; everything else in it is left alone."""
+    names = [folder.name for folder in checkpoints(output)]
+    if (output / MANIFEST).is_file():
+        names += [entry["name"] for entry in read_manifest(output)] + [MANIFEST]
+    if (output / RUN).is_file():
+        names += [RUN, *orjson.loads((output / RUN).read_bytes()).get("files", [])]
+    return names
+
+
+def _remember(request: Request, setup: Setup) -> None:
+    """Store what a resumed run and a reader of its checkpoints need."""
+    files = static_files(setup)
+    content = {
+        "data": str(request.data.absolute()),
+        "labels": str(request.labels.absolute()) if request.labels else None,
+        "config": request.config.model_dump(mode="json"),
+        "origins": request.origins,
+        "preset": request.preset,
+        "data_files": setup.dataset.files,
+        "files": sorted(files),
+    }
+    request.output.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        write_file(request.output / name, data)
+    write_file(request.output / RUN, orjson.dumps(content, option=orjson.OPT_INDENT_2))
+
+
+def _same_data(output: Path, files: dict[str, str]) -> None:
+    before = orjson.loads((output / RUN).read_bytes())["data_files"]
+    changed = sorted(name for name in before | files if before.get(name) != files.get(name))
+    if changed:
+        raise ConfigError(
+            f"{changed} changed since the run was started, so it cannot go on exactly.",
+            hint="restore the files, or train anew with --overwrite.",
+        )
+
+
+def _run(trainer: Trainer, output: Path, keep: int) -> None:
+    with _signals() as received:
+
+        def save(progress: Progress, best: bool) -> None:
+            save_checkpoint(trainer, output)
+            rotate(output, keep=keep, best_step=progress.best_step)
+
+        trainer.run(Keeper(save=save, should_stop=lambda: bool(received)))
+    if trainer.stopped:
+        raise Interrupted(
+            f"stopped after step {trainer.progress.step} of {trainer.steps}; checkpoint saved.",
+            signal_number=received[0],
+            hint=f"go on with: bert-cls train --resume {output}",
+        )
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying of them; outside the main thread do nothing."""
+    received: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+
+    before = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, note)
+    except ValueError:  # not the main thread
+        yield received
+        return
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+__all__ = ["Request", "Trained", "resumed", "train"]
