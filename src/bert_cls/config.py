@@ -255,7 +255,7 @@ def _read_file(file: Path) -> dict[str, Any]:
 
 
 def _flatten(content: Mapping[str, Any], origin: str) -> dict[str, Any]:
-    flat = {}
+    flat: dict[str, Any] = {}
     for section, fields in content.items():
         if not isinstance(fields, Mapping):
             raise ConfigError(f"{origin}: {section!r} must be a section with fields in it.")

@@ -71,8 +71,9 @@ def open_network(
     """
     import transformers
 
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    quiet: Any = transformers.utils.logging
+    quiet.set_verbosity_error()
+    quiet.disable_progress_bar()
     content = read_config(folder)
     family = pick(FAMILIES, str(content.get("model_type")), f"{folder}: model_type")
     config = getattr(transformers, family.config)(**_known(content))

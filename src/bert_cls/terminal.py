@@ -133,7 +133,7 @@ def label_table(evaluation: Evaluation, *, rows: int = _PER_LABEL_ROWS) -> Table
     ordered = sorted(evaluation.per_label, key=lambda row: -row.support)
     for row in ordered[:rows]:
         table.add_row(
-            escape(row.label),
+            escape(row.name),
             _figure(row.precision),
             _figure(row.recall),
             _figure(row.f1),

@@ -60,9 +60,7 @@ def checkpoint_bytes(trainer: Trainer) -> int:
 
 
 def check_space(trainer: Trainer, parent: Path, *, keep: int) -> None:
-    """TrainingError before the first step when `keep` checkpoints, one more and the model cannot
-    fit on the disk.
-    """
+    """TrainingError when `keep` checkpoints, the best, one more and the model cannot all fit."""
     need = checkpoint_bytes(trainer) * (keep + 2) + checkpoint_bytes(trainer) // 3
     parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(parent).free

@@ -19,7 +19,6 @@ from bert_cls.decision import Tuned, tune
 from bert_cls.encoders.facts import FAMILIES, read_config
 from bert_cls.engines import run as run_engine
 from bert_cls.engines.torch_engine import TorchEngine
-from bert_cls.losses import LOSSES
 from bert_cls.metrics import Evaluation, evaluate
 from bert_cls.network import tensors_by_name
 from bert_cls.text import tokenizer_json
@@ -63,7 +62,7 @@ def finish(
         for name in ("dev", "test")
         if name in setup.splits
     }
-    tuned = _tune(request, setup, logits["dev"], calibrated=LOSSES[setup.loss_name].calibrated)
+    tuned = _tune(request, setup, logits["dev"], calibrated=trainer.loss.calibrated)
     for note in tuned.notes:
         observer.noticed(note)
     observer.phase("evaluating")
@@ -114,8 +113,9 @@ def static_files(setup: Setup) -> dict[str, bytes]:
 
 
 def _config(setup: Setup) -> dict[str, Any]:
-    """The encoder's config; with the stock head also what AutoModelForSequenceClassification
-    wants.
+    """The encoder's config and the labels.
+
+    With the stock head AutoModelForSequenceClassification opens the folder.
     """
     content = read_config(setup.encoder_folder)
     family = FAMILIES[content["model_type"]]

@@ -18,15 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bert_cls.errors import TrainingError
+from bert_cls.losses import Loss
 from bert_cls.network import Network
 from bert_cls.text import Tokens
 from bert_cls.training.batches import epoch_batches, micro_batches
 from bert_cls.training.dropout import Source, install
 from bert_cls.training.optimiser import make_optimiser, schedule, set_rates
 from bert_cls.training.recipe import Settled
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""logits float32 [rows, outputs] and targets -> float32 [rows]"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +97,7 @@ class Keeper:
 def bfloat16_in_hardware(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 matrices natively."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
 
@@ -249,7 +247,7 @@ class Trainer:
             torch.from_numpy(a).to(self.device) for a in (batch.ids, batch.types, batch.mask)
         )
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            logits = network(ids, types, mask)
+            logits: Tensor = network(ids, types, mask)
         return logits.float()
 
     def _end_epoch(self, keeper: Keeper, *, seconds: float) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bert_cls.config import RunConfig
-from bert_cls.data import Dataset, Example, load, split, targets, text_key
+from bert_cls.data import Dataset, Example, load, targets
+from bert_cls.data.split import split, text_key
 from bert_cls.errors import ConfigError, DataError
 from bert_cls.text import TextEncoder, Tokens
 from bert_cls.training.loop import Observer

@@ -96,7 +96,8 @@ def set_up(request: Request, dataset: Dataset, observer: Observer) -> Setup:
     loss_name = resolve_name(config.loss.name or DEFAULT_LOSS[task], task)
     if recipe.training.prior_bias and LOSSES[loss_name].calibrated:
         _start_at_prior(network, truth, task)
-    pad = network.encoder.config.pad_token_id
+    encoder: Any = network.encoder
+    pad = encoder.config.pad_token_id
     return Setup(
         dataset=dataset,
         splits=splits,
