@@ -94,9 +94,15 @@ class Classifier:
         return self._predict(examples)
 
     def predict_stream(
-        self, rows: Iterable[Example | Problem], *, window: int = _WINDOW
+        self,
+        rows: Iterable[Example | Problem],
+        *,
+        top: int | None = None,
+        window: int = _WINDOW,
     ) -> Iterator[dict[str, Any]]:
         """One JSON-ready object a row, in order: a prediction, or {"index", "error"}.
+
+        `top` keeps only the highest scores of each row.
 
         Rows are looked at `window` at a time, so memory does not grow with the input. Problems of
         severity "note" are passed over.
@@ -111,7 +117,7 @@ class Classifier:
                 elif problem := self._misfit(row):
                     yield {"index": row.index, "error": problem}
                 else:
-                    yield {"index": row.index, **next(answers).to_dict()}
+                    yield {"index": row.index, **next(answers).to_dict(top=top)}
 
     def evaluate(
         self, examples: Sequence[Example], *, resamples: int = 1000, seed: int = 0

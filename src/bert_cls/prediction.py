@@ -29,16 +29,16 @@ class Prediction:
     score: float | None = None
     truncated: bool = False
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; scores rounded to 6 digits."""
+    def to_dict(self, *, top: int | None = None) -> dict[str, Any]:
+        """JSON-ready; scores rounded to 6 digits, only the `top` highest where given."""
         if self.score is not None:
             body: dict[str, Any] = {"score": round(self.score, _DIGITS)}
         else:
-            scores = self.scores or {}
-            body = {
-                "labels": list(self.labels),
-                "scores": {name: round(value, _DIGITS) for name, value in scores.items()},
-            }
+            scores = list((self.scores or {}).items())
+            if top is not None:
+                scores = sorted(scores, key=lambda entry: -entry[1])[:top]
+            rounded = {name: round(value, _DIGITS) for name, value in scores}
+            body = {"labels": list(self.labels), "scores": rounded}
         return body | ({"truncated": True} if self.truncated else {})
 
 

@@ -154,16 +154,19 @@ class TextEncoder:
     def encode(self, first: Sequence[str], second: Sequence[str] | None = None) -> Tokens:
         """Token ids of texts, or of pairs when `second` is given (same length as `first`).
 
-        DataError names the first row over `max_length` when `long` is "error", and a row that is
+        DataError names the first row that is over `max_length` when `long` is "error", or that is
         not valid Unicode (half a surrogate pair).
         """
-        ids_a = self._ids(first)
+        return self._encode(first, second, at=0)
+
+    def _encode(self, first: Sequence[str], second: Sequence[str] | None, *, at: int) -> Tokens:
+        ids_a = self._ids(first, at)
         if second is None:
             room = self.settings.max_length - len(self.template.before + self.template.after)
             rows = [self._single(a, room) for a in ids_a]
             full = _sizes(ids_a) + len(self.template.before + self.template.after)
         else:
-            ids_b = self._ids(second)
+            ids_b = self._ids(second, at)
             t = self.template
             extra = len(t.pair_before + t.pair_between + t.pair_after)
             room = self.settings.max_length - extra
@@ -173,7 +176,7 @@ class TextEncoder:
         if self.settings.long == "error" and tokens.cut.any():
             row = int(np.argmax(tokens.cut))
             raise DataError(
-                f"row {row} of the batch has {tokens.full_lengths[row]} tokens. "
+                f"row {at + row} of the texts has {tokens.full_lengths[row]} tokens. "
                 f"The model reads {self.settings.max_length}.",
                 hint="set text.long to head or head_tail, or a larger text.max_length.",
             )
@@ -188,7 +191,11 @@ class TextEncoder:
     ) -> Tokens:
         """`encode`, holding only `chunk` rows of the tokenizer's own bulky objects at a time."""
         parts = [
-            self.encode(first[at : at + chunk], None if second is None else second[at : at + chunk])
+            self._encode(
+                first[at : at + chunk],
+                None if second is None else second[at : at + chunk],
+                at=at,
+            )
             for at in range(0, max(len(first), 1), chunk)
         ]
         offsets = np.cumsum([0] + [len(part.ids) for part in parts])
@@ -201,8 +208,15 @@ class TextEncoder:
             full_lengths=np.concatenate([part.full_lengths for part in parts]),
         )
 
-    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+    def _ids(self, texts: Sequence[str], at: int) -> list[list[int]]:
         """Ids of each text, or of as much of its ends as the maximum length can take."""
+        try:
+            return self._growing(texts)
+        except TypeError:  # the tokenizer's word for a string it cannot read
+            _refuse_surrogates(texts, at)
+            raise
+
+    def _growing(self, texts: Sequence[str]) -> list[list[int]]:
         enough = self.settings.max_length + _MARGIN
         window = enough * _CHARACTERS_PER_TOKEN
         ids: list[list[int]] = [[]] * len(texts)
@@ -228,16 +242,7 @@ class TextEncoder:
     def _encode_parts(self, parts: list[str]) -> list[list[int]]:
         if self.settings.normalise == "nfkc":
             parts = [unicodedata.normalize("NFKC", part) for part in parts]
-        try:
-            encoded = self.tokenizer.encode_batch_fast(parts, add_special_tokens=False)
-        except TypeError as error:
-            surrogate = next((c for part in parts for c in part if "\ud800" <= c <= "\udfff"), None)
-            if surrogate is None:
-                raise
-            raise DataError(
-                f"a text has {surrogate!a}, half a surrogate pair, which is not valid Unicode.",
-                hint="read the text as UTF-8, or replace such characters.",
-            ) from error
+        encoded = self.tokenizer.encode_batch_fast(parts, add_special_tokens=False)
         return [e.ids for e in encoded]
 
     def _cut(self, ids: list[int], room: int) -> list[int]:
@@ -253,19 +258,25 @@ class TextEncoder:
         return row, len(row)
 
     def _pair(self, a: list[int], b: list[int], room: int) -> tuple[list[int], int]:
-        # the longer side gives way first, so a short question keeps its long answer's rest
-        shorter = min(len(a), len(b))
-        if len(a) + len(b) > room:
-            share = max(room - shorter, room - room // 2)
-            a, b = (
-                (self._cut(a, share), self._cut(b, room - min(len(a), share)))
-                if len(a) >= len(b)
-                else (self._cut(a, room - min(len(b), share)), self._cut(b, share))
-            )
+        # the longer side gives way first, so a question stays whole beside its long answer
+        kept = min(len(b), max(room // 2, room - len(a)))
+        a, b = self._cut(a, room - kept), self._cut(b, kept)
         t = self.template
         left = [*t.pair_before, *a, *t.pair_between]
         row = [*left, *b, *t.pair_after]
         return row, len(left)
+
+
+def _refuse_surrogates(texts: Sequence[str], at: int) -> None:
+    for row, text in enumerate(texts):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"row {at + row} of the texts has {text[error.start]!a}, half a surrogate pair, "
+                "which is not valid Unicode.",
+                hint="read the text as UTF-8, or replace such characters.",
+            ) from error
 
 
 def _sizes(ids: list[list[int]]) -> NDArray[np.int64]:

@@ -26,7 +26,7 @@ def check_columns(names: Sequence[str], file: str) -> None:
     if repeated := sorted({name for name in names if name and names.count(name) > 1}):
         raise DataError(f"{file}: the first line names the columns {some(repeated)} twice.")
     if not set(names) & set(TEXT_KEYS):
-        misspelt = [fault.hint for fault in find_layout(names).faults if fault.code == "D08"]
+        misspelt = [fault.message for fault in find_layout(names).faults if fault.code == "D08"]
         raise DataError(
             f"{file}: the first line must name the columns, and text_a is missing. "
             f"Got {some(names)} instead.",

@@ -83,9 +83,9 @@ def load(
     raise_errors(about_labels)
     notes += [problem for rows in splits.values() for problem in rows.problems]
     notes += set_aside + about_labels
-    if stated is None:
+    if stated is None and names is None:
         notes += _doubts(splits, task, space)
-    elif task == "regression" and names is not None:
+    if task == "regression" and names is not None:
         notes.append(_note("D33", "", "the label names are not used in regression."))
     examples = {split: rows.examples for split, rows in splits.items()}
     return Dataset(

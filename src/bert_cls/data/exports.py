@@ -8,15 +8,15 @@ programs do not say whether classes exclude each other; a single-label task take
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from bert_cls.data.labels import show
 from bert_cls.data.layout import LABEL_KEYS, TEXT_KEYS
 from bert_cls.data.problems import Problem, count, some
 from bert_cls.data.raw import Fault, NumberLiteral, Options, RawRow
+from bert_cls.data.rows import as_written
 from bert_cls.data.source import Source
 
 Row = dict[str, object]
@@ -60,8 +60,7 @@ def _converted(rows: Iterator[RawRow], export: Export, options: Options) -> Iter
         if isinstance(row, dict) and options.task in SINGLE_LABEL_TASKS:
             row = _single(row)
         if isinstance(row, Fault):
-            raw = json.dumps(value, ensure_ascii=False, default=str)
-            row = Fault(row.code, row.message, row.hint, row.key, raw)
+            row = replace(row, raw=as_written(value))
         yield number, row
 
 

@@ -46,6 +46,8 @@ def _elements(text: str, name: str, parser: JsonParser) -> Iterator[RawRow]:
     at = _after_space(text, at + 1)
     comma = False
     while comma or text[at : at + 1] != "]":
+        if at == len(text):
+            raise _cut_off(text, name)
         line += text.count("\n", counted, at)
         counted = at
         value, at = _element(text, at, name, parser)
@@ -54,11 +56,12 @@ def _elements(text: str, name: str, parser: JsonParser) -> Iterator[RawRow]:
         comma = text[at : at + 1] == ","
         if comma:
             at = _after_space(text, at + 1)
-        elif text[at : at + 1] != "]":
-            raise _broken(json.JSONDecodeError("Expecting ',' delimiter", text, at), text, name)
+        elif at < len(text) and text[at] != "]":
+            error = json.JSONDecodeError("Expecting ',' delimiter", text, at)
+            raise _broken(error, text, at, name)
     rest = _after_space(text, at + 1)
     if rest != len(text):
-        raise _broken(json.JSONDecodeError("Extra data", text, rest), text, name)
+        raise _broken(json.JSONDecodeError("Extra data", text, rest), text, rest, name)
 
 
 def _element(text: str, at: int, name: str, parser: JsonParser) -> tuple[object, int]:
@@ -69,12 +72,12 @@ def _element(text: str, at: int, name: str, parser: JsonParser) -> tuple[object,
         parser.faults.clear()
         control = _control_character(error, text)
         if control is None:
-            raise _broken(error, text, name) from None
+            raise _broken(error, text, at, name) from None
         # Read it once more with the raw characters allowed, to find where the row ends.
         try:
             value, end = parser.parse_loosely(text, at)
         except (ValueError, RecursionError) as second:
-            raise _broken(second, text, name) from None
+            raise _broken(second, text, at, name) from None
     fault = parser.take_fault(text[at:end])
     if control is not None:
         return Fault("D15", control.message, control.hint, raw=text[at:end]), end
@@ -87,13 +90,24 @@ def _control_character(error: ValueError | RecursionError, text: str) -> Fault |
     return explain(error, text, last=True, raw="")
 
 
-def _broken(error: ValueError | RecursionError, text: str, name: str) -> DataError:
+def _broken(error: ValueError | RecursionError, text: str, at: int, name: str) -> DataError:
     fault = explain(error, text, last=True, raw="")
-    where = name
     if isinstance(error, json.JSONDecodeError):
-        byte = len(text[: error.pos].encode("utf-8", "surrogatepass"))
-        where = f"{name}: line {error.lineno} (byte {byte})"
-    return DataError(f"{where}: {fault.message}", hint=fault.hint)
+        at = error.pos
+    return DataError(f"{name}: {_spot(text, at)}: {fault.message}", hint=fault.hint)
+
+
+def _cut_off(text: str, name: str) -> DataError:
+    spot = _spot(text, len(text))
+    return DataError(
+        f"{name}: {spot}: the file ends before the list does: is it still being written?"
+    )
+
+
+def _spot(text: str, at: int) -> str:
+    byte = len(text[:at].encode("utf-8", "surrogatepass"))
+    line = text.count("\n", 0, at) + 1
+    return f"line {line} (byte {byte})"
 
 
 def wrong_layout(text: str, name: str) -> DataError:
@@ -107,7 +121,7 @@ def wrong_layout(text: str, name: str) -> DataError:
                 "JSON rows stand in a list.",
                 hint=f'write [{row}]: double quotes ("), null for None, and [ ] around the rows',
             )
-        return _broken(error, text, name)
+        return _broken(error, text, 0, name)
     if isinstance(value, dict):
         return DataError(f"{name}: {_about_object(value)}", hint=f"the file must be {LAYOUTS}")
     return DataError(

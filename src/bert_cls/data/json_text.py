@@ -94,13 +94,10 @@ def _remedy(error: json.JSONDecodeError, text: str) -> str | None:
     before = text[:at].rstrip(BLANK)[-1:]
     if text[at : at + 1] in ("}", "]") or "trailing comma" in error.msg:
         return "take away the comma before it" if before == "," else None
-    if error.msg.startswith("Extra data"):
-        rest = text[at:].strip(BLANK)
-        return (
-            "each row needs a line of its own, without a comma at its end"
-            if rest[0] in ",{"
-            else None
-        )
+    if error.msg.startswith("Extra data") and text[at] in ",{":
+        return "each row needs a line of its own, without a comma at its end"
+    if "',' delimiter" in error.msg and text[at : at + 1] == "{":
+        return "put a comma between the rows"
     return None
 
 

@@ -57,5 +57,6 @@ def _fault(error: ValueError | RecursionError, data: bytes, source: Source) -> F
         return Fault("D04", "the file ends inside a character: is it still being written?", raw=raw)
     found = " ".join(f"0x{byte:02X}" for byte in data[error.start : error.end])
     hint = "mend that place, or say what the file is with --encoding"
-    message = f"byte {error.start + 1} of the line ({found}) is not {source.codec}."
+    column = len(data[: error.start].decode(source.codec)) + 1
+    message = f"column {column}: {found} is not {source.codec}."
     return Fault("D02", message, hint, raw=raw)

@@ -57,7 +57,8 @@ def find_layout(keys: Iterable[str]) -> Layout:
     meant = {key: _meant(key, missing) for key in others}
     for key, name in meant.items():
         if name is not None:
-            faults.append(Fault("D08", f"unknown key {key!r}.", f"did you mean {name!r}?", key))
+            message = f"unknown key {key!r}; did you mean {name!r}?"
+            faults.append(Fault("D08", message, key=key))
     if ignored := sorted(key for key, name in meant.items() if name is None):
         notes.append(Fault("D08", f"ignored: the keys {some(ignored)}."))
     if "text_a" in missing and not set(meant.values()) & set(TEXT_KEYS):

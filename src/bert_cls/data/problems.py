@@ -67,7 +67,7 @@ def raise_errors(problems: Iterable[Problem]) -> None:
     if len(errors) == 1:
         raise DataError(str(errors[0]), hint=errors[0].hint)
     files = Counter(problem.file for problem in errors)
-    where = ", ".join(f"{file} ({n})" for file, n in files.items())
+    where = " and ".join(f"{file} ({n})" if len(files) > 1 else file for file, n in files.items())
     raise DataError(f"{count(len(errors), 'error')} in {where}\n{summarise(errors)}")
 
 

@@ -21,7 +21,7 @@ from bert_cls.data.problems import Problem, count
 from bert_cls.data.raw import Fault, NumberLiteral, Options
 
 REPLACEMENT = "\ufffd"
-LAYOUTS_KEPT = 1000
+LAYOUTS_KEPT = NOTES_KEPT = 1000  # files with endless new keys must not fill the memory
 # White space, and characters that are letters by their class but draw nothing.
 BLANK = " \t\n\r\u3000\u00a0\u115f\u1160\u2800\u3164\uffa0\ufe0e\ufe0f"
 At = tuple[int, int]  # position from 0, line or table row from 1
@@ -122,7 +122,8 @@ class RowChecker:
 
     def _notice(self, code: str, message: str, key: str | None, at: At) -> None:
         n, first = self._noticed.get((code, message, key), (0, at))
-        self._noticed[code, message, key] = (n + 1, first)
+        if n or len(self._noticed) < NOTES_KEPT:
+            self._noticed[code, message, key] = (n + 1, first)
 
     def _not_a_row(self, raw: object, at: At) -> list[Problem]:
         if not isinstance(raw, Fault):
@@ -146,7 +147,7 @@ class RowChecker:
         label = self._label(raw.get(layout.label), at, faults)
         if index is not None and text_a is not None and not faults:
             return Example(index, text_a, text_b, label)
-        written = json.dumps(raw, ensure_ascii=False, default=str)
+        written = as_written(raw)
         return [self._problem(fault, at, index, written) for fault in faults]
 
     def _index(self, value: object, at: At, faults: list[Fault]) -> int | str | None:
@@ -181,14 +182,14 @@ class RowChecker:
         if not isinstance(value, str):
             faults.append(_not_text(value, key))
             return None
-        if not _visible(value):
+        value = self._unicode(value, key, at, faults)
+        if not (_visible(value) or SURROGATE.search(value)):
             message = f"{key} is blank: nothing is left without white space and controls."
             faults.append(Fault("D22", message, key=key))
-            return None
-        if _CONTROL.search(value):
+        elif _CONTROL.search(value):
             message = f"{{rows}} with control characters such as NUL in {key}: kept."
             self._notice("D16", message, key, at)
-        return self._unicode(value, key, at, faults)
+        return value
 
     def _text_b(self, value: object, at: At, faults: list[Fault]) -> str | None:
         if value is None:
@@ -224,6 +225,14 @@ class RowChecker:
         message = f"{{rows}} with half characters in {key}: U+FFFD put there."
         self._notice("D14", message, key, at)
         return SURROGATE.sub(REPLACEMENT, text)
+
+
+def as_written(raw: object) -> str | None:
+    """A raw row as JSON text for quarantine; None when it is nested too deep for that."""
+    try:
+        return json.dumps(raw, ensure_ascii=False, default=str)
+    except RecursionError:
+        return None
 
 
 def _is_plain(text: object) -> bool:

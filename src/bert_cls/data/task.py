@@ -169,12 +169,11 @@ def unknown_labels(
         near = None
         if len(problems) < NEAREST_SHOWN:
             near = nearest(name, known, furthest=max(1, len(name) - 1))
-        hint = None
-        if near is not None:
-            rows_in_train = f" ({count(known[near], 'row')} in train)" if known[near] else ""
-            hint = f"the nearest is {near!r}{rows_in_train}"
         message = f"label {name!r} is not in {declared}; {count(counts[name], 'row')} with it."
-        problems.append(Problem("D25", rows.file, first[name], "label", message, "error", hint))
+        if near is not None:
+            rows_in_train = f", with {count(known[near], 'row')} in train" if known[near] else ""
+            message += f" The nearest is {near!r}{rows_in_train}."
+        problems.append(Problem("D25", rows.file, first[name], "label", message))
     return problems
 
 

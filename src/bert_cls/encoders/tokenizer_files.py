@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +47,23 @@ def open_tokenizer(folder: Path, *, lowercase: bool | None = None) -> Tokenizer:
 def _with_literal_specials(tokenizer: Tokenizer) -> Tokenizer:
     """A Unigram model lists "</s>" among its pieces, so a typed one would become the real one.
 
-    A score no path can afford keeps the typed characters apart.
+    Splitting it behind its first character keeps the typed characters apart, and leaves every
+    other text as it is.
     """
     content = orjson.loads(tokenizer.to_str())
     if content["model"].get("type") != "Unigram":
         return tokenizer
-    special = {token["content"] for token in content["added_tokens"] if token["special"]}
-    content["model"]["vocab"] = [
-        [piece, -1e6 if piece in special else score] for piece, score in content["model"]["vocab"]
-    ]
+    special = [token["content"] for token in content["added_tokens"] if token["special"]]
+    pattern = "|".join(f"{re.escape(s[0])}(?={re.escape(s[1:])})" for s in special if len(s) > 1)
+    if not pattern:
+        return tokenizer
+    apart: dict[str, Any] = {"type": "Split", "pattern": {"Regex": pattern}}
+    apart |= {"behavior": "Isolated", "invert": False}
+    before = content["pre_tokenizer"]
+    steps = before["pretokenizers"] if before and before["type"] == "Sequence" else [before]
+    if apart not in steps:
+        steps = [*(step for step in steps if step), apart]
+        content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": steps}
     return Tokenizer.from_str(orjson.dumps(content).decode())
 
 

@@ -25,7 +25,7 @@ def reliability(truth: Bools, probabilities: Floats, *, bins: int = BINS) -> Rel
 
     A bin holds lower < p <= upper, and the first one also holds 0 (Guo et al. 2017).
     """
-    bin_of = np.clip(np.ceil(probabilities * bins).astype(np.int64) - 1, 0, bins - 1)
+    bin_of = np.searchsorted(np.arange(1, bins) / bins, probabilities, side="left")
     return Reliability(
         rows=np.bincount(bin_of, minlength=bins),
         confidence=np.bincount(bin_of, weights=probabilities, minlength=bins).astype(np.float64),

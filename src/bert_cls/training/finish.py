@@ -11,7 +11,6 @@ from typing import Any
 import orjson
 from safetensors.torch import save as to_bytes
 
-from bert_cls import baseline
 from bert_cls import bundle as bundles
 from bert_cls.bundle import Bundle
 from bert_cls.data import Task
@@ -179,6 +178,8 @@ def _evaluations(
 
 
 def _bars(request: Request, setup: Setup) -> dict[str, Evaluation]:
+    from bert_cls import baseline  # scikit-learn takes a second to import
+
     dataset = setup.dataset
     bar = baseline.fit(
         list(setup.splits["train"].examples),
