@@ -736,6 +736,22 @@ def test_scores_that_are_not_finite_leave_decisions_standing(task, bad):
         assert "macro_f1_all" in evaluation.intervals
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_scores_that_are_not_finite_have_no_order(bad):
+    """A model whose training blew up must not be ranked by where a sort puts its NaN."""
+    truth, scores = np.arange(4.0), np.array([0.0, 1.0, 2.0, bad])
+    assert math.isnan(ours.spearman(truth, scores))
+    assert math.isnan(ours.pearson(truth, scores))
+    assert math.isnan(ours.mean_average_precision(truth[:, None] > 1, scores[:, None]))
+
+
+def test_a_softmax_that_rounds_to_just_above_one_is_still_a_probability():
+    scores = np.array([[np.nextafter(np.float32(1), np.float32(2)), 0], [0.25, 0.75]])
+    got = evaluated("multiclass", (np.array([0, 1]), scores, np.array([0, 1]))).metrics
+    assert got["log_loss"] == pytest.approx(-math.log(0.75) / 2)
+    assert got["ece"] == pytest.approx(0.125, abs=1e-6)
+
+
 def test_constant_numbers_have_no_correlation_but_a_reason():
     truth, scores, _ = number_arrays(0, 30)
     flat = evaluated("regression", (truth, np.full(30, 0.1), None), resamples=20)

@@ -173,7 +173,7 @@ def predict(
     ] = None,
     min_labels: Annotated[int | None, typer.Option(min=0, help="At least so many a row.")] = None,
     max_labels: Annotated[int | None, typer.Option(min=1, help="At most so many a row.")] = None,
-    top: Annotated[int | None, typer.Option(min=1, help="Only the highest scores a row.")] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="Only the highest scores a row, and the labels'.")] = None,
     engine: Annotated[str, typer.Option(help="torch or torch-bfloat16.")] = "torch",
     encoding: Annotated[str | None, typer.Option(help="The file's text encoding.")] = None,
 ) -> None:

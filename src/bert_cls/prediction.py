@@ -30,13 +30,17 @@ class Prediction:
     truncated: bool = False
 
     def to_dict(self, *, top: int | None = None) -> dict[str, Any]:
-        """JSON-ready; scores rounded to 6 digits, only the `top` highest where given."""
+        """JSON-ready; scores rounded to 6 digits.
+
+        With `top` only the decided labels' scores and the `top` highest ones, highest first.
+        """
         if self.score is not None:
             body: dict[str, Any] = {"score": round(self.score, _DIGITS)}
         else:
             scores = list((self.scores or {}).items())
             if top is not None:
-                scores = sorted(scores, key=lambda entry: -entry[1])[:top]
+                ranked = sorted(scores, key=lambda entry: -entry[1])
+                scores = [s for i, s in enumerate(ranked) if i < top or s[0] in self.labels]
             rounded = {name: round(value, _DIGITS) for name, value in scores}
             body = {"labels": list(self.labels), "scores": rounded}
         return body | ({"truncated": True} if self.truncated else {})

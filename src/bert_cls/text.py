@@ -23,8 +23,10 @@ LongText = Literal["head", "head_tail", "error"]
 Normalise = Literal["none", "nfkc"]
 
 # ordinary text has more tokens than one per this many characters, so of a long text only the ends
-# are tokenised (and more of it where they turn out too short): 10 MB cost as much as 20 kB
+# are tokenised: 10 MB cost as much as 20 kB. Where they turn out too short (blanks, mostly) more
+# of it is, once
 _CHARACTERS_PER_TOKEN = 32
+_SECOND_LOOK = 16
 # tokens between a cut and the last token that is used: a word cut in two changes its own tokens,
 # at worst from one unknown into a hundred
 _MARGIN = 128
@@ -67,8 +69,8 @@ class Tokens:
     """Token ids of rows, one after the other, nothing padded.
 
     `ids` int32 and `types` int8 [tokens]; `starts` int64 [rows + 1]; `full_lengths` int32 [rows]:
-    how many tokens a row would have had uncut (a lower bound, above the maximum length, for texts
-    so long that only their ends were tokenised).
+    how many tokens a row would have had uncut (a lower bound for texts so long that only their ends
+    were tokenised, more than the row has in any case).
     """
 
     ids: NDArray[np.int32]
@@ -160,18 +162,18 @@ class TextEncoder:
         return self._encode(first, second, at=0)
 
     def _encode(self, first: Sequence[str], second: Sequence[str] | None, *, at: int) -> Tokens:
-        ids_a = self._ids(first, at)
+        ids_a, full_a = self._ids(first, at)
         if second is None:
             room = self.settings.max_length - len(self.template.before + self.template.after)
             rows = [self._single(a, room) for a in ids_a]
-            full = _sizes(ids_a) + len(self.template.before + self.template.after)
+            full = full_a + len(self.template.before + self.template.after)
         else:
-            ids_b = self._ids(second, at)
+            ids_b, full_b = self._ids(second, at)
             t = self.template
             extra = len(t.pair_before + t.pair_between + t.pair_after)
             room = self.settings.max_length - extra
             rows = [self._pair(a, b, room) for a, b in zip(ids_a, ids_b, strict=True)]
-            full = _sizes(ids_a) + _sizes(ids_b) + extra
+            full = full_a + full_b + extra
         tokens = _joined(rows, full.astype(np.int32), self.template.second_type)
         if self.settings.long == "error" and tokens.cut.any():
             row = int(np.argmax(tokens.cut))
@@ -208,41 +210,40 @@ class TextEncoder:
             full_lengths=np.concatenate([part.full_lengths for part in parts]),
         )
 
-    def _ids(self, texts: Sequence[str], at: int) -> list[list[int]]:
-        """Ids of each text, or of as much of its ends as the maximum length can take."""
-        try:
-            return self._growing(texts)
-        except TypeError:  # the tokenizer's word for a string it cannot read
-            _refuse_surrogates(texts, at)
-            raise
-
-    def _growing(self, texts: Sequence[str]) -> list[list[int]]:
+    def _ids(self, texts: Sequence[str], at: int) -> tuple[list[list[int]], NDArray[np.int64]]:
+        """Ids of each text, or of as much of its ends as is needed; how many it has at least."""
         enough = self.settings.max_length + _MARGIN
         window = enough * _CHARACTERS_PER_TOKEN
         ids: list[list[int]] = [[]] * len(texts)
+        sizes = np.zeros(len(texts), dtype=np.int64)
         waiting = list(range(len(texts)))
-        while waiting:
-            parts = [self._ends(texts[row], window) for row in waiting]
-            encoded = iter(self._encode_parts([part for ends in parts for part in ends]))
+        for most in (window, window * _SECOND_LOOK):
+            parts = [self._ends(texts[row], most) for row in waiting]
+            encoded = iter(self._encode_parts([part for ends in parts for part in ends], texts, at))
             short = []
             for row, ends in zip(waiting, parts, strict=True):
                 found = [next(encoded) for _ in ends]
-                if ends[0] is texts[row] or min(map(len, found)) >= enough:
-                    ids[row] = list(chain.from_iterable(found))
-                else:
+                unread = ends[0] is not texts[row]
+                ids[row] = list(chain.from_iterable(found))
+                sizes[row] = len(ids[row]) + unread
+                if unread and min(map(len, found)) < enough:
                     short.append(row)
-            waiting, window = short, window * 8
-        return ids
+            waiting = short
+        return ids, sizes
 
     def _ends(self, text: str, window: int) -> tuple[str, ...]:
         if self.settings.long == "head_tail":
             return (text,) if len(text) <= 2 * window else (text[:window], text[-window:])
         return (text,) if len(text) <= window else (text[:window],)
 
-    def _encode_parts(self, parts: list[str]) -> list[list[int]]:
+    def _encode_parts(self, parts: list[str], texts: Sequence[str], at: int) -> list[list[int]]:
         if self.settings.normalise == "nfkc":
             parts = [unicodedata.normalize("NFKC", part) for part in parts]
-        encoded = self.tokenizer.encode_batch_fast(parts, add_special_tokens=False)
+        try:
+            encoded = self.tokenizer.encode_batch_fast(parts, add_special_tokens=False)
+        except TypeError:  # the tokenizer's word for a string it cannot read
+            _refuse_surrogates(texts, at)
+            raise
         return [e.ids for e in encoded]
 
     def _cut(self, ids: list[int], room: int) -> list[int]:
@@ -277,10 +278,6 @@ def _refuse_surrogates(texts: Sequence[str], at: int) -> None:
                 "which is not valid Unicode.",
                 hint="read the text as UTF-8, or replace such characters.",
             ) from error
-
-
-def _sizes(ids: list[list[int]]) -> NDArray[np.int64]:
-    return np.fromiter(map(len, ids), np.int64, len(ids))
 
 
 def _joined(rows: list[tuple[list[int], int]], full: NDArray[np.int32], second_type: int) -> Tokens:

@@ -13,6 +13,7 @@ from bert_cls.data.problems import Problem
 from bert_cls.errors import DataError
 
 UTF8_BOM = codecs.BOM_UTF8
+ASCII = bytes(range(128))
 SAMPLE_BYTES = 1 << 18
 MIN_COMMON = 3
 MIN_COMMON_SHARE = 0.12
@@ -79,7 +80,7 @@ def choose_codec(sample: bytes, *, file: str, offset: int) -> tuple[str, Problem
 
 def guess_chinese(sample: bytes) -> str | None:
     """`gb18030` or `big5` when the sample is clearly Chinese text in it, else None."""
-    sample = sample[:SAMPLE_BYTES]
+    sample = sample.lstrip(ASCII)[:SAMPLE_BYTES]
     wide = {name: _wide_characters(sample, codec) for name, codec in CHINESE.items()}
     hits = {name: sum(c in COMMON for c in text) for name, text in wide.items()}
     best, other = sorted(CHINESE, key=hits.__getitem__, reverse=True)

@@ -120,7 +120,7 @@ def find_format(source: Source) -> Format:
         value = _parsed(first)
         as_lines = isinstance(value, list) and not any(isinstance(v, dict) for v in value)
     suffix = ".jsonl" if as_lines else ".json"
-    if READERS[suffix] is not READERS[source.suffix]:
+    if READERS[suffix].reader is not READERS[source.suffix].reader:
         message = f"read as {'JSON Lines' if as_lines else 'one JSON list'}, which it holds."
         source.notes.append(Problem("D21", source.name, "", None, message, "note"))
     return READERS[suffix]

@@ -156,7 +156,9 @@ class RowChecker:
         if isinstance(value, NumberLiteral):
             value = check_number(value)
         if isinstance(value, str):
-            return self._unicode(value, "index", at, faults)
+            value = self._unicode(value, "index", at, faults)
+            # An index that has no UTF-8 could not be written out again.
+            return None if SURROGATE.search(value) else value
         if not isinstance(value, int) or isinstance(value, bool):
             message = f"index must be an integer or a string. Got {show(value)} instead."
             faults.append(Fault("D13", message, key="index"))

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import orjson
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
-from bert_cls.errors import EncoderError, pick
+from bert_cls.errors import EncoderError
 
 Pooling = Literal["cls", "cls_pooler", "mean"]
+
+_RUNS_CODE = ("auto_map", "trust_remote_code", "_attn_implementation_internal")
+_CHANGES_LOADING = ("quantization_config", "fusion_config", "transformers_weights")
+_IMPLEMENTATIONS = (None, "eager", "sdpa")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,54 +44,85 @@ class EncoderFacts:
 
 
 def describe(folder: Path) -> EncoderFacts:
-    """Read an encoder folder's facts from its config and the names of its tensors."""
+    """Read an encoder folder's facts from its config and the names of its tensors.
+
+    EncoderError when a file is damaged or of a kind that is not known.
+    """
     config = read_config(folder)
-    family = pick(FAMILIES, str(config.get("model_type")), f"{folder}: model_type")
-    names, parameters = [], 0
-    for path in sorted(folder.glob("model*.safetensors")):
-        with safe_open(str(path), framework="numpy") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - not a dict
-                names.append(name)
-                size = 1
-                for side in tensors.get_slice(name).get_shape():
-                    size *= side
-                parameters += size
-    return EncoderFacts(
-        family=str(config["model_type"]),
-        width=int(config.get("hidden_size", config.get("dim", 0))),
-        layers=int(config.get("num_hidden_layers", config.get("n_layers", 0))),
-        parameters=parameters,
-        positions=_positions(config),
-        sentence_pooling=_sentence_pooling(folder),
-        has_trained_pooler=family.has_pooler and any(".pooler." in f".{n}" for n in names),
-    )
+    family = FAMILIES[config["model_type"]]
+    shapes = _tensor_shapes(folder)
+    try:
+        return EncoderFacts(
+            family=config["model_type"],
+            width=int(config.get("hidden_size", config.get("dim", 0))),
+            layers=int(config.get("num_hidden_layers", config.get("n_layers", 0))),
+            parameters=sum(math.prod(shape) for shape in shapes.values()),
+            positions=_positions(config),
+            sentence_pooling=_sentence_pooling(folder),
+            has_trained_pooler=family.has_pooler and any(".pooler." in f".{n}" for n in shapes),
+        )
+    except (TypeError, ValueError) as error:
+        raise EncoderError(f"{folder / 'config.json'} is malformed: {error}") from error
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """`config.json` as a dict. EncoderError when it is not one or asks for code of its own."""
-    try:
-        config = orjson.loads((folder / "config.json").read_bytes())
-    except (OSError, orjson.JSONDecodeError) as error:
-        raise EncoderError(f"{folder / 'config.json'} cannot be read: {error}") from error
-    if not isinstance(config, dict):
-        raise EncoderError(f"{folder / 'config.json'} is not a JSON object.")
-    for key in ("auto_map", "trust_remote_code", "_attn_implementation_internal"):
-        if key in config:
-            raise EncoderError(f"{folder / 'config.json'} has {key!r}, which would run its code.")
+    """`config.json` as a dict; its `model_type` is one of FAMILIES.
+
+    EncoderError when it is not one, or asks for code or a way of loading of its own.
+    """
+    path = folder / "config.json"
+    config = _read_object(path)
+    for key, value in config.items():
+        if key in _RUNS_CODE:
+            raise EncoderError(f"{path} has {key!r}, which would run code of its own.")
+        if key in _CHANGES_LOADING:
+            raise EncoderError(f"{path} has {key!r}: only plain float weights can be opened.")
+        if key.endswith("_implementation") and value not in _IMPLEMENTATIONS:
+            raise EncoderError(f"{path}: {key} must be eager or sdpa. Got {value!r} instead.")
+    if str(config.get("model_type")) not in FAMILIES:
+        raise EncoderError(
+            f"{path}: model_type must be one of {sorted(FAMILIES)}. "
+            f"Got {config.get('model_type')!r} instead."
+        )
     return config
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = orjson.loads(path.read_bytes())
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise EncoderError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise EncoderError(f"{path} is not a JSON object.")
+    return content
+
+
+def _tensor_shapes(folder: Path) -> dict[str, list[int]]:
+    shapes: dict[str, list[int]] = {}
+    for path in sorted(folder.glob("model*.safetensors")):
+        try:
+            with safe_open(str(path), framework="numpy") as tensors:
+                for name in tensors.keys():  # noqa: SIM118 - not a dict
+                    shapes[name] = tensors.get_slice(name).get_shape()
+        except (OSError, SafetensorError) as error:
+            raise EncoderError(
+                f"{path} is not a whole safetensors file: {error}", hint="fetch or copy it again."
+            ) from error
+    return shapes
 
 
 def _positions(config: Mapping[str, Any]) -> int:
     positions = int(config.get("max_position_embeddings", 512))
-    # RoBERTa's positions start behind the padding id
-    return positions - 2 if config["model_type"] in ("roberta", "xlm-roberta") else positions
+    if config["model_type"] not in ("roberta", "xlm-roberta"):
+        return positions
+    return positions - int(config.get("pad_token_id", 1)) - 1  # they start behind the padding id
 
 
 def _sentence_pooling(folder: Path) -> Pooling | None:
     path = folder / "1_Pooling" / "config.json"
     if not path.is_file():
         return None
-    pooling = orjson.loads(path.read_bytes())
+    pooling = _read_object(path)
     if pooling.get("pooling_mode_mean_tokens"):
         return "mean"
     return "cls" if pooling.get("pooling_mode_cls_token") else None

@@ -77,7 +77,10 @@ def _with_lowercase(tokenizer: Tokenizer, lowercase: bool) -> Tokenizer:
     content = orjson.loads(tokenizer.to_str())
     normalizer = content.get("normalizer")
     if not isinstance(normalizer, dict) or normalizer.get("type") != "BertNormalizer":
-        raise EncoderError("this tokenizer's case cannot be changed; only BERT's own can.")
+        raise EncoderError(
+            "this encoder's tokenizer has its case built in; only BERT's own can be told.",
+            hint="leave text.lowercase unset.",
+        )
     normalizer["lowercase"] = lowercase
     return Tokenizer.from_str(orjson.dumps(content).decode())
 
@@ -106,13 +109,12 @@ def _word_piece(folder: Path, lowercase: bool | None) -> Tokenizer:
 
 
 def _byte_level_bpe(folder: Path) -> Tokenizer:
-    model = BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
-    tokenizer = Tokenizer(model)
+    vocabulary, merges = BPE.read_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
+    tokenizer = Tokenizer(BPE(vocabulary, merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
-    ids = {token: tokenizer.token_to_id(token) for token in ("<s>", "</s>")}
     tokenizer.post_processor = processors.RobertaProcessing(
-        ("</s>", ids["</s>"]), ("<s>", ids["<s>"]), add_prefix_space=False
+        ("</s>", vocabulary["</s>"]), ("<s>", vocabulary["<s>"]), add_prefix_space=False
     )
     return tokenizer

@@ -67,10 +67,13 @@ def mean_defined(values: Floats) -> float:
 
 
 def mean_average_precision(truth: Bools, scores: Floats) -> float:
-    """Mean of the labels' average precision over labels with a positive; NaN if there are none.
+    """Mean of the labels' average precision over labels with a positive.
 
-    truth bool [rows, labels], scores float64 [rows, labels], finite.
+    truth bool [rows, labels], scores float64 [rows, labels]; NaN if no label has a positive or a
+    score is not finite.
     """
+    if not np.isfinite(scores).all():
+        return np.nan
     return mean_defined(rank_labels(truth, scores)[0])
 
 

@@ -39,8 +39,9 @@ def error_and_spread(truth: Floats, scores: Floats) -> tuple[Floats, Floats]:
 
 
 def pearson(truth: Floats, scores: Floats) -> float:
-    """Linear correlation of two float64 [rows], -1..1; NaN if either is constant."""
-    if is_constant(truth) or is_constant(scores):
+    """Linear correlation of two float64 [rows], -1..1; NaN if either is constant or not finite."""
+    finite = np.isfinite(truth).all() and np.isfinite(scores).all()
+    if not finite or is_constant(truth) or is_constant(scores):
         return np.nan
     left, right = unit(truth), unit(scores)
     value = (left / np.linalg.norm(left)) @ (right / np.linalg.norm(right))
@@ -48,7 +49,12 @@ def pearson(truth: Floats, scores: Floats) -> float:
 
 
 def spearman(truth: Floats, scores: Floats) -> float:
-    """Pearson correlation of the ranks, equal values sharing their mean rank; NaN if constant."""
+    """Pearson correlation of the ranks, equal values sharing their mean rank, -1..1.
+
+    truth and scores are float64 [rows]; NaN if either is constant or not finite.
+    """
+    if not (np.isfinite(truth).all() and np.isfinite(scores).all()):
+        return np.nan
     return pearson(average_ranks(truth), average_ranks(scores))
 
 

@@ -19,6 +19,8 @@ from bert_cls.metrics.outcome import Floats, Ints, Outcome, indicator
 
 # A larger table is for no eye and, as JSON, for no file.
 CONFUSION_CLASSES = 256
+# A softmax in float32 can end this far above 1.
+FLOAT32_ROUNDING = 1e-6
 NO_LABEL = "no row has a label"
 NO_ORDER = "the scores hold values that are not finite"
 
@@ -99,7 +101,7 @@ def _unfit_for_probability(outcome: Outcome, calibrated: bool) -> str | None:
         return NO_ORDER
     if not calibrated:
         return "the scores are not calibrated probabilities"
-    if outcome.scores.min() < 0 or outcome.scores.max() > 1:
+    if outcome.scores.min() < 0 or outcome.scores.max() > 1 + FLOAT32_ROUNDING:
         return "the scores reach outside 0..1, so they are no probabilities"
     return None
 

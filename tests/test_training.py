@@ -1,0 +1,370 @@
+"""The whole way of a run on tiny encoders: every task, resume, refusals, model folders."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bert_cls import Classifier
+from bert_cls.config import resolve_config
+from bert_cls.data import Example, read
+from bert_cls.errors import BundleError, ConfigError, DataError, Interrupted, TrainingError
+from bert_cls.folders import sha256
+from bert_cls.training import Request, Silent, resumed, train
+from bert_cls.training.loop import Trainer
+from small import MAKERS, multilabel_rows, paired, write_folder
+from tiny import tiny_encoder
+
+FAST = {
+    "training.epochs": 2,
+    "training.batch_size": 8,
+    "training.learning_rate": 1e-3,
+    "training.precision": "float32",
+    "report.linear_bar": False,
+    "report.resamples": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("encoders") / "bert"
+    tiny_encoder("bert", folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def multilabel_data(tmp_path_factory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("data") / "parts", multilabel_rows)
+
+
+def request_for(data: Path, output: Path, encoder: str, **settings) -> Request:
+    flags = {"encoder.name": encoder, **FAST, **settings}
+    config, origins = resolve_config(flags=flags)
+    return Request(data, output, config, origins)
+
+
+class StopAt(Silent):
+    """Sends this process a signal after a number of steps, as an operator would."""
+
+    def __init__(self, step: int, number: int = signal.SIGTERM) -> None:
+        self.step, self.number = step, number
+
+    def stepped(self, progress, **_):
+        if progress.step == self.step:
+            os.kill(os.getpid(), self.number)
+
+
+class Notes(Silent):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def noticed(self, message):
+        self.notes.append(message)
+
+
+@pytest.mark.parametrize("pair", [False, True], ids=["single", "pair"])
+@pytest.mark.parametrize("task", sorted(MAKERS))
+def test_every_task_trains_evaluates_and_predicts(task, pair, encoder, tmp_path):
+    make = MAKERS[task]
+    data = write_folder(tmp_path / "data", (lambda n: paired(make(n))) if pair else make)
+    trained = train(request_for(data, tmp_path / "model", encoder), Silent())
+    assert trained.bundle.task == task
+    assert trained.history[-1].loss < trained.history[0].loss * 1.2
+    model = Classifier.load(tmp_path / "model")
+    rows = read(data / "test.json", task=task).examples
+    evaluation = model.evaluate(rows, resamples=0)
+    kept = trained.evaluations["test"].metrics
+    for name, value in evaluation.metrics.items():
+        assert value == pytest.approx(kept[name], abs=1e-6), name
+    predicted = model.predict(rows)
+    assert len(predicted) == len(rows)
+    if task == "regression":
+        assert all(p.score is not None and p.labels == () for p in predicted)
+    else:
+        assert all(set(p.scores) == set(model.labels) for p in predicted)
+        assert task == "multilabel" or all(len(p.labels) == 1 for p in predicted)
+
+
+def test_training_learns_what_the_texts_say(encoder, tmp_path):
+    data = write_folder(tmp_path / "data", MAKERS["multiclass"], sizes=(160, 30, 60))
+    request = request_for(data, tmp_path / "model", encoder, **{"training.epochs": 8})
+    assert train(request, Silent()).evaluations["test"].metrics["accuracy"] > 0.9
+
+
+def test_an_interruption_after_any_step_changes_no_bit(encoder, multilabel_data, tmp_path):
+    # 44 rows: a short last batch; small micro-batches: accumulation; dropout is on
+    settings = {
+        "training.log_steps": 1,
+        "training.micro_tokens": 64,
+        "training.epochs": 3,
+        "data.train_rows": 44,
+    }
+    whole = train(request_for(multilabel_data, tmp_path / "whole", encoder, **settings), Silent())
+    steps = whole.history[-1].step
+    assert steps == 18
+    for step in range(1, steps):
+        output = tmp_path / f"stopped-{step}"
+        request = request_for(multilabel_data, output, encoder, **settings)
+        with pytest.raises(Interrupted) as stopped:
+            train(request, StopAt(step))
+        assert stopped.value.signal_number == signal.SIGTERM
+        assert "--resume" in str(stopped.value)
+        again = train(resumed(output), Silent(), resume=True)
+        assert sha256(output / "model.safetensors") == sha256(
+            tmp_path / "whole" / "model.safetensors"
+        ), step
+        assert again.bundle.rule == whole.bundle.rule
+        assert [r.loss for r in again.history] == [r.loss for r in whole.history]
+
+
+def test_early_stopping_counts_on_after_a_resume(encoder, multilabel_data, tmp_path):
+    settings = {"training.patience": 1, "training.epochs": 12, "training.log_steps": 1}
+    whole = train(request_for(multilabel_data, tmp_path / "a", encoder, **settings), Silent())
+    with pytest.raises(Interrupted):
+        train(request_for(multilabel_data, tmp_path / "b", encoder, **settings), StopAt(4))
+    again = train(resumed(tmp_path / "b"), Silent(), resume=True)
+    assert len(again.history) == len(whole.history)
+    assert sha256(tmp_path / "a/model.safetensors") == sha256(tmp_path / "b/model.safetensors")
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_used(encoder, multilabel_data, tmp_path):
+    settings = {
+        "training.log_steps": 1,
+        "training.save_steps": 1,
+        "training.keep_checkpoints": 3,
+    }
+    whole = train(request_for(multilabel_data, tmp_path / "a", encoder, **settings), Silent())
+    output = tmp_path / "b"
+    with pytest.raises(Interrupted):
+        train(request_for(multilabel_data, output, encoder, **settings), StopAt(5))
+    weights = output / "checkpoint-5" / "optimizer.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(bytes(content))
+    notes = Notes()
+    train(resumed(output), notes, resume=True)
+    assert any("checkpoint-5 is damaged" in note for note in notes.notes)
+    assert any("going on from checkpoint-4" in note for note in notes.notes)
+    assert sha256(output / "model.safetensors") == sha256(
+        whole.bundle.folder / "model.safetensors"
+    )
+
+
+def test_same_seed_same_model_another_seed_another(encoder, multilabel_data, tmp_path):
+    hashes = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        request = request_for(multilabel_data, tmp_path / name, encoder, **{"training.seed": seed})
+        train(request, Silent())
+        hashes.append(sha256(tmp_path / name / "model.safetensors"))
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_what_is_not_finite_never_reaches_a_weight(encoder, multilabel_data, tmp_path, monkeypatch):
+    seen = {}
+    original = Trainer._accumulate
+
+    def poisoned(self, rows):
+        loss = original(self, rows)
+        if self.progress.step == 3:
+            seen["before"] = {k: v.clone() for k, v in self.network.state_dict().items()}
+            seen["trainer"], seen["rows"] = self, rows
+            next(self.network.parameters()).grad.fill_(float("nan"))
+        return loss
+
+    monkeypatch.setattr(Trainer, "_accumulate", poisoned)
+    with pytest.raises(TrainingError, match="step 4: gradients not finite") as error:
+        train(request_for(multilabel_data, tmp_path / "m", encoder), Silent())
+    assert str([int(r) for r in seen["rows"]]) in str(error.value)
+    for name, tensor in seen["trainer"].network.state_dict().items():
+        assert torch.equal(tensor, seen["before"][name]), name
+
+
+def test_out_of_memory_halves_the_micro_batch_and_changes_nothing(
+    encoder, multilabel_data, tmp_path, monkeypatch
+):
+    small = {"training.micro_tokens": 128}
+    train(request_for(multilabel_data, tmp_path / "small", encoder, **small), Silent())
+    original = Trainer.forward
+
+    def limited(self, network, tokens, rows):
+        if int(tokens.lengths[rows].max()) * len(rows) > 128:
+            raise torch.OutOfMemoryError("no memory for so many tokens")
+        return original(self, network, tokens, rows)
+
+    monkeypatch.setattr(Trainer, "forward", limited)
+    notes = Notes()
+    large = {"training.micro_tokens": 1024}
+    train(request_for(multilabel_data, tmp_path / "large", encoder, **large), notes)
+    assert sum("out of memory" in note for note in notes.notes) >= 1
+    assert sha256(tmp_path / "small/model.safetensors") == sha256(
+        tmp_path / "large/model.safetensors"
+    )
+
+
+def test_checkpoints_keep_the_best_and_the_newest(encoder, multilabel_data, tmp_path):
+    settings = {"training.epochs": 5, "training.learning_rate": 1e-2}
+    trained = train(request_for(multilabel_data, tmp_path / "m", encoder, **settings), Silent())
+    kept = {int(p.name.split("-")[1]) for p in (tmp_path / "m").glob("checkpoint-*")}
+    best = max(trained.history, key=lambda result: result.score)
+    assert kept == {best.step, trained.history[-1].step}
+
+
+def test_a_full_output_folder_is_refused_and_overwriting_spares_what_is_not_ours(
+    encoder, multilabel_data, tmp_path
+):
+    output = tmp_path / "m"
+    output.mkdir()
+    (output / "notes.txt").write_text("mine")
+    request = request_for(multilabel_data, output, encoder)
+    with pytest.raises(ConfigError, match="not empty"):
+        train(request, Silent())
+    train(request, Silent(), overwrite=True)
+    train(request, Silent(), overwrite=True)
+    assert (output / "notes.txt").read_text() == "mine"
+
+
+def test_resuming_with_changed_data_is_refused(encoder, tmp_path):
+    data = write_folder(tmp_path / "data", multilabel_rows)
+    with pytest.raises(Interrupted):
+        train(
+            request_for(data, tmp_path / "m", encoder, **{"training.log_steps": 1}), StopAt(2)
+        )
+    rows = json.loads((data / "train.json").read_text("utf-8"))
+    (data / "train.json").write_text(json.dumps(rows[:-1]), "utf-8")
+    with pytest.raises(ConfigError, match=r"train\.json.* changed"):
+        train(resumed(tmp_path / "m"), Silent(), resume=True)
+
+
+def test_one_file_is_split_by_seed_and_leaks_are_refused(encoder, tmp_path):
+    file = tmp_path / "all.json"
+    file.write_text(json.dumps(multilabel_rows(80), ensure_ascii=False), "utf-8")
+    notes = Notes()
+    trained = train(request_for(file, tmp_path / "m", encoder), notes)
+    assert {"train", "dev", "test"} == set(trained.bundle.details["data"]["rows"])
+    assert sum("held out" in note for note in notes.notes) == 2
+
+    data = write_folder(tmp_path / "data", multilabel_rows)
+    rows = json.loads((data / "train.json").read_text("utf-8"))
+    test = json.loads((data / "test.json").read_text("utf-8"))
+    leaked = [*rows, {**test[0], "index": 999, "text_a": f" {test[0]['text_a']} "}]
+    (data / "train.json").write_text(json.dumps(leaked, ensure_ascii=False), "utf-8")
+    with pytest.raises(DataError, match="1 training texts are also in test"):
+        train(request_for(data, tmp_path / "n", encoder), Silent())
+    notes = Notes()
+    dropped = train(request_for(data, tmp_path / "o", encoder, **{"data.leak": "drop"}), notes)
+    assert dropped.bundle.details["data"]["rows"]["train"] == len(rows)
+    assert any("dropped from train" in note for note in notes.notes)
+
+
+@pytest.fixture(scope="module")
+def model(encoder, multilabel_data, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "parts"
+    train(request_for(multilabel_data, folder, encoder), Silent())
+    return folder
+
+
+def test_order_batch_and_neighbours_never_change_an_answer(model):
+    classifier = Classifier.load(model)
+    texts = [row["text_a"] for row in multilabel_rows(40, seed=5)] + ["天窗" * 60]
+    together = classifier.predict(texts)
+    alone = [classifier.predict([text])[0] for text in texts]
+    backwards = classifier.predict(texts[::-1])[::-1]
+    for a, b, c in zip(together, alone, backwards, strict=True):
+        assert a.labels == b.labels == c.labels
+        for other in (b, c):
+            assert np.allclose(list(a.scores.values()), list(other.scores.values()), atol=1e-5)
+
+
+def test_the_stream_answers_every_row_in_order(model, tmp_path):
+    lines = [json.dumps(row, ensure_ascii=False) for row in multilabel_rows(30)]
+    lines[7] = '{"index": 7, "text_a": ""}'
+    lines[11] = '{"index": 11, "text_a": '
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(lines), "utf-8")
+    from bert_cls.data import stream
+
+    answers = list(Classifier.load(model).predict_stream(stream(file), window=4))
+    assert len(answers) == 30
+    assert [i for i, answer in enumerate(answers) if "error" in answer] == [7, 11]
+    assert [a["index"] for i, a in enumerate(answers) if i not in (7, 11)] == [
+        i for i in range(30) if i not in (7, 11)
+    ]
+
+
+def test_a_changed_or_missing_file_of_a_model_is_noticed(model, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(model, copy)
+    content = bytearray((copy / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (copy / "model.safetensors").write_bytes(bytes(content))
+    with pytest.raises(BundleError, match=r"model\.safetensors has changed"):
+        Classifier.load(copy)
+    (copy / "tokenizer.json").unlink()
+    with pytest.raises(BundleError, match=r"tokenizer\.json is missing"):
+        Classifier.load(copy)
+
+
+def test_pairs_and_single_texts_are_not_mixed_up(model):
+    with pytest.raises(DataError, match="single texts"):
+        Classifier.load(model).predict([("一个", "两个")])
+    with pytest.raises(DataError, match="empty"):
+        Classifier.load(model).predict(["  "])
+
+
+def test_transformers_opens_the_encoder_and_with_the_stock_head_all_of_it(
+    encoder, multilabel_data, tmp_path
+):
+    from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+
+    settings = {"encoder.pooling": "cls_pooler"}
+    folder = tmp_path / "m"
+    train(request_for(multilabel_data, folder, encoder, **settings), Silent())
+    assert AutoModel.from_pretrained(folder).config.model_type == "bert"
+    stock = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    assert stock.config.problem_type == "multi_label_classification"
+    classifier = Classifier.load(folder)
+    text = "尾灯上周坏了去修"
+    ours = classifier.logits(classifier.text.encode([text]))
+    with torch.no_grad():
+        theirs = stock(**AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt")).logits
+    assert np.allclose(ours, theirs.numpy(), atol=1e-5)
+    assert list(classifier.labels) == [stock.config.id2label[i] for i in range(3)]
+
+
+def test_rows_without_label_are_not_trained_on(encoder, tmp_path):
+    data = write_folder(tmp_path / "data", multilabel_rows)
+    rows = json.loads((data / "train.json").read_text("utf-8"))
+    rows += [{"index": f"u{i}", "text_a": f"无标注的一句话{i}", "label": None} for i in range(9)]
+    (data / "train.json").write_text(json.dumps(rows, ensure_ascii=False), "utf-8")
+    trained = train(request_for(data, tmp_path / "m", encoder), Silent())
+    assert trained.bundle.details["data"]["rows"]["train"] == len(rows) - 9
+
+
+def test_thresholds_are_stored_and_can_be_overridden(model):
+    classifier = Classifier.load(model)
+    assert len(classifier.bundle.rule.thresholds) == 3
+    text = "说说天窗吧"
+    everything = classifier.with_rule(thresholds=(0.0,) * 3).predict([text])[0]
+    assert everything.labels == classifier.labels
+    nothing = classifier.with_rule(thresholds=(float("inf"),) * 3).predict([text])[0]
+    assert nothing.labels == ()
+    assert classifier.predict([Example("a", text)])[0].scores == everything.scores
+
+
+def test_a_checkpoint_is_enough_room_or_training_does_not_begin(
+    encoder, multilabel_data, tmp_path, monkeypatch
+):
+    import shutil
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 10**6, 10))
+    with pytest.raises(TrainingError, match="MB free"):
+        train(request_for(multilabel_data, tmp_path / "m", encoder), Silent())
