@@ -18,7 +18,7 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 _PACKAGES = ("bert-cls", "torch", "transformers", "accelerate", "tokenizers", "numpy")
-console = Console(width=max(Console().width, 110), highlight=False)
+console = Console(width=max(Console().width, 120), highlight=False)
 
 
 def data_set(name: str) -> Path:
@@ -67,7 +67,7 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -
     """Print a table: the first column to the left, figures to the right."""
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1), header_style="bold")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left", overflow="fold")
+        table.add_column(column, justify="right" if number else "left", no_wrap=not number)
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     console.print()

@@ -153,6 +153,18 @@ def test_standard_input_is_json_lines(monkeypatch):
     assert [item for item in stream("-") if isinstance(item, Example)] == EXAMPLES
 
 
+def test_a_pipe_may_give_single_bytes(monkeypatch):
+    class Drip(io.BytesIO):
+        def read1(self, size: int = -1, /) -> bytes:
+            return super().read1(1)
+
+    content = ("\ufeff" + lines(*ROWS)).encode("utf-16-le")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Drip(content)))
+    items = list(stream("-"))
+    assert str(items[0]) == "stdin: read as utf-16."
+    assert items[1:] == EXAMPLES
+
+
 def test_json_lines_under_another_suffix_are_read_and_said(tmp_path):
     path = put(tmp_path, "train.json", lines(*ROWS))
     assert read(path).examples == EXAMPLES
@@ -181,6 +193,41 @@ def test_missing_extra_names_the_pip_line(tmp_path, monkeypatch):
 def test_damaged_tables_are_data_errors(tmp_path, suffix):
     with pytest.raises(DataError, match=f"rows{suffix}: cannot be read as {suffix[1:]}"):
         read(put(tmp_path, f"rows{suffix}", b"not a table"))
+
+
+def test_numbers_that_tables_hold(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    table = pyarrow.table({"text_a": ["a", "b"], "label": [0.5, float("nan")], "x": [b"1", b"2"]})
+    parquet.write_table(table, tmp_path / "rows.parquet")
+    rows = read(tmp_path / "rows.parquet", on_bad_row="quarantine")
+    assert rows.examples == [Example(0, "a", None, 0.5)]
+    (problem,) = [p for p in rows.problems if p.severity == "error"]
+    assert (problem.code, problem.message) == ("D06", "label is not a number (NaN).")
+
+
+def test_xlsx_passes_over_empty_rows_and_counts_sheet_rows(tmp_path):
+    openpyxl = pytest.importorskip("openpyxl")
+    import datetime
+
+    book = openpyxl.Workbook()
+    for cells in (
+        ["text_a", "label", None],
+        ["a", "x", None],
+        [None, None],
+        [123, "x"],
+        ["b", datetime.datetime(2024, 1, 1)],
+        ["c", "x", "beside the table"],
+    ):
+        book.active.append(cells)
+    book.save(tmp_path / "rows.xlsx")
+    found = errors_of(tmp_path / "rows.xlsx")
+    assert [(p.code, p.row) for p in found] == [("D09", "row 4"), ("D11", "row 5")]
+    assert found[1].hint == "this is a date: make the column a text column"
+    rows = read(tmp_path / "rows.xlsx", on_bad_row="quarantine", coerce_numbers=True)
+    assert [e.text_a for e in rows.examples] == ["a", "123", "c"]
+    assert "ignored: the keys 'column 3'." in str([str(p) for p in rows.problems])
 
 
 def test_xlsx_reads_the_first_sheet_and_says_so(tmp_path):
@@ -290,6 +337,40 @@ def test_doccano_rows_and_single_label_tasks(tmp_path):
     assert "labelled spans" in errors_of(spans)[0].message
 
 
+def with_result(*parts: dict, **data: str) -> str:
+    return json.dumps([{"id": 1, "data": data, "annotations": [{"result": list(parts)}]}])
+
+
+def test_label_studio_rows_that_cannot_be_told(tmp_path):
+    choice = {"from_name": "aspect", "value": {"choices": ["x"]}}
+    other = {"from_name": "tone", "value": {"choices": ["y"]}}
+    region = {"from_name": "spans", "value": {"start": 0, "end": 2, "labels": ["x"]}}
+    for content, message in (
+        (with_result(choice, title="a", body="b"), "which of 'title', 'body' is the text"),
+        (with_result(choice, other, text="a"), "answers several questions: 'aspect', 'tone'"),
+        (with_result(region, text="a"), "has regions and no choices"),
+        ('[{"data": 3, "annotations": []}]', "data must be an object. Got 3 instead"),
+    ):
+        problem = only_error(tmp_path, "export.json", content)
+        assert message in problem.message
+        assert problem.raw
+    assert read(put(tmp_path, "one.json", with_result(choice, body="b"))).examples[0].text_a == "b"
+
+
+def test_label_studio_ratings_pairs_and_broken_lines(tmp_path):
+    rating = {"from_name": "stars", "value": {"rating": 4}}
+    pair = json.loads(with_result(rating, text_a="a", text_b="b"))[0]
+    path = put(tmp_path, "export.jsonl", lines(pair) + "{oops}\n")
+    rows = read(path, on_bad_row="quarantine", task="regression")
+    assert rows.examples == [Example(1, "a", "b", 4)]
+    assert [p.row for p in rows.problems if p.severity == "error"] == ["line 2"]
+    short = {"text": "a", "stars": [{"rating": 3}], "annotation_id": 1, "lead_time": 1.0}
+    assert read(put(tmp_path, "min.json", json.dumps([short]))).examples[0].label == 3
+    no_text = {"body": "a", "annotation_id": 1, "lead_time": 1.0}
+    problem = only_error(tmp_path, "min.json", json.dumps([no_text]))
+    assert problem.message == "which of 'body' is the text cannot be told."
+
+
 # ---- D01 to D06: bytes and JSON --------------------------------------------------------------
 
 
@@ -358,6 +439,19 @@ def test_d02_a_broken_line_in_utf8_is_that_lines_problem(tmp_path):
     assert errors_of(put(tmp_path, "rows.csv", cells))[0].row == "line 4"
 
 
+def test_d01_the_mark_is_skipped_when_utf8_is_asked_for_too(tmp_path):
+    path = put(tmp_path, "rows.jsonl", "\ufeff" + lines(*ROWS))
+    for name in ("utf-8", "UTF-8", "utf8", "utf-8-sig"):
+        assert read(path, encoding=name).examples == EXAMPLES
+
+
+def test_d02_a_broken_byte_in_a_list_is_located(tmp_path):
+    content = json.dumps(ROWS, ensure_ascii=False, indent=1).encode()
+    path = put(tmp_path, "rows.json", content.replace("今".encode(), b"\xff"))
+    with pytest.raises(DataError, match=r"line 21: byte \d+ is not utf-8 \(invalid start byte\)"):
+        read(path)
+
+
 def test_d02_unknown_encodings_are_named(tmp_path):
     path = put(tmp_path, "rows.jsonl", lines(*ROWS))
     for name in ("klingon", "base64", "\0"):
@@ -386,7 +480,7 @@ def test_d03_utf16_is_read_when_it_has_its_mark(tmp_path, codec, suffix):
         ),
         ('[{"text_a": "好"}, {"text_a": ', "the file ends inside a row"),
         ('[{"text_a": "好"},\n', "line 2 (byte 20): the file ends before the list does"),
-        ('[{"text_a": "好"}', "the file ends before the list does"),
+        ('\ufeff[{"text_a": "好"}', "line 1 (byte 21): the file ends before the list does"),
     ],
 )
 def test_d04_a_cut_list_says_where_it_ends(tmp_path, content, message):
@@ -441,8 +535,9 @@ def test_d05_common_slips_get_their_remedy(tmp_path, content, hint):
 
 
 def test_d05_lines_with_commas_between_them(tmp_path):
-    problem = only_error(tmp_path, "rows.jsonl", f"{lines(ROWS[0])[:-1]},\n")
-    assert problem.hint == "each row needs a line of its own, without a comma at its end"
+    for more in (",", " ,", ' {"text_a": "b"}'):
+        problem = only_error(tmp_path, "rows.jsonl", f"{lines(ROWS[0])[:-1]}{more}\n")
+        assert problem.hint == "each row needs a line of its own, without a comma at its end"
 
 
 def test_d05_rows_that_are_no_objects_and_cells_that_do_not_fit(tmp_path):
@@ -650,6 +745,13 @@ def test_d18_deep_nesting_is_said(tmp_path):
         read(put(tmp_path, "rows.json", f"[{deep}]"))
 
 
+@pytest.mark.parametrize("depth", [100, 300, 600, 900, 960, 990])
+def test_d18_nesting_near_the_limit_never_escapes(tmp_path, depth):
+    nested = "[" * depth + "]" * depth
+    for row in (f'{{"text_a": null, "x": {nested}}}', f'{{"text_a": "a", "label": {nested}}}'):
+        assert errors_of(put(tmp_path, "rows.jsonl", row))[0].code in ("D07", "D18", "D32")
+
+
 @pytest.mark.parametrize(
     ("literal", "message"),
     [
@@ -808,6 +910,16 @@ def test_d39_a_large_list_is_advised_to_become_lines(tmp_path, monkeypatch):
     assert "JSON Lines" in note.hint
 
 
+def test_d39_a_list_that_does_not_fit_is_advised_too(tmp_path, monkeypatch):
+    def full(self: object) -> str:
+        raise MemoryError
+
+    monkeypatch.setattr("bert_cls.data.source.Source.text", full)
+    with pytest.raises(DataError, match=r"rows\.json: does not fit into memory") as caught:
+        read(put(tmp_path, "rows.json", "[]"))
+    assert "JSON Lines" in caught.value.hint
+
+
 # ---- problems together -----------------------------------------------------------------------
 
 
@@ -878,9 +990,7 @@ json_values = st.recursive(
 )
 keys = st.sampled_from(["index", "id", "text_a", "text", "text_b", "label", "labels", "txet", "x"])
 loose_rows = st.lists(st.dictionaries(keys, json_values, max_size=5) | json_values, max_size=5)
-texts = st.text(st.characters(codec="utf-8"), min_size=1).filter(
-    lambda text: any(c.isalnum() for c in text)
-)
+texts = st.builds("{}好{}".format, *[st.text(st.characters(codec="utf-8"))] * 2)
 names = st.text(st.sampled_from("abc好坏 |;[]\"'"), min_size=1, max_size=8).map(lambda n: f"n{n}n")
 good_labels = st.one_of(
     st.none(),

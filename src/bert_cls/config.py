@@ -106,8 +106,8 @@ class TrainingConfig(Section):
     """Start the head's bias at the labels' log-odds (multilabel), log shares (classes) or mean."""
     save_steps: int | None = Field(None, ge=1)
     """A checkpoint every so many steps; None: after every epoch."""
-    keep_checkpoints: int = Field(1, ge=1)
-    """Newest checkpoints kept; the best one is kept besides."""
+    keep_checkpoints: int = Field(1, ge=0)
+    """Newest checkpoints kept; the best one is kept besides. 0 keeps all."""
     log_steps: int = Field(50, ge=1)
     """Steps between two progress reports."""
     seed: int = Field(0, ge=0)

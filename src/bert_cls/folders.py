@@ -17,15 +17,20 @@ from bert_cls.errors import BundleError
 
 MANIFEST = "MANIFEST.json"
 _SCRATCH = ".tmp-bert-cls-"
+_SET_ASIDE = "-was-"
 
 
 def write_folder(target: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a scratch folder, then make it appear as `target` in one rename.
 
-    A `target` that exists is replaced. When writing fails nothing of `target` has changed.
+    A `target` that exists is replaced: set aside, and put back when the rename fails, or by
+    `clean_orphans` when the machine stops between the two renames. When writing fails nothing of
+    `target` has changed. BundleError when `target` is a file.
     """
+    if target.is_file():
+        raise BundleError(f"{target} is a file; a folder is to be written there.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = target.parent / f"{_SCRATCH}{secrets.token_hex(8)}"
+    scratch = _scratch_beside(target)
     scratch.mkdir()
     try:
         write(scratch)
@@ -34,15 +39,27 @@ def write_folder(target: Path, write: Callable[[Path], None]) -> None:
             _sync(path)
         _sync(scratch)
         if target.exists():
-            old = target.parent / f"{_SCRATCH}{secrets.token_hex(8)}"
-            target.rename(old)
-            scratch.rename(target)
-            shutil.rmtree(old)
+            _replace(target, scratch)
         else:
             scratch.rename(target)
         _sync(target.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _replace(target: Path, scratch: Path) -> None:
+    old = target.parent / f"{_scratch_beside(target).name}{_SET_ASIDE}{target.name}"
+    target.rename(old)
+    try:
+        scratch.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    shutil.rmtree(old)
+
+
+def _scratch_beside(path: Path) -> Path:
+    return path.parent / f"{_SCRATCH}{secrets.token_hex(8)}"
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -55,7 +72,7 @@ def write_file(path: Path, content: bytes) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """A scratch path beside `path` that takes its place when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.parent / f"{_SCRATCH}{secrets.token_hex(8)}"
+    scratch = _scratch_beside(path)
     try:
         yield scratch
         _sync(scratch)
@@ -120,10 +137,16 @@ def read_manifest(folder: Path) -> list[dict[str, Any]]:
 
 
 def clean_orphans(parent: Path) -> list[str]:
-    """Remove what an interrupted write of ours left below `parent`; gives the names."""
+    """Remove what an interrupted write of ours left in `parent`; gives the names.
+
+    A folder that was set aside and never replaced gets its name back.
+    """
     orphans = sorted(parent.glob(f"{_SCRATCH}*")) if parent.is_dir() else []
     for path in orphans:
-        if path.is_dir():
+        _, set_aside, name = path.name.partition(_SET_ASIDE)
+        if set_aside and not (parent / name).exists():
+            path.rename(parent / name)
+        elif path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()

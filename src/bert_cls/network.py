@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bert_cls.encoders.facts import FAMILIES, Family, Pooling, read_config
-from bert_cls.errors import EncoderError, pick
+from bert_cls.encoders.facts import FAMILIES, NETWORK_KEYS, Family, Pooling, read_config
+from bert_cls.errors import BertClsError, EncoderError
 
 _DROPOUT_KEYS = ("hidden_dropout_prob", "dropout", "embedding_dropout", "mlp_dropout")
 _ATTENTION_DROPOUT_KEYS = ("attention_probs_dropout_prob", "attention_dropout")
@@ -67,7 +67,8 @@ def open_network(
     """A network around the encoder in `folder`, with a fresh head.
 
     The head and, where the folder has none, the pooler are drawn from torch's generator: seed it
-    first. `weights=False` leaves all weights random (they are about to be loaded).
+    first. `weights=False` leaves all weights random (they are about to be loaded). EncoderError
+    when the config makes no network, or the weights are damaged or another network's.
     """
     import transformers
 
@@ -75,42 +76,61 @@ def open_network(
     quiet.set_verbosity_error()
     quiet.disable_progress_bar()
     content = read_config(folder)
-    family = pick(FAMILIES, str(content.get("model_type")), f"{folder}: model_type")
-    config = getattr(transformers, family.config)(**_known(content))
-    for key in _DROPOUT_KEYS:
-        if hasattr(config, key):
-            setattr(config, key, dropout)
-    for key in _ATTENTION_DROPOUT_KEYS:
-        if hasattr(config, key):
-            setattr(config, key, attention_dropout)
-    model = getattr(transformers, family.model)
-    options: dict[str, Any] = {"add_pooling_layer": pooling == "cls_pooler"}
-    options = options if family.has_pooler else {}
-    # "eager": torch's fused attention for CPUs takes 40 % of a step in its backward pass alone
-    config._attn_implementation = "eager"
-    if weights:
-        encoder = model.from_pretrained(
-            str(folder),
-            config=config,
-            use_safetensors=True,
-            local_files_only=True,
-            dtype=torch.float32,
-            attn_implementation="eager",
-            **options,
-        )
-    else:
-        encoder = model(config, **options)
+    family = FAMILIES[content["model_type"]]
+    try:
+        config = _config(getattr(transformers, family.config), content, dropout, attention_dropout)
+        model = getattr(transformers, family.model)
+        encoder = _encoder(model, config, family, pooling, folder if weights else None)
+    except BertClsError:
+        raise
+    except Exception as error:  # of many kinds, by what is wrong with config or weights
+        reason = " ".join(str(error).split())[:300]
+        raise EncoderError(f"{folder} cannot be opened as {family.model}: {reason}") from error
     network = Network(encoder, family, pooling, outputs, dropout)
     nn.init.normal_(network.head.weight, std=float(getattr(config, "initializer_range", 0.02)))
     nn.init.zeros_(network.head.bias)
     return network
 
 
-def _known(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The config without the keys that say how to run rather than what the network is."""
-    drop = {"architectures", "torch_dtype", "dtype", "transformers_version", "_name_or_path"}
-    drop |= {"id2label", "label2id", "problem_type"}
-    return {k: v for k, v in content.items() if k not in drop and not k.endswith("_implementation")}
+def _config(kind: Any, content: Mapping[str, Any], dropout: float, attention_dropout: float) -> Any:
+    """The config with only the fields that say what the network is, run our way."""
+    config = kind(**{name: value for name, value in content.items() if name in NETWORK_KEYS})
+    for key in _DROPOUT_KEYS:
+        if hasattr(config, key):
+            setattr(config, key, dropout)
+    for key in _ATTENTION_DROPOUT_KEYS:
+        if hasattr(config, key):
+            setattr(config, key, attention_dropout)
+    # "eager": torch's fused attention for CPUs takes 40 % of a step in its backward pass alone
+    config._attn_implementation = "eager"
+    return config
+
+
+def _encoder(
+    model: Any, config: Any, family: Family, pooling: Pooling, folder: Path | None
+) -> nn.Module:
+    """With the folder's weights, or random ones without a folder."""
+    options = {"add_pooling_layer": pooling == "cls_pooler"} if family.has_pooler else {}
+    if folder is None:
+        fresh: nn.Module = model(config, **options)
+        return fresh
+    encoder: nn.Module
+    encoder, loading = model.from_pretrained(
+        str(folder),
+        config=config,
+        use_safetensors=True,
+        local_files_only=True,
+        dtype=torch.float32,
+        attn_implementation="eager",
+        output_loading_info=True,
+        **options,
+    )
+    if missing := sorted(n for n in loading["missing_keys"] if not n.startswith("pooler.")):
+        raise EncoderError(
+            f"{folder}: the weights lack {len(missing)} tensors of {family.model}, "
+            f"for example {missing[0]}."
+        )
+    return encoder
 
 
 def tensors_by_name(network: Network) -> dict[str, Tensor]:

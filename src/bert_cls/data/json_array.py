@@ -31,26 +31,26 @@ def read_json_array(source: Source, options: Options) -> Iterator[RawRow]:
         if source.size > LARGE_BYTES:
             message = f"a JSON list of {source.size / (1 << 30):.1f} GiB is read whole."
             source.notes.append(Problem("D39", source.name, "", None, message, "note", ADVICE))
-        yield from _elements(text, source.name, JsonParser(keep_literals=options.coerce_numbers))
+        yield from _elements(text, source, JsonParser(keep_literals=options.coerce_numbers))
     except MemoryError:
         raise DataError(f"{source.name}: does not fit into memory.", hint=ADVICE) from None
 
 
-def _elements(text: str, name: str, parser: JsonParser) -> Iterator[RawRow]:
+def _elements(text: str, source: Source, parser: JsonParser) -> Iterator[RawRow]:
     at = _after_space(text, 0)
     if text[at : at + 1] != "[":
         if at == len(text):
             return
-        raise wrong_layout(text, name)
+        raise wrong_layout(text, source)
     line, counted = 1, 0
     at = _after_space(text, at + 1)
     comma = False
     while comma or text[at : at + 1] != "]":
         if at == len(text):
-            raise _cut_off(text, name)
+            raise _cut_off(text, source)
         line += text.count("\n", counted, at)
         counted = at
-        value, at = _element(text, at, name, parser)
+        value, at = _element(text, at, source, parser)
         yield line, value
         at = _after_space(text, at)
         comma = text[at : at + 1] == ","
@@ -58,13 +58,13 @@ def _elements(text: str, name: str, parser: JsonParser) -> Iterator[RawRow]:
             at = _after_space(text, at + 1)
         elif at < len(text) and text[at] != "]":
             error = json.JSONDecodeError("Expecting ',' delimiter", text, at)
-            raise _broken(error, text, at, name)
+            raise _broken(error, text, at, source)
     rest = _after_space(text, at + 1)
     if rest != len(text):
-        raise _broken(json.JSONDecodeError("Extra data", text, rest), text, rest, name)
+        raise _broken(json.JSONDecodeError("Extra data", text, rest), text, rest, source)
 
 
-def _element(text: str, at: int, name: str, parser: JsonParser) -> tuple[object, int]:
+def _element(text: str, at: int, source: Source, parser: JsonParser) -> tuple[object, int]:
     control: Fault | None = None
     try:
         value, end = parser.parse(text, at)
@@ -72,12 +72,12 @@ def _element(text: str, at: int, name: str, parser: JsonParser) -> tuple[object,
         parser.faults.clear()
         control = _control_character(error, text)
         if control is None:
-            raise _broken(error, text, at, name) from None
+            raise _broken(error, text, at, source) from None
         # Read it once more with the raw characters allowed, to find where the row ends.
         try:
             value, end = parser.parse_loosely(text, at)
         except (ValueError, RecursionError) as second:
-            raise _broken(second, text, at, name) from None
+            raise _broken(second, text, at, source) from None
     fault = parser.take_fault(text[at:end])
     if control is not None:
         return Fault("D15", control.message, control.hint, raw=text[at:end]), end
@@ -90,42 +90,44 @@ def _control_character(error: ValueError | RecursionError, text: str) -> Fault |
     return explain(error, text, last=True, raw="")
 
 
-def _broken(error: ValueError | RecursionError, text: str, at: int, name: str) -> DataError:
+def _broken(error: ValueError | RecursionError, text: str, at: int, source: Source) -> DataError:
     fault = explain(error, text, last=True, raw="")
     if isinstance(error, json.JSONDecodeError):
         at = error.pos
-    return DataError(f"{name}: {_spot(text, at)}: {fault.message}", hint=fault.hint)
+    return DataError(f"{source.name}: {_spot(text, at, source)}: {fault.message}", hint=fault.hint)
 
 
-def _cut_off(text: str, name: str) -> DataError:
-    spot = _spot(text, len(text))
+def _cut_off(text: str, source: Source) -> DataError:
+    spot = _spot(text, len(text), source)
     return DataError(
-        f"{name}: {spot}: the file ends before the list does: is it still being written?"
+        f"{source.name}: {spot}: the file ends before the list does: is it still being written?"
     )
 
 
-def _spot(text: str, at: int) -> str:
-    byte = len(text[:at].encode("utf-8", "surrogatepass"))
+def _spot(text: str, at: int, source: Source) -> str:
     line = text.count("\n", 0, at) + 1
-    return f"line {line} (byte {byte})"
+    return f"line {line} (byte {source.offset(text[:at])})"
 
 
-def wrong_layout(text: str, name: str) -> DataError:
+def wrong_layout(text: str, source: Source) -> DataError:
     """The error for a JSON file that holds something else than a list of rows."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         if (row := python_row_as_json(text)) is not None:
             return DataError(
-                f"{name}: the file holds a single object in Python's notation (single quotes), and "
-                "JSON rows stand in a list.",
+                f"{source.name}: the file holds a single object in Python's notation (single "
+                "quotes), and JSON rows stand in a list.",
                 hint=f'write [{row}]: double quotes ("), null for None, and [ ] around the rows',
             )
-        return _broken(error, text, 0, name)
+        return _broken(error, text, 0, source)
     if isinstance(value, dict):
-        return DataError(f"{name}: {_about_object(value)}", hint=f"the file must be {LAYOUTS}")
+        return DataError(
+            f"{source.name}: {_about_object(value)}", hint=f"the file must be {LAYOUTS}"
+        )
+    what = "a string" if isinstance(value, str) else "a single value"
     return DataError(
-        f"{name}: the file holds {'a string' if isinstance(value, str) else 'a single value'}.",
+        f"{source.name}: the file holds {what}.",
         hint=f"the file must be {LAYOUTS}",
     )
 

@@ -78,6 +78,12 @@ def explain(error: ValueError | RecursionError, text: str, *, last: bool, raw: s
     return Fault("D05", message, _remedy(error, text), raw=raw)
 
 
+def extra_data(text: str, end: int) -> json.JSONDecodeError:
+    """The error for what comes after a value that ends at `end`."""
+    at = len(text) - len(text[end:].lstrip(BLANK))
+    return json.JSONDecodeError("Extra data", text, at)
+
+
 def _open_end(error: json.JSONDecodeError, text: str) -> str | None:
     if error.msg.startswith("Unterminated string"):
         return "a string"

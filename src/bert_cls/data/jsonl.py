@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from json import JSONDecodeError
 
-from bert_cls.data.json_text import JsonParser, explain
+from bert_cls.data.json_text import JsonParser, explain, extra_data
 from bert_cls.data.problems import Problem
 from bert_cls.data.raw import Fault, Options, RawRow
 from bert_cls.data.source import Source
@@ -32,7 +31,7 @@ def read_jsonl(source: Source, options: Options) -> Iterator[RawRow]:
             yield line, _fault(error, data, source)
             continue
         if end != len(text):
-            yield line, _extra(text, end)
+            yield line, explain(extra_data(text, end), text, last=False, raw=text)
         elif faults:
             yield line, parser.take_fault(text)
         else:
@@ -43,10 +42,6 @@ def _without_bom(text: str, source: Source, line: int) -> str:
     message = f"BOM: the byte order mark at the start of line {line} was skipped."
     source.notes.append(Problem("D01", source.name, f"line {line}", None, message, "note"))
     return text[len(BOM) :]
-
-
-def _extra(text: str, end: int) -> Fault:
-    return explain(JSONDecodeError("Extra data", text, end), text, last=False, raw=text)
 
 
 def _fault(error: ValueError | RecursionError, data: bytes, source: Source) -> Fault:

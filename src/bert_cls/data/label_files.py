@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from bert_cls.data.json_text import JsonParser, explain
+from bert_cls.data.json_text import JsonParser, explain, extra_data
 from bert_cls.data.labels import check_name, look, show
 from bert_cls.data.problems import some
 from bert_cls.data.source import opened
@@ -68,11 +68,13 @@ def read_label_merges(path: str | Path, *, encoding: str | None = None) -> dict[
 def _json_of(path: str | Path, encoding: str | None, hint: str) -> object:
     with opened(path, encoding=encoding) as source:
         text = source.text().removeprefix("\ufeff").strip()
+    if not text:
+        raise DataError(f"{source.name}: the file is empty.", hint=hint)
     parser = JsonParser()
     try:
         value, end = parser.parse(text)
         if end != len(text):
-            raise json.JSONDecodeError("Extra data", text, end)
+            raise extra_data(text, end)
     except (ValueError, RecursionError) as error:
         fault = explain(error, text, last=True, raw="")
         line = f"line {error.lineno}: " if isinstance(error, json.JSONDecodeError) else ""

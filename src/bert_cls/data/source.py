@@ -45,6 +45,7 @@ class Source:
         self.codec = "utf-8"
         self.notes: list[Problem] = []
         self.open_end = False
+        self._stored_as = "utf-8"
         self.size = 0
         self._raw = raw
         self._encoding = encoding
@@ -79,6 +80,10 @@ class Source:
             self.open_end = True
             yield last
 
+    def offset(self, text: str) -> int:
+        """How many bytes the beginning `text` of the file takes up, byte order mark included."""
+        return len(text.encode(self._stored_as, "replace"))
+
     def text(self) -> str:
         """The whole file as one string. DataError names the first byte that does not fit."""
         data = b"".join(self.blocks())
@@ -86,9 +91,9 @@ class Source:
             return data.decode(self.codec)
         except UnicodeDecodeError as error:
             line = data.count(b"\n", 0, error.start) + 1
+            byte = self.offset("") + error.start
             raise DataError(
-                f"{self.name}: line {line}: byte {error.start} is not {self.codec} "
-                f"({error.reason}).",
+                f"{self.name}: line {line}: byte {byte} is not {self.codec} ({error.reason}).",
                 hint="mend that place, or say what the file is with --encoding",
             ) from None
 
@@ -115,19 +120,23 @@ class Source:
                 hint=f"rename it to {self.name}.gz",
             )
         if wide := self._wide_codec(head):
+            self._stored_as = wide
             yield from self._transcoded(head, wide)
             return
-        if head.startswith(UTF8_BOM) and self._encoding in (None, "utf-8", "utf8"):
+        if head.startswith(UTF8_BOM) and self._encoding in (None, "utf-8"):
             self._note("D01", "BOM: the byte order mark at the start was skipped.")
+            self._stored_as = "utf-8-sig"
             head = head[len(UTF8_BOM) :]
-        if self._encoding is not None:
-            self.codec = self._encoding
+        elif self._encoding is not None:
+            self.codec = self._stored_as = self._encoding
         undecided = self._encoding is None
         while head:
             if undecided and not head.isascii():
                 offset = self.size - len(head)
                 self.codec, note = choose_codec(head, file=self.name, offset=offset)
-                self.notes += [note] if note else []
+                if note is not None:
+                    self._stored_as = self.codec
+                    self.notes.append(note)
                 undecided = False
             yield head
             head = self._read()
@@ -165,6 +174,7 @@ def opened(path: str | Path, *, encoding: str | None = None) -> Iterator[Source]
     """
     if encoding is not None:
         splits_at_newlines(encoding)
+        encoding = codecs.lookup(encoding).name
     if str(path) == STDIN:
         yield Source("stdin", ".jsonl", sys.stdin.buffer, encoding=encoding, path=None)
         return

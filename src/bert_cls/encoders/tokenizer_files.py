@@ -17,16 +17,14 @@ def open_tokenizer(folder: Path, *, lowercase: bool | None = None) -> Tokenizer:
     """The tokenizer of an encoder folder, without truncation or padding.
 
     `tokenizer.json` first, then `vocab.txt` (WordPiece), then `vocab.json` with `merges.txt`
-    (byte-level BPE). `lowercase` overrides what the folder says for `vocab.txt`. EncoderError when
-    the folder has none of them or the file does not parse.
+    (byte-level BPE). `lowercase` overrides what the folder says, where the tokenizer is BERT's own.
+    EncoderError when it is not, the folder has none of these files, or one does not parse.
     """
     try:
         if (folder / "tokenizer.json").is_file():
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            if lowercase is not None:
-                tokenizer = _with_lowercase(tokenizer, lowercase)
         elif (folder / "vocab.txt").is_file():
-            tokenizer = _word_piece(folder, lowercase)
+            tokenizer = _word_piece(folder)
         elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
             tokenizer = _byte_level_bpe(folder)
         else:
@@ -38,6 +36,8 @@ def open_tokenizer(folder: Path, *, lowercase: bool | None = None) -> Tokenizer:
         raise
     except Exception as error:  # the Rust tokenizer raises plain Exception
         raise EncoderError(f"the tokenizer in {folder} cannot be read: {error}") from error
+    if lowercase is not None:
+        tokenizer = _with_lowercase(tokenizer, lowercase)
     tokenizer = _with_literal_specials(tokenizer)
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -85,21 +85,21 @@ def _with_lowercase(tokenizer: Tokenizer, lowercase: bool) -> Tokenizer:
     return Tokenizer.from_str(orjson.dumps(content).decode())
 
 
-def _word_piece(folder: Path, lowercase: bool | None) -> Tokenizer:
+def _word_piece(folder: Path) -> Tokenizer:
     lines = (folder / "vocab.txt").read_text("utf-8").split("\n")
-    vocabulary = {piece.rstrip("\r"): i for i, piece in enumerate(lines) if piece.rstrip("\r")}
+    vocabulary = {piece: i for i, piece in enumerate(lines) if piece}
+    _need(vocabulary, ("[UNK]", "[CLS]", "[SEP]"), folder / "vocab.txt")
     settings = _settings(folder)
-    if lowercase is None:
-        lowercase = bool(settings.get("do_lower_case", True))
     tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))  # noqa: S106
     tokenizer.normalizer = normalizers.BertNormalizer(
-        lowercase=lowercase,
+        lowercase=bool(settings.get("do_lower_case", True)),
         handle_chinese_chars=bool(settings.get("tokenize_chinese_chars", True)),
         strip_accents=settings.get("strip_accents"),
     )
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
+    special = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+    tokenizer.add_special_tokens([token for token in special if token in vocabulary])
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS]:0 $A:0 [SEP]:0",
         pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
@@ -110,11 +110,19 @@ def _word_piece(folder: Path, lowercase: bool | None) -> Tokenizer:
 
 def _byte_level_bpe(folder: Path) -> Tokenizer:
     vocabulary, merges = BPE.read_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
+    _need(vocabulary, ("<s>", "</s>"), folder / "vocab.json")
+    spaced = bool(_settings(folder).get("add_prefix_space", False))
     tokenizer = Tokenizer(BPE(vocabulary, merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=spaced)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
+    special = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+    tokenizer.add_special_tokens([token for token in special if token in vocabulary])
     tokenizer.post_processor = processors.RobertaProcessing(
-        ("</s>", vocabulary["</s>"]), ("<s>", vocabulary["<s>"]), add_prefix_space=False
+        ("</s>", vocabulary["</s>"]), ("<s>", vocabulary["<s>"]), add_prefix_space=spaced
     )
     return tokenizer
+
+
+def _need(vocabulary: dict[str, int], tokens: tuple[str, ...], path: Path) -> None:
+    if missing := [token for token in tokens if token not in vocabulary]:
+        raise EncoderError(f"{path} lacks the special tokens {missing}.")

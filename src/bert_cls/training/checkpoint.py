@@ -11,6 +11,7 @@ No generator state is needed: every draw is a function of (seed, epoch) or (seed
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 from collections.abc import Callable
@@ -60,8 +61,12 @@ def checkpoint_bytes(trainer: Trainer) -> int:
 
 
 def check_space(trainer: Trainer, parent: Path, *, keep: int) -> None:
-    """TrainingError when `keep` checkpoints, the best, one more and the model cannot all fit."""
-    need = checkpoint_bytes(trainer) * (keep + 2) + checkpoint_bytes(trainer) // 3
+    """TrainingError when `keep` checkpoints, the best, one more and the model cannot all fit.
+
+    With `keep` 0 all that the run will write must fit.
+    """
+    kept = keep + 2 if keep else _planned(trainer)
+    need = checkpoint_bytes(trainer) * kept + checkpoint_bytes(trainer) // 3
     parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(parent).free
     if need > free:
@@ -69,6 +74,13 @@ def check_space(trainer: Trainer, parent: Path, *, keep: int) -> None:
             f"{parent} has {free / 1e6:.0f} MB free. Checkpoints and model need {need / 1e6:.0f}.",
             hint="choose another folder, or lower training.keep_checkpoints.",
         )
+
+
+def _planned(trainer: Trainer) -> int:
+    """Checkpoints a whole run writes: every `save_steps` steps, and after each epoch."""
+    settings = trainer.settings
+    epochs = math.ceil(trainer.steps / math.ceil(len(trainer.tokens) / settings.batch_size))
+    return epochs + (trainer.steps // settings.save_steps if settings.save_steps else 0)
 
 
 def checkpoints(parent: Path) -> list[Path]:
@@ -84,7 +96,9 @@ def step_of(folder: Path) -> int:
 
 
 def rotate(parent: Path, *, keep: int, best_step: int | None) -> None:
-    """Delete all but the newest `keep` checkpoints and the best one, oldest first."""
+    """Delete all but the newest `keep` checkpoints and the best one, oldest first; 0 keeps all."""
+    if keep == 0:
+        return
     for folder in checkpoints(parent)[:-keep]:
         if step_of(folder) != best_step:
             shutil.rmtree(folder)

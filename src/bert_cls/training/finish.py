@@ -206,6 +206,7 @@ def _details(
         "data": {
             "files": setup.dataset.files,
             "rows": {name: len(split.truth) for name, split in setup.splits.items()},
+            "scale": list(setup.scale),
             "label_counts": dict(
                 zip(setup.dataset.space.names, setup.counts.tolist(), strict=False)
             ),

@@ -23,6 +23,7 @@ from bert_cls.network import Network
 from bert_cls.text import Tokens
 from bert_cls.training.batches import epoch_batches, micro_batches
 from bert_cls.training.dropout import Source, install
+from bert_cls.training.memory import keep_freed_memory
 from bert_cls.training.optimiser import make_optimiser, schedule, set_rates
 from bert_cls.training.recipe import Settled
 
@@ -163,6 +164,7 @@ class Trainer:
         """
         keeper = keeper or Keeper()
         progress = self.progress
+        keep_freed_memory()
         self.observer.started(steps=self.steps, rows=len(self.tokens), precision=self.precision)
         while progress.step < self.steps and not self._out_of_patience() and not self.stopped:
             self._run_epoch(keeper)

@@ -1,0 +1,52 @@
+"""The old door: every flag of `run_bert_cls.py`, done by the rooms that serve the other doors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from bert_cls.errors import BertClsError, EngineError, exit_code
+from bert_cls.legacy.flags import in_old_words, make_parser
+from bert_cls.legacy.log import LOG, logging_to_stderr, say
+
+__all__ = ["main"]
+
+_QUIET = {
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "true",
+}
+_EXTRA = ("torch", "transformers", "sklearn")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the flags ask for; the exit code. `argv` as in `sys.argv[1:]`, which it defaults to.
+
+    Errors of ours become log lines, never a traceback; 1 when some rows could not be predicted.
+    """
+    arguments = make_parser().parse_args(argv)
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    if arguments.no_cuda:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # read when torch is imported, which comes later
+    with logging_to_stderr():
+        try:
+            from bert_cls.legacy.steps import run
+
+            return run(arguments)
+        except BertClsError as error:
+            return _failed(error)
+        except ModuleNotFoundError as error:
+            if error.name not in _EXTRA:
+                raise
+            hint = "pip install 'bert-cls[train]'"
+            return _failed(EngineError(f"{error.name} is not installed.", hint=hint))
+        except KeyboardInterrupt:
+            LOG.error("stopped")
+            return 130
+
+
+def _failed(error: BertClsError) -> int:
+    say(LOG.error, in_old_words(str(error)))
+    return exit_code(error)

@@ -1,0 +1,82 @@
+"""Figures of a model or of one of its checkpoints, and the block they are shown in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from bert_cls.classifier import Classifier
+from bert_cls.config import RunConfig
+from bert_cls.data import Example, targets
+from bert_cls.decision import tune
+from bert_cls.engines.torch_engine import open_engine
+from bert_cls.folders import verify, write_file
+from bert_cls.legacy.log import LOG
+from bert_cls.losses import LOSSES
+from bert_cls.metrics import Evaluation, evaluate, legacy_block
+from bert_cls.network import load_tensors
+from bert_cls.training.finish import DEFAULT_OBJECTIVE
+from bert_cls.training.prepare import encode_texts
+from bert_cls.training.setup import unscale
+
+
+def show(evaluation: Evaluation, name: str, file: Path) -> None:
+    """Log the old program's block, and write its lines to `file`."""
+    _, *lines = legacy_block(evaluation).split("\n")
+    LOG.info("***** Eval results %s *****", name)
+    for line in lines:
+        LOG.info(line)
+    if evaluation.per_label:
+        LOG.info(
+            "macro: mean over all %d labels; a quotient 0/0 counts as 0", len(evaluation.per_label)
+        )
+    write_file(file, "".join(f"{line.removeprefix('  ')}\n" for line in lines).encode())
+
+
+def at_checkpoint(classifier: Classifier, folder: Path) -> Classifier:
+    """The same model with the weights of one of its checkpoints.
+
+    BundleError when the checkpoint is not whole.
+    """
+    verify(folder)
+    engine = open_engine(classifier.bundle, "float32")
+    load_tensors(engine.network, load_file(folder / "model.safetensors"))
+    if classifier.bundle.task == "regression":  # in training its targets are standardised
+        mean, spread = classifier.bundle.details["data"]["scale"]
+        unscale(engine.network, (mean, spread))
+    return Classifier(classifier.bundle, engine, classifier.text)
+
+
+def crossfitted(classifier: Classifier, examples: Sequence[Example]) -> Evaluation:
+    """Figures on rows that thresholds are tuned on: each is decided by thresholds tuned without it.
+
+    The rule is tuned anew for the classifier's weights, as at the end of training, and thrown away.
+    """
+    bundle = classifier.bundle
+    config = RunConfig.model_validate(bundle.details["config"])
+    labelled = [example for example in examples if example.label is not None]
+    truth = targets(labelled, bundle.task, bundle.space)
+    logits = classifier.logits(encode_texts(labelled, bundle.pair, classifier.text))
+    tuned = tune(
+        logits,
+        truth,
+        task=bundle.task,
+        tuner=config.decision.tuner,
+        objective=config.decision.objective or DEFAULT_OBJECTIVE[bundle.task],
+        calibrated=LOSSES[str(config.loss.name)].calibrated,
+        calibrate=config.decision.calibrate,
+        seed=config.training.seed,
+        min_labels=config.decision.min_labels,
+        max_labels=config.decision.max_labels,
+    )
+    return evaluate(
+        bundle.task,
+        bundle.space,
+        truth,
+        tuned.rule.scores(logits),
+        tuned.predicted_crossfit,
+        calibrated=tuned.rule.calibrated,
+        resamples=0,
+    )

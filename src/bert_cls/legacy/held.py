@@ -1,0 +1,58 @@
+"""The rows that are held out: of a dev or test file, or of the split that training made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from bert_cls.bundle import Bundle
+from bert_cls.config import RunConfig
+from bert_cls.data import Example, read
+from bert_cls.data.dataset import find_splits
+from bert_cls.errors import DataError
+from bert_cls.folders import sha256
+from bert_cls.legacy.flags import is_divided
+from bert_cls.training import Silent
+from bert_cls.training.prepare import read_dataset
+
+HeldOut = Literal["dev", "test"]
+
+
+def file_of(folder: Path, split: HeldOut) -> Path | None:
+    """The file of a split; None when the folder has none."""
+    return find_splits(folder)[0].get(split)
+
+
+def check_test_rows(folder: Path) -> None:
+    """DataError when there will be no rows to predict after training."""
+    if file_of(folder, "test") is None and is_divided(folder):
+        raise DataError(
+            f"{folder} has no test.json, which --do_predict needs.",
+            hint="give one (labels may be null), or leave --do_predict out.",
+        )
+
+
+def held_rows(folder: Path, split: HeldOut, bundle: Bundle) -> tuple[list[Example], bool]:
+    """The rows of dev or test, and whether training had the same ones.
+
+    Without a file for them the split that training made is made again. DataError when that cannot
+    be: nothing was split off, or the file has changed.
+    """
+    before = bundle.details["data"]["files"]
+    path = file_of(folder, split)
+    if path is not None:
+        examples = read(path, task=bundle.task).examples
+        return examples, before.get(path.name) == sha256(path)
+    whole = find_splits(folder)[0].get("train")
+    if whole is None or split not in bundle.details["data"]["rows"]:
+        raise DataError(f"{folder} has no {split}.json, and the model's training split none off.")
+    if before.get(whole.name) != sha256(whole):
+        raise DataError(
+            f"{whole.name} is not the file the model was trained on, so the {split} rows that were "
+            "held out of it cannot be told from the others.",
+            hint=f"give {split}.json.",
+        )
+    config = RunConfig.model_validate(bundle.details["config"])
+    names = bundle.space.names or None
+    dataset = read_dataset(folder, config, Silent(), labels=names)
+    return list((dataset.dev if split == "dev" else dataset.test) or []), True

@@ -1,0 +1,173 @@
+"""The three steps of the old script: train, evaluate on dev, predict test."""
+
+from __future__ import annotations
+
+import math
+from argparse import Namespace
+from pathlib import Path
+
+import orjson
+import torch
+
+from bert_cls.classifier import Classifier
+from bert_cls.config import Origins, RunConfig
+from bert_cls.data import read_labels, stream
+from bert_cls.encoders import describe, open_tokenizer, resolve
+from bert_cls.errors import ConfigError, EncoderError
+from bert_cls.folders import write_file
+from bert_cls.legacy import flags
+from bert_cls.legacy.figures import at_checkpoint, crossfitted, show
+from bert_cls.legacy.held import check_test_rows, file_of, held_rows
+from bert_cls.legacy.log import LOG, LogObserver
+from bert_cls.outputs import write_predictions
+from bert_cls.training import Request, Silent, Trained
+from bert_cls.training import train as run_training
+from bert_cls.training.checkpoint import checkpoints
+from bert_cls.training.prepare import read_dataset
+from bert_cls.training.run import RUN
+
+EVAL_RESULTS = "eval_results.txt"
+TEST_RESULTS = "test_results.txt"
+TEST_PREDICTIONS = "test_predictions.jsonl"
+
+
+def run(arguments: Namespace) -> int:
+    """Do the asked steps; 1 when some rows could not be predicted, else 0."""
+    flags.check(arguments)
+    for line in flags.remarks(arguments):
+        LOG.warning(line)
+    trained = train(arguments) if arguments.do_train else None
+    classifier = Classifier.load(arguments.output_dir)
+    if trained is None:
+        _check_model(arguments, classifier)
+    if arguments.do_eval:
+        evaluate(arguments, classifier, trained)
+    return predict(arguments, classifier) if arguments.do_predict else 0
+
+
+def train(arguments: Namespace) -> Trained:
+    """Train as the flags say; the model is in the output folder."""
+    output, data = Path(arguments.output_dir), Path(arguments.data_dir)
+    _check_output(output, overwrite=arguments.overwrite_output_dir)
+    if arguments.do_predict:
+        check_test_rows(data)
+    config, origins = _settings(arguments)
+    request = Request(data, output, config, origins, labels=_labels(arguments))
+    observer = LogObserver(batch_size=config.training.batch_size or 1)
+    if torch.cuda.device_count() > 1:
+        LOG.warning("%d GPUs are visible; one is used.", torch.cuda.device_count())
+    trained = run_training(request, observer, overwrite=arguments.overwrite_output_dir)
+    last = trained.history[-1]
+    LOG.info(" global_step = %d, average loss = %.4f", last.step, last.loss)
+    for key, why in sorted(trained.bundle.details["origins"].items()):
+        section, _, field = key.partition(".")
+        LOG.info("%s = %s (%s)", key, trained.bundle.details["config"][section][field], why)
+    LOG.info("Saving model checkpoint to %s", output)
+    return trained
+
+
+def evaluate(arguments: Namespace, classifier: Classifier, trained: Trained | None) -> None:
+    """Show figures on dev: of every checkpoint where that is asked for, and of the model."""
+    output = classifier.bundle.folder
+    rows, known = held_rows(Path(arguments.data_dir), "dev", classifier.bundle)
+    if classifier.bundle.rule.thresholds and (known or arguments.eval_all_checkpoints):
+        LOG.info("thresholds are tuned on dev, so each dev row is decided by thresholds")
+        LOG.info("that were tuned without it (cross-fitting)")
+    if arguments.eval_all_checkpoints:
+        for folder in checkpoints(output):
+            _announce(folder.name, len(rows))
+            evaluation = crossfitted(at_checkpoint(classifier, folder), rows)
+            show(evaluation, folder.name, folder / EVAL_RESULTS)
+    if trained is not None:
+        evaluation = trained.evaluations["dev"]
+    elif known:
+        evaluation = crossfitted(classifier, rows)
+    else:
+        evaluation = classifier.evaluate(rows, resamples=0)
+    _announce("", len(rows))
+    show(evaluation, "", output / EVAL_RESULTS)
+    _remember(output, EVAL_RESULTS)
+
+
+def predict(arguments: Namespace, classifier: Classifier) -> int:
+    """Predict the test rows, and show figures where they have labels; 1 when some row is bad."""
+    output, data = classifier.bundle.folder, Path(arguments.data_dir)
+    path = file_of(data, "test")
+    rows = stream(path) if path else held_rows(data, "test", classifier.bundle)[0]
+    target = output / TEST_PREDICTIONS
+    written, errors = write_predictions(classifier.predict_stream(rows), str(target))
+    _remember(output, TEST_PREDICTIONS)
+    LOG.info("%d predictions written to %s", written, target)
+    if errors:
+        LOG.warning("%d of them are errors: the rows could not be read", errors)
+        return 1
+    labelled, _ = held_rows(data, "test", classifier.bundle)
+    if any(example.label is not None for example in labelled):
+        show(classifier.evaluate(labelled, resamples=0), "test", output / TEST_RESULTS)
+        _remember(output, TEST_RESULTS)
+    return 0
+
+
+def _settings(arguments: Namespace) -> tuple[RunConfig, Origins]:
+    """The run's settings; for a fraction of an epoch the rows are counted first."""
+    cache = Path(arguments.cache_dir) if arguments.cache_dir else None
+    folder = resolve(arguments.model_name_or_path, cache=cache, notify=LOG.info)
+    flags.check_family(arguments, describe(folder))
+    lowercase = arguments.do_lower_case and _can_lower(folder)
+    encoder = arguments.model_name_or_path if cache is None else str(folder)
+    config, origins = flags.resolve(arguments, encoder=encoder, lowercase=lowercase)
+    epochs = flags.fraction_of_epochs(arguments)
+    if epochs is None:
+        return config, origins
+    data = Path(arguments.data_dir)
+    rows = read_dataset(data, config, Silent(), labels=_labels(arguments)).train or []
+    steps = max(1, round(epochs * math.ceil(len(rows) / (config.training.batch_size or 1))))
+    return flags.resolve(arguments, encoder=encoder, lowercase=lowercase, max_steps=steps)
+
+
+def _can_lower(folder: Path) -> bool:
+    try:
+        open_tokenizer(folder, lowercase=True)
+    except EncoderError as error:
+        LOG.warning("--do_lower_case has no meaning here: %s", error.message)
+        return False
+    return True
+
+
+def _labels(arguments: Namespace) -> Path | None:
+    """The labels file, which regression has no use for."""
+    if arguments.labels is None or arguments.output_mode == "regression":
+        return None
+    return Path(arguments.labels)
+
+
+def _check_output(output: Path, *, overwrite: bool) -> None:
+    if output.is_file():
+        raise ConfigError(f"--output_dir {output} is a file.")
+    if output.exists() and any(output.iterdir()) and not overwrite:
+        raise ConfigError(
+            f"--output_dir {output} is not empty.",
+            hint="give another folder, or --overwrite_output_dir to replace the run in it.",
+        )
+
+
+def _check_model(arguments: Namespace, classifier: Classifier) -> None:
+    flags.check_model(arguments, classifier.bundle.task)
+    path = _labels(arguments)
+    if path is not None and classifier.labels and read_labels(path) != classifier.labels:
+        LOG.warning("--labels is not used: the model has its own %d", len(classifier.labels))
+
+
+def _announce(name: str, rows: int) -> None:
+    LOG.info("***** Running evaluation %s *****", name)
+    LOG.info("  Num examples = %d", rows)
+
+
+def _remember(output: Path, name: str) -> None:
+    """Add a file to those that --overwrite_output_dir may take away."""
+    path = output / RUN
+    if not path.is_file():
+        return
+    content = orjson.loads(path.read_bytes())
+    content["files"] = sorted({*content.get("files", []), name})
+    write_file(path, orjson.dumps(content, option=orjson.OPT_INDENT_2))

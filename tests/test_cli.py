@@ -1,0 +1,163 @@
+"""The command line as a user runs it: real processes, real files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from small import multilabel_rows, write_folder
+from tiny import tiny_encoder
+
+COMMAND = Path(sys.executable).with_name("bert-cls")
+
+
+def run(*arguments: object, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(COMMAND), *map(str, arguments)], capture_output=True, text=True, input=stdin
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("cli")
+    tiny_encoder("bert", root / "encoder")
+    data = write_folder(root / "data", multilabel_rows)
+    done = run(
+        *("train", data, "-o", root / "model", "--encoder", root / "encoder", "--epochs", 2),
+        *("--set", "training.batch_size=8", "--set", "report.resamples=50"),
+    )
+    assert done.returncode == 0, done.stderr
+    return {"root": root, "data": data, "model": root / "model", "log": done.stderr}
+
+
+def test_training_says_what_it_does_and_what_came_out(trained):
+    for part in ("training: 48 rows", "epoch 1:", "tuning on dev", "linear bar", "micro_f1"):
+        assert part in trained["log"], part
+    assert "recipe:" in trained["log"]
+    assert (trained["model"] / "evaluation.json").is_file()
+
+
+def test_a_second_run_into_the_folder_is_refused_with_a_way_out(trained):
+    again = run("train", trained["data"], "-o", trained["model"])
+    assert again.returncode == 2
+    assert "not empty" in again.stderr
+    assert "--overwrite" in again.stderr
+
+
+def test_predict_reads_files_standard_input_and_texts(trained, tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(
+        "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in multilabel_rows(5)), "utf-8"
+    )
+    to_file = run("predict", trained["model"], rows, "-o", tmp_path / "out.jsonl")
+    assert to_file.returncode == 0, to_file.stderr
+    written = (tmp_path / "out.jsonl").read_text("utf-8")
+    piped = run("predict", trained["model"], "-", stdin=rows.read_text("utf-8"))
+    assert piped.stdout == written
+    lines = [json.loads(line) for line in written.splitlines()]
+    assert [line["index"] for line in lines] == [0, 1, 2, 3, 4]
+    typed = run("predict", trained["model"], "--text", "天窗漏水", "--top", 1, "--threshold", 1)
+    answer = json.loads(typed.stdout)
+    assert answer["labels"] == []
+    assert len(answer["scores"]) == 1
+
+
+def test_bad_rows_become_error_lines_and_the_exit_code_says_so(trained, tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"index": 1, "text_a": "天窗"}\n{"index": 2}\nnot json\n', "utf-8")
+    done = run("predict", trained["model"], rows)
+    assert done.returncode == 1
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert ["error" in line for line in lines] == [False, True, True]
+    assert "2 of them errors" in done.stderr
+
+
+def test_csv_and_parquet_come_out_and_formulas_are_defused(trained, tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"index": "=cmd()", "text_a": "天窗"}\n', "utf-8")
+    assert run("predict", trained["model"], rows, "-o", tmp_path / "o.csv").returncode == 0
+    assert "'=cmd()" in (tmp_path / "o.csv").read_text("utf-8-sig")
+    assert run("predict", trained["model"], rows, "-o", tmp_path / "o.parquet").returncode == 0
+    import pyarrow.parquet as pq
+
+    assert pq.read_table(tmp_path / "o.parquet").column_names[0] == "index"
+    wrong = run("predict", trained["model"], rows, "-o", tmp_path / "o.xml")
+    assert wrong.returncode == 2
+    assert ".jsonl" in wrong.stderr
+
+
+def test_evaluate_prints_and_writes_figures(trained, tmp_path):
+    file = trained["data"] / "test.json"
+    done = run("evaluate", trained["model"], file, "-o", tmp_path / "e.json", "--resamples", 20)
+    assert done.returncode == 0, done.stderr
+    assert "micro_f1" in done.stdout
+    assert json.loads((tmp_path / "e.json").read_text("utf-8"))["rows"] == 16
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "part"),
+    [
+        (["train"], 2, "needs DATA"),
+        (["train", "nowhere", "-o", "m"], 2, "nowhere"),
+        (["train", "x", "-o", "m", "--set", "training.epoch=3"], 2, "training.epochs"),
+        (["train", "x", "-o", "m", "--set", "training.epochs=0"], 2, "training.epochs"),
+        (["train", "x", "-o", "m", "--preset", "fasst"], 2, "fast"),
+        (["train", "--resume", "nowhere"], 3, "no run"),
+        (["predict", "nowhere", "--text", "a"], 3, "no model folder"),
+        (["predict", "nowhere"], 2, "FILE or --text"),
+        (["evaluate", "nowhere", "x.json"], 3, "no model folder"),
+        (["encoders", "trim", "nowhere/at/all", "-o", "x"], 2, "--script"),
+        (["encoders", "trim", "./nowhere", "-o", "x", "--layers", "0"], 3, "does not exist"),
+    ],
+)
+def test_mistakes_get_a_sentence_and_no_traceback(arguments, code, part, tmp_path):
+    done = subprocess.run(
+        [str(COMMAND), *arguments], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == code, done.stderr
+    assert part in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from bert_cls import cli\n"
+        "heavy = {'numpy', 'torch', 'transformers', 'sklearn', 'pydantic', 'tokenizers'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+    for command in ("train", "evaluate", "predict", "settings", "encoders"):
+        assert command in run("--help").stdout
+
+
+def test_predicting_rooms_import_without_torch():
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'transformers', 'sklearn'): sys.modules[name] = None\n"
+        "import bert_cls.classifier, bert_cls.outputs, bert_cls.terminal\n"
+        "from bert_cls import Classifier, Example, Prediction"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_trim_reports_what_it_did(trained, tmp_path):
+    done = run(
+        *("encoders", "trim", trained["root"] / "encoder", "-o", tmp_path / "small"),
+        *("--texts", trained["data"] / "train.json", "--layers", "0"),
+    )
+    assert done.returncode == 0, done.stderr
+    for word in ("pieces", "parameters", "layers", "unknown"):
+        assert word in done.stdout
+    assert (tmp_path / "small" / "model.safetensors").is_file()
+
+
+def test_settings_lists_every_field_with_a_sentence():
+    lines = run("settings").stdout.splitlines()
+    assert sum("training.learning_rate" in line for line in lines) == 1
+    assert all(line.strip() for line in lines)
