@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 import gemm
 import trainer_peer as peer
@@ -29,7 +29,7 @@ from bert_cls.engines.torch_engine import TorchEngine
 from bert_cls.errors import BertClsError
 from bert_cls.losses import LabelStatistics, Loss, make_loss
 from bert_cls.metrics import mean_average_precision
-from bert_cls.network import Network, open_network
+from bert_cls.network import Network
 from bert_cls.text import Tokens
 from bert_cls.training import Request, Silent
 from bert_cls.training.loop import Trainer, choose_precision
@@ -68,22 +68,23 @@ SYSTEMS: dict[str, System] = {
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What every system starts from."""
+    """What every system starts from; `setup.network` itself stays untrained."""
 
     setup: Setup
     settings: Settled
     loss: Loss
-    head: dict[str, Tensor]
     parameters: int
     """outside the embeddings"""
 
     def network(self, system: System) -> Network:
-        """A new network with the common head."""
-        shape = {"outputs": self.setup.outputs, "pooling": self.setup.recipe.pooling}
-        folder = self.setup.encoder_folder
-        opened = open_network if system.our_encoder else peer.stock_network
-        network: Network = opened(folder, **shape)
-        network.head.load_state_dict(self.head)
+        """A new network; all start from the same head."""
+        setup = self.setup
+        if system.our_encoder:
+            return deepcopy(setup.network)
+        network = peer.stock_network(
+            setup.encoder_folder, outputs=setup.outputs, pooling=setup.recipe.pooling
+        )
+        network.head.load_state_dict(setup.network.head.state_dict())
         return network
 
     def gflops(self, tokens: int, seconds: float) -> float:
@@ -110,7 +111,6 @@ def prepare(args: argparse.Namespace) -> Bench:
         setup=setup,
         settings=setup.recipe.training,
         loss=make_loss(setup.loss_name, "multilabel", statistics),
-        head={name: value.clone() for name, value in setup.network.head.state_dict().items()},
         parameters=sum(
             p.numel() for n, p in setup.network.named_parameters() if "embeddings." not in n
         ),

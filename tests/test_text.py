@@ -168,7 +168,8 @@ def test_a_row_does_not_depend_on_its_company(make, family, batch, chunk, order,
         [batch[i] for i in places], None if second is None else [second[i] for i in places]
     )
     assert rows_of(shuffled) == [together[i] for i in places]
-    alone = [encoder.encode([a], [b] if paired else None) for a, b in zip(batch, batch[::-1])]
+    partners = [[b] if paired else None for b in batch[::-1]]
+    alone = [encoder.encode([a], b) for a, b in zip(batch, partners, strict=True)]
     assert [rows_of(tokens)[0] for tokens in alone] == together
 
 
@@ -192,25 +193,24 @@ def test_an_empty_text_is_its_special_tokens(make, family):
     assert pair == [*t.pair_before, *t.pair_between, *t.pair_after]
 
 
-# --- long texts, of which only the ends are read
+# --- long texts, of which only the ends are read: (8 + 128) * 32 characters of each here
 
-WINDOW = (8 + 128) * 32
 long_texts = st.lists(
     st.tuples(
         st.sampled_from(
             [*TEXTS, "尾灯", "a", " ", "\u200b", "e\u0301", "好 ", "sunroof", "！", "-"]
         ),
-        st.sampled_from([1, 3, 70, 400, 3000]),
+        st.sampled_from([1, 3, 70, 400, 2000]),
         st.sampled_from(["", " "]),
     ),
     min_size=3,
     max_size=9,
-).map(lambda parts: "".join((text + between) * times for text, times, between in parts)[:60_000])
+).map(lambda parts: "".join((text + between) * times for text, times, between in parts)[:20_000])
 
 
 @pytest.mark.parametrize("long", LONG)
 @given(family=st.sampled_from(KINDS), text=long_texts, other=long_texts)
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @example("bert", "好" + " " * 9000 + "亮", "a" * 9000 + " good " * 20)
 @example("xlm-roberta", "好" + " " * 9000 + "亮", "尾灯" * 4000)
 def test_reading_only_the_ends_changes_nothing(make, long, family, text, other):
@@ -230,11 +230,11 @@ def test_reading_only_the_ends_changes_nothing(make, long, family, text, other):
 
 
 def test_the_tail_is_the_tail_of_the_whole_text(make):
-    text = "今天天气不错，" * 100_000 + "最后说轮胎"
+    text = "今天天气不错，" * 100_000 + "第二说轮胎"
     encoder = make("bert", 20, "head_tail")
     kept = encoder.tokenizer.decode(rows_of(encoder.encode([text]))[0][0]).replace(" ", "")
     assert kept.startswith("今天天气")
-    assert kept.endswith("最后说轮胎")
+    assert kept.endswith("第二说轮胎")
 
 
 class CountingTokenizer:

@@ -27,7 +27,7 @@ MANY_ROWS = 200
 """From so many rows on, an n-gram must occur in two of them."""
 COST, PAIR_COST = 0.5, 0.2
 """The SVM's price of an error; pairs have longer feature vectors."""
-PAIR_RIDGE = 3.0
+PAIR_RIDGE = 10.0
 CERTAIN = 5.0
 """The decision value of a label that all training rows have, or (negative) none."""
 

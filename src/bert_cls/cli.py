@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bert_cls.errors import BertClsError, ConfigError, Interrupted, exit_code
+from bert_cls.errors import BertClsError, ConfigError, DataError, Interrupted, exit_code
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,8 +65,7 @@ def train(
     """Train, tune, evaluate, and write a model folder."""
     _quiet_hub()
     from bert_cls.config import resolve_config
-    from bert_cls.training import Request, resumed
-    from bert_cls.training import train as run
+    from bert_cls.request import Request, resumed
 
     if resume is not None:
         if data is not None or output is not None:
@@ -75,6 +74,8 @@ def train(
     else:
         if data is None or output is None:
             raise ConfigError("train needs DATA and -o MODEL.", hint="bert-cls train --help")
+        if not data.exists():
+            raise DataError(f"there is no data {data}.", hint="give a folder or a file.")
         flags = {
             "encoder.name": encoder,
             "data.task": task,
@@ -90,6 +91,7 @@ def train(
         )
         request = Request(data, output, resolved, origins, preset, labels)
     from bert_cls.terminal import TerminalObserver
+    from bert_cls.training.run import train as run
 
     console = _console()
     observer = TerminalObserver(console)
@@ -173,7 +175,9 @@ def predict(
     ] = None,
     min_labels: Annotated[int | None, typer.Option(min=0, help="At least so many a row.")] = None,
     max_labels: Annotated[int | None, typer.Option(min=1, help="At most so many a row.")] = None,
-    top: Annotated[int | None, typer.Option(min=1, help="Only the highest scores a row, and the labels'.")] = None,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="Only the highest scores a row, and the labels'.")
+    ] = None,
     engine: Annotated[str, typer.Option(help="torch or torch-bfloat16.")] = "torch",
     encoding: Annotated[str | None, typer.Option(help="The file's text encoding.")] = None,
 ) -> None:

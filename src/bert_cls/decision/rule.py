@@ -103,7 +103,7 @@ class Rule:
         for label, threshold in enumerate(self.thresholds):
             if not (0 <= threshold <= 1 or threshold == math.inf):
                 raise ConfigError(
-                    f"threshold {label} must be between 0 and 1, or infinite for never. "
+                    f"thresholds[{label}] must be between 0 and 1, or infinite for never. "
                     f"Got {threshold!r} instead."
                 )
 

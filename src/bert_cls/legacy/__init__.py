@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 from bert_cls.errors import BertClsError, EngineError, exit_code
-from bert_cls.legacy.flags import in_old_words, make_parser
+from bert_cls.legacy.flags import check, in_old_words, make_parser, waits_for_first
 from bert_cls.legacy.log import LOG, logging_to_stderr, say
 
 __all__ = ["main"]
@@ -31,7 +31,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.no_cuda:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # read when torch is imported, which comes later
     with logging_to_stderr():
+        if waits_for_first(arguments):
+            LOG.warning("process %d leaves the work to process 0", arguments.local_rank)
+            return 0
         try:
+            check(arguments)
             from bert_cls.legacy.steps import run
 
             return run(arguments)
@@ -42,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 raise
             hint = "pip install 'bert-cls[train]'"
             return _failed(EngineError(f"{error.name} is not installed.", hint=hint))
+        except OSError as error:
+            LOG.error("%s", error)
+            return 1
         except KeyboardInterrupt:
             LOG.error("stopped")
             return 130

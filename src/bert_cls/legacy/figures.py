@@ -12,6 +12,7 @@ from bert_cls.config import RunConfig
 from bert_cls.data import Example, targets
 from bert_cls.decision import tune
 from bert_cls.engines.torch_engine import open_engine
+from bert_cls.errors import DataError
 from bert_cls.folders import verify, write_file
 from bert_cls.legacy.log import LOG
 from bert_cls.losses import LOSSES
@@ -24,15 +25,18 @@ from bert_cls.training.setup import unscale
 
 def show(evaluation: Evaluation, name: str, file: Path) -> None:
     """Log the old program's block, and write its lines to `file`."""
+    LOG.info("***** Running evaluation %s *****", name)
+    LOG.info("  Num examples = %d", evaluation.rows)
     _, *lines = legacy_block(evaluation).split("\n")
     LOG.info("***** Eval results %s *****", name)
     for line in lines:
         LOG.info(line)
-    if evaluation.per_label:
-        LOG.info(
-            "macro: mean over all %d labels; a quotient 0/0 counts as 0", len(evaluation.per_label)
-        )
     write_file(file, "".join(f"{line.removeprefix('  ')}\n" for line in lines).encode())
+
+
+def figures(classifier: Classifier, examples: Sequence[Example]) -> Evaluation:
+    """Figures by the model's own rule, without the intervals, which the block does not show."""
+    return classifier.evaluate(examples, resamples=0)
 
 
 def at_checkpoint(classifier: Classifier, folder: Path) -> Classifier:
@@ -57,6 +61,8 @@ def crossfitted(classifier: Classifier, examples: Sequence[Example]) -> Evaluati
     bundle = classifier.bundle
     config = RunConfig.model_validate(bundle.details["config"])
     labelled = [example for example in examples if example.label is not None]
+    if not labelled:
+        raise DataError("no row of dev has a label, so there is nothing to evaluate.")
     truth = targets(labelled, bundle.task, bundle.space)
     logits = classifier.logits(encode_texts(labelled, bundle.pair, classifier.text))
     tuned = tune(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,12 @@ def check(arguments: Namespace) -> None:
     epochs = arguments.num_train_epochs
     if epochs is not None and not 0 < epochs < math.inf:
         raise ConfigError(f"--num_train_epochs must be more than 0. Got {epochs:g} instead.")
+
+
+def waits_for_first(arguments: Namespace) -> bool:
+    """Whether this is a further process of a distributed launch: all would write one folder."""
+    rank = arguments.local_rank
+    return rank is not None and rank > 0 and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def check_family(arguments: Namespace, facts: EncoderFacts) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from bert_cls.bundle import Bundle
 from bert_cls.config import RunConfig
-from bert_cls.data import Example, read
+from bert_cls.data import Example, raise_errors, read, unknown_labels
 from bert_cls.data.dataset import find_splits
 from bert_cls.errors import DataError
 from bert_cls.folders import sha256
@@ -36,13 +36,15 @@ def held_rows(folder: Path, split: HeldOut, bundle: Bundle) -> tuple[list[Exampl
     """The rows of dev or test, and whether training had the same ones.
 
     Without a file for them the split that training made is made again. DataError when that cannot
-    be: nothing was split off, or the file has changed.
+    be: nothing was split off, or the file has changed; and for labels the model does not have.
     """
     before = bundle.details["data"]["files"]
     path = file_of(folder, split)
     if path is not None:
-        examples = read(path, task=bundle.task).examples
-        return examples, before.get(path.name) == sha256(path)
+        rows = read(path, task=bundle.task)
+        if bundle.space.names:
+            raise_errors(unknown_labels(rows, dict.fromkeys(bundle.space.names, 0), "the model"))
+        return rows.examples, before.get(path.name) == sha256(path)
     whole = find_splits(folder)[0].get("train")
     if whole is None or split not in bundle.details["data"]["rows"]:
         raise DataError(f"{folder} has no {split}.json, and the model's training split none off.")

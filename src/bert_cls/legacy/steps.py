@@ -16,7 +16,7 @@ from bert_cls.encoders import describe, open_tokenizer, resolve
 from bert_cls.errors import ConfigError, EncoderError
 from bert_cls.folders import write_file
 from bert_cls.legacy import flags
-from bert_cls.legacy.figures import at_checkpoint, crossfitted, show
+from bert_cls.legacy.figures import at_checkpoint, crossfitted, figures, show
 from bert_cls.legacy.held import check_test_rows, file_of, held_rows
 from bert_cls.legacy.log import LOG, LogObserver
 from bert_cls.outputs import write_predictions
@@ -24,7 +24,7 @@ from bert_cls.training import Request, Silent, Trained
 from bert_cls.training import train as run_training
 from bert_cls.training.checkpoint import checkpoints
 from bert_cls.training.prepare import read_dataset
-from bert_cls.training.run import RUN
+from bert_cls.request import RUN
 
 EVAL_RESULTS = "eval_results.txt"
 TEST_RESULTS = "test_results.txt"
@@ -33,13 +33,16 @@ TEST_PREDICTIONS = "test_predictions.jsonl"
 
 def run(arguments: Namespace) -> int:
     """Do the asked steps; 1 when some rows could not be predicted, else 0."""
-    flags.check(arguments)
     for line in flags.remarks(arguments):
         LOG.warning(line)
     trained = train(arguments) if arguments.do_train else None
     classifier = Classifier.load(arguments.output_dir)
     if trained is None:
         _check_model(arguments, classifier)
+    if classifier.labels and (arguments.do_eval or arguments.do_predict):
+        LOG.info("macro is the mean over all %d labels; 0/0 counts as 0", len(classifier.labels))
+    if arguments.do_eval and arguments.eval_all_checkpoints:
+        evaluate_checkpoints(arguments, classifier)
     if arguments.do_eval:
         evaluate(arguments, classifier, trained)
     return predict(arguments, classifier) if arguments.do_predict else 0
@@ -61,32 +64,36 @@ def train(arguments: Namespace) -> Trained:
     LOG.info(" global_step = %d, average loss = %.4f", last.step, last.loss)
     for key, why in sorted(trained.bundle.details["origins"].items()):
         section, _, field = key.partition(".")
-        LOG.info("%s = %s (%s)", key, trained.bundle.details["config"][section][field], why)
+        value = trained.bundle.details["config"][section][field]
+        LOG.info("%s = %s (%s)", key, f"{value:g}" if isinstance(value, float) else value, why)
     LOG.info("Saving model checkpoint to %s", output)
     return trained
 
 
+def evaluate_checkpoints(arguments: Namespace, classifier: Classifier) -> None:
+    """Show figures on dev of every checkpoint, oldest first."""
+    rows, _ = held_rows(Path(arguments.data_dir), "dev", classifier.bundle)
+    for folder in checkpoints(classifier.bundle.folder):
+        evaluation = crossfitted(at_checkpoint(classifier, folder), rows)
+        show(evaluation, folder.name, folder / EVAL_RESULTS)
+
+
 def evaluate(arguments: Namespace, classifier: Classifier, trained: Trained | None) -> None:
-    """Show figures on dev: of every checkpoint where that is asked for, and of the model."""
-    output = classifier.bundle.folder
-    rows, known = held_rows(Path(arguments.data_dir), "dev", classifier.bundle)
-    if classifier.bundle.rule.thresholds and (known or arguments.eval_all_checkpoints):
-        LOG.info("thresholds are tuned on dev, so each dev row is decided by thresholds")
-        LOG.info("that were tuned without it (cross-fitting)")
-    if arguments.eval_all_checkpoints:
-        for folder in checkpoints(output):
-            _announce(folder.name, len(rows))
-            evaluation = crossfitted(at_checkpoint(classifier, folder), rows)
-            show(evaluation, folder.name, folder / EVAL_RESULTS)
+    """Show figures on dev, never from thresholds that were tuned on the row they decide."""
+    tuned_on = True
     if trained is not None:
         evaluation = trained.evaluations["dev"]
-    elif known:
-        evaluation = crossfitted(classifier, rows)
     else:
-        evaluation = classifier.evaluate(rows, resamples=0)
-    _announce("", len(rows))
-    show(evaluation, "", output / EVAL_RESULTS)
-    _remember(output, EVAL_RESULTS)
+        rows, tuned_on = held_rows(Path(arguments.data_dir), "dev", classifier.bundle)
+        judge = crossfitted if tuned_on else figures
+        evaluation = judge(classifier, rows)
+    if tuned_on and classifier.bundle.rule.thresholds:
+        LOG.info(
+            "the model's thresholds are tuned on dev, so for these figures each row is decided by "
+            "thresholds tuned without it (cross-fitting)"
+        )
+    show(evaluation, "", classifier.bundle.folder / EVAL_RESULTS)
+    _remember(classifier.bundle.folder, EVAL_RESULTS)
 
 
 def predict(arguments: Namespace, classifier: Classifier) -> int:
@@ -103,7 +110,7 @@ def predict(arguments: Namespace, classifier: Classifier) -> int:
         return 1
     labelled, _ = held_rows(data, "test", classifier.bundle)
     if any(example.label is not None for example in labelled):
-        show(classifier.evaluate(labelled, resamples=0), "test", output / TEST_RESULTS)
+        show(figures(classifier, labelled), "test", output / TEST_RESULTS)
         _remember(output, TEST_RESULTS)
     return 0
 
@@ -156,11 +163,6 @@ def _check_model(arguments: Namespace, classifier: Classifier) -> None:
     path = _labels(arguments)
     if path is not None and classifier.labels and read_labels(path) != classifier.labels:
         LOG.warning("--labels is not used: the model has its own %d", len(classifier.labels))
-
-
-def _announce(name: str, rows: int) -> None:
-    LOG.info("***** Running evaluation %s *****", name)
-    LOG.info("  Num examples = %d", rows)
 
 
 def _remember(output: Path, name: str) -> None:

@@ -1,7 +1,9 @@
 """Training: the one loop, and a run from a data set to a model folder."""
 
+from bert_cls.request import Request, resumed
+from bert_cls.training.finish import Trained
 from bert_cls.training.loop import EpochResult, Observer, Progress, Silent
-from bert_cls.training.run import Request, Trained, resumed, train
+from bert_cls.training.run import train
 
 __all__ = [
     "EpochResult",

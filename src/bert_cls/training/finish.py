@@ -20,9 +20,10 @@ from bert_cls.engines import run as run_engine
 from bert_cls.engines.torch_engine import TorchEngine
 from bert_cls.metrics import Evaluation, evaluate
 from bert_cls.network import tensors_by_name
+from bert_cls.request import Request
 from bert_cls.text import tokenizer_json
 from bert_cls.training.loop import EpochResult, Observer, Trainer
-from bert_cls.training.setup import Request, Setup, unscale
+from bert_cls.training.setup import Setup, unscale
 
 DEFAULT_OBJECTIVE: dict[Task, str] = {
     "multilabel": "micro_macro",

@@ -12,10 +12,9 @@ from types import FrameType
 import orjson
 import torch
 
-from bert_cls.bundle import DESCRIPTION
-from bert_cls.config import RunConfig
-from bert_cls.errors import BundleError, ConfigError, Interrupted
-from bert_cls.folders import MANIFEST, clean_orphans, read_manifest, write_file
+from bert_cls.errors import ConfigError, Interrupted
+from bert_cls.folders import MANIFEST, clean_orphans, read_manifest
+from bert_cls.request import RUN, Request, remember
 from bert_cls.training.checkpoint import (
     check_space,
     checkpoints,
@@ -26,9 +25,7 @@ from bert_cls.training.checkpoint import (
 from bert_cls.training.finish import Trained, finish, static_files
 from bert_cls.training.loop import Keeper, Observer, Progress, Trainer
 from bert_cls.training.prepare import read_dataset
-from bert_cls.training.setup import Request, Setup, make_trainer, set_up
-
-RUN = "run.json"
+from bert_cls.training.setup import make_trainer, set_up
 
 
 def train(
@@ -55,29 +52,9 @@ def train(
         observer.noticed(f"going on from {found.name}")
     else:
         check_space(trainer, request.output, keep=setup.recipe.training.keep_checkpoints)
-        _remember(request, setup)
+        remember(request, setup.dataset.files, static_files(setup))
     _run(trainer, request.output, setup.recipe.training.keep_checkpoints)
     return finish(request, setup, trainer, origins, observer)
-
-
-def resumed(output: Path) -> Request:
-    """The request that an interrupted run in `output` was started with."""
-    if not (output / RUN).is_file():
-        raise BundleError(f"{output} has no {RUN}: no run of bert-cls was started there.")
-    if (output / DESCRIPTION).is_file():
-        raise ConfigError(
-            f"{output} is a finished model. There is nothing to resume.",
-            hint="to train again use another folder, or --overwrite.",
-        )
-    content = orjson.loads((output / RUN).read_bytes())
-    return Request(
-        data=Path(content["data"]),
-        output=output,
-        config=RunConfig.model_validate(content["config"]),
-        origins=content["origins"],
-        preset=content["preset"],
-        labels=Path(content["labels"]) if content["labels"] else None,
-    )
 
 
 def _claim(output: Path, *, resume: bool, overwrite: bool) -> None:
@@ -105,24 +82,6 @@ def _ours(output: Path) -> list[str]:
     if (output / RUN).is_file():
         names += [RUN, *orjson.loads((output / RUN).read_bytes()).get("files", [])]
     return names
-
-
-def _remember(request: Request, setup: Setup) -> None:
-    """Store what a resumed run and a reader of its checkpoints need."""
-    files = static_files(setup)
-    content = {
-        "data": str(request.data.absolute()),
-        "labels": str(request.labels.absolute()) if request.labels else None,
-        "config": request.config.model_dump(mode="json"),
-        "origins": request.origins,
-        "preset": request.preset,
-        "data_files": setup.dataset.files,
-        "files": sorted(files),
-    }
-    request.output.mkdir(parents=True, exist_ok=True)
-    for name, data in files.items():
-        write_file(request.output / name, data)
-    write_file(request.output / RUN, orjson.dumps(content, option=orjson.OPT_INDENT_2))
 
 
 def _same_data(output: Path, files: dict[str, str]) -> None:
@@ -171,6 +130,3 @@ def _signals() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-__all__ = ["Request", "Trained", "resumed", "train"]

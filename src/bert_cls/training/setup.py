@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bert_cls.config import Origins, RunConfig
 from bert_cls.data import Dataset, Task
 from bert_cls.encoders import describe, open_tokenizer, resolve
 from bert_cls.engines import run as run_engine
 from bert_cls.engines.torch_engine import TorchEngine
 from bert_cls.losses import LOSSES, LabelStatistics, make_loss, resolve_name
 from bert_cls.network import Network, open_network
+from bert_cls.request import Request
 from bert_cls.text import TextEncoder, TextSettings
 from bert_cls.training.loop import Observer, Trainer
 from bert_cls.training.prepare import Encoded, check_length, encode, truncation_notice
@@ -30,18 +30,6 @@ DEFAULT_LOSS: dict[Task, str] = {
     "multiclass": "cross_entropy",
     "regression": "mse",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What was asked for; stored in the output folder so that a run can be resumed."""
-
-    data: Path
-    output: Path
-    config: RunConfig
-    origins: Origins = field(default_factory=dict)
-    preset: str = "balanced"
-    labels: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
