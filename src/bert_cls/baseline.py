@@ -6,9 +6,7 @@ baseline in text classification", ACL 2023); ridge regression for numbers. Needs
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +21,8 @@ from bert_cls.decision.rule import Bools, Floats, sigmoid, softmax
 from bert_cls.errors import DataError
 
 NGRAMS = (1, 4)
-MANY_ROWS = 200
-"""From so many rows on, an n-gram must occur in two of them."""
+MANY_TEXTS = 200
+"""From so many distinct texts on, an n-gram must occur in two of them."""
 COST, PAIR_COST = 0.5, 0.2
 """The SVM's price of an error; pairs have longer feature vectors."""
 PAIR_RIDGE = 10.0
@@ -49,7 +47,11 @@ class Bar:
 
         Binary: minus and plus one half of the value. Regression: the number itself, [rows].
         """
-        values = np.asarray(self._features(examples) @ self.weights + self.offsets)
+        if examples:
+            features = _features(self.vectorizer, examples, paired=self.paired)
+            values = np.asarray(features @ self.weights + self.offsets)
+        else:
+            values = np.zeros((0, len(self.offsets)))
         if self.task == "regression":
             return values[:, 0]
         return values * np.array([-0.5, 0.5]) if self.task == "binary" else values
@@ -64,9 +66,6 @@ class Bar:
             return logits
         return sigmoid(logits) if self.task == "multilabel" else softmax(logits)
 
-    def _features(self, examples: Sequence[Example]) -> csr_matrix:
-        return _features(self.vectorizer, examples, paired=self.paired)
-
 
 def fit(examples: Sequence[Example], task: Task, space: LabelSpace, *, seed: int = 0) -> Bar:
     """Train the bar on labelled rows. DataError where a row has no label or no row has text."""
@@ -78,13 +77,14 @@ def fit(examples: Sequence[Example], task: Task, space: LabelSpace, *, seed: int
     texts = [e.text_a for e in examples]
     if paired:
         texts += [e.text_b or "" for e in examples]
-    if not any(text.strip() for text in texts):
+    distinct = {text for text in texts if text.strip()}
+    if not distinct:
         raise DataError("the linear baseline needs text; every row is empty.")
     vectorizer = TfidfVectorizer(
         analyzer="char",
         ngram_range=NGRAMS,
         sublinear_tf=True,
-        min_df=2 if len(examples) >= MANY_ROWS else 1,
+        min_df=2 if len(distinct) >= MANY_TEXTS else 1,
     ).fit(texts)
     features = _features(vectorizer, examples, paired=paired)
     truth = targets(examples, task, space)
@@ -102,17 +102,15 @@ def fit(examples: Sequence[Example], task: Task, space: LabelSpace, *, seed: int
 def _machines(
     features: csr_matrix, cells: Bools, *, cost: float, seed: int
 ) -> tuple[Floats, Floats]:
-    """One SVM a column of `cells` [rows, columns]: weights [features, columns], offsets."""
+    """One SVM a column of `cells` [rows, columns]: weights [features, columns], offsets [columns].
+
+    One after the other: liblinear's threads share one random state, so their order would show.
+    """
     weights = np.zeros((features.shape[1], cells.shape[1]))
     offsets = np.where(cells.all(axis=0), CERTAIN, -CERTAIN)
-
-    def learn(column: int) -> None:
+    for column in np.flatnonzero(cells.any(axis=0) & ~cells.all(axis=0)):
         svm = LinearSVC(C=cost, tol=0.01, random_state=seed).fit(features, cells[:, column])
         weights[:, column], offsets[column] = svm.coef_[0], svm.intercept_[0]
-
-    mixed = np.flatnonzero(cells.any(axis=0) & ~cells.all(axis=0))
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        list(pool.map(learn, mixed.tolist()))
     return weights, offsets
 
 

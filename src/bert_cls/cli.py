@@ -54,6 +54,19 @@ def train(
     leak: Annotated[
         str | None, typer.Option(help="Texts of train in dev or test: error, drop, allow.")
     ] = None,
+    on_bad_row: Annotated[
+        str | None, typer.Option(help="fail, or quarantine: bad rows go to a file, and on.")
+    ] = None,
+    encoding: Annotated[str | None, typer.Option(help="The files' text encoding.")] = None,
+    coerce_numbers: Annotated[
+        bool | None, typer.Option("--coerce-numbers", help="Take numbers for the texts they are.")
+    ] = None,
+    fix_unicode: Annotated[
+        bool | None, typer.Option("--fix-unicode", help="Replace broken characters by U+FFFD.")
+    ] = None,
+    merge_labels: Annotated[
+        Path | None, typer.Option(help="JSON object {label: label it is merged into}.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seeds split, order, dropout, head.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML or JSON file of settings.")] = None,
     settings: Settings = None,
@@ -80,6 +93,11 @@ def train(
             "encoder.name": encoder,
             "data.task": task,
             "data.leak": leak,
+            "data.on_bad_row": on_bad_row,
+            "data.encoding": encoding,
+            "data.coerce_numbers": coerce_numbers,
+            "data.fix_unicode": fix_unicode,
+            "data.merge_labels": merge_labels,
             "training.epochs": epochs,
             "training.learning_rate": learning_rate,
             "training.batch_size": batch_size,
@@ -144,6 +162,8 @@ def evaluate(
 
     classifier = Classifier.load(model)
     rows = read(file, encoding=encoding, task=classifier.bundle.task)
+    for problem in rows.problems:
+        _console().print(f"note   {problem}", highlight=False, markup=False)
     evaluation = classifier.evaluate(rows.examples, resamples=resamples)
     console = _console(stderr=False)
     title = f"{evaluation.rows} rows of {file.name}, {evaluation.task}"

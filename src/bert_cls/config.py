@@ -35,6 +35,12 @@ class DataConfig(Section):
     """Text encoding of the files; None means UTF-8, else what a detector is sure of."""
     on_bad_row: Literal["fail", "quarantine"] = "fail"
     """`fail` stops when any row is wrong; `quarantine` writes such rows to a file and goes on."""
+    coerce_numbers: bool = False
+    """Take a number given as text for the text it is written as; otherwise it is an error."""
+    fix_unicode: bool = False
+    """Replace halves of surrogate pairs by U+FFFD, counted; otherwise they are an error."""
+    merge_labels: Path | None = None
+    """JSON object {label: the label it is merged into}, for spellings of one label."""
     dev_share: float = Field(0.1, gt=0, lt=1)
     """Share of the rows that becomes the development split when there is no dev file."""
     test_share: float = Field(0.1, ge=0, lt=1)

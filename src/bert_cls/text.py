@@ -69,8 +69,8 @@ class Tokens:
     """Token ids of rows, one after the other, nothing padded.
 
     `ids` int32 and `types` int8 [tokens]; `starts` int64 [rows + 1]; `full_lengths` int32 [rows]:
-    how many tokens a row would have had uncut (a lower bound for texts so long that only their ends
-    were tokenised, more than the row has in any case).
+    how many tokens a row would have had uncut (of texts so long that only their ends were tokenised
+    the tokens of the ends, more than the row has in any case).
     """
 
     ids: NDArray[np.int32]

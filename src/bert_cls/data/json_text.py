@@ -115,18 +115,28 @@ def python_remedy(text: str) -> str:
 
 
 def python_row_as_json(text: str) -> str | None:
-    """The (first) row of a text in Python's notation as JSON; None when it is none, or long."""
+    """The (first) row of a text in Python's notation as JSON; None when it is none, or long.
+
+    JSON's own null, true and false may stand among it.
+    """
     if len(text) > LONGEST_LITERAL:
         return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about backslashes in somebody's text
-            value = ast.literal_eval(text.strip())
+            tree = ast.parse(text.strip(), mode="eval")
+            value = ast.literal_eval(_JsonWords().visit(tree))
         row = value[0] if isinstance(value, list) and value else value
         written = json.dumps(row, ensure_ascii=False, allow_nan=False)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return None
     return written if isinstance(row, dict) and len(written) <= LONGEST_EXAMPLE else None
+
+
+class _JsonWords(ast.NodeTransformer):
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        words = {"null": None, "true": True, "false": False}
+        return ast.Constant(words[node.id]) if node.id in words else node
 
 
 def _lower(message: str) -> str:

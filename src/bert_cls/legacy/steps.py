@@ -20,11 +20,11 @@ from bert_cls.legacy.figures import at_checkpoint, crossfitted, figures, show
 from bert_cls.legacy.held import check_test_rows, file_of, held_rows
 from bert_cls.legacy.log import LOG, LogObserver
 from bert_cls.outputs import write_predictions
+from bert_cls.request import RUN
 from bert_cls.training import Request, Silent, Trained
 from bert_cls.training import train as run_training
 from bert_cls.training.checkpoint import checkpoints
 from bert_cls.training.prepare import read_dataset
-from bert_cls.request import RUN
 
 EVAL_RESULTS = "eval_results.txt"
 TEST_RESULTS = "test_results.txt"

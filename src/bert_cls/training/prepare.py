@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bert_cls.config import RunConfig
-from bert_cls.data import Dataset, Example, load, targets
+from bert_cls.data import Dataset, Example, load, read_label_merges, targets
 from bert_cls.data.split import split, text_key
 from bert_cls.errors import ConfigError, DataError
 from bert_cls.text import TextEncoder, Tokens
@@ -30,11 +30,15 @@ class Encoded:
 
 def read_dataset(data: Path, config: RunConfig, observer: Observer, **options: Any) -> Dataset:
     """Load, drop or refuse leaks, split what is not split, and sample; everything is said."""
+    merges = read_label_merges(config.data.merge_labels) if config.data.merge_labels else None
     dataset = load(
         data,
         task=config.data.task,
         encoding=config.data.encoding,
         on_bad_row=config.data.on_bad_row,
+        coerce_numbers=config.data.coerce_numbers,
+        fix_unicode=config.data.fix_unicode,
+        label_merges=merges,
         **options,
     )
     for problem in dataset.problems:

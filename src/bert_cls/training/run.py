@@ -12,6 +12,7 @@ from types import FrameType
 import orjson
 import torch
 
+from bert_cls.data import write_quarantine
 from bert_cls.errors import ConfigError, Interrupted
 from bert_cls.folders import MANIFEST, clean_orphans, read_manifest
 from bert_cls.request import RUN, Request, remember
@@ -27,6 +28,8 @@ from bert_cls.training.loop import Keeper, Observer, Progress, Trainer
 from bert_cls.training.prepare import read_dataset
 from bert_cls.training.setup import make_trainer, set_up
 
+QUARANTINE = "quarantine.jsonl"
+
 
 def train(
     request: Request, observer: Observer, *, resume: bool = False, overwrite: bool = False
@@ -41,6 +44,10 @@ def train(
     _claim(request.output, resume=resume, overwrite=overwrite)
     observer.phase("reading data")
     dataset = read_dataset(request.data, config, observer, labels=request.labels)
+    if config.data.on_bad_row == "quarantine":
+        request.output.mkdir(parents=True, exist_ok=True)
+        if count := write_quarantine(request.output / QUARANTINE, dataset.problems):
+            observer.noticed(f"{count} bad rows were left out: {request.output / QUARANTINE}")
     if resume:
         _same_data(request.output, dataset.files)
     setup = set_up(request, dataset, observer)
@@ -80,6 +87,7 @@ def _ours(output: Path) -> list[str]:
     if (output / MANIFEST).is_file():
         names += [entry["name"] for entry in read_manifest(output)] + [MANIFEST]
     if (output / RUN).is_file():
+        names.append(QUARANTINE)
         names += [RUN, *orjson.loads((output / RUN).read_bytes()).get("files", [])]
     return names
 
