@@ -97,11 +97,9 @@ class Bench:
 def prepare(args: argparse.Namespace) -> Bench:
     """Read, tokenise, and settle the recipe."""
     flags = {
-        "encoder.name": args.encoder,
         "data.train_rows": args.rows,
         "data.leak": "drop",
         "training.epochs": args.epochs,
-        "training.seed": args.seed,
     }
     config, origins = resolve_config(flags=flags)
     request = Request(data_set(args.data), Path(), config, origins)
@@ -198,15 +196,12 @@ def measure(name: str, args: argparse.Namespace, scored: bool) -> dict[str, Any]
 
 
 def race(args: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
-    """Every system in every round, the order turned each time, each in a process of its own.
-
-    Our loop tells the C library to keep freed memory, which in one process the Trainer would
-    profit from too.
-    """
+    """Every system in every round, the order turned each time, each in a process of its own."""
     rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in args.systems}
     for number in range(args.rounds):
         for name in args.systems if number % 2 == 0 else reversed(args.systems):
             scored = args.scores and number == 0 and not SYSTEMS[name].padded
+            # our loop changes how the process keeps freed memory, which would help the Trainer too
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
                 found = process.submit(measure, name, args, scored).result()
             rounds[name].append(found)
@@ -251,13 +246,11 @@ def arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", default="car_aspect", help="a multilabel data set")
-    parser.add_argument("--encoder", help="folder, hub id or built-in; default: the product's")
     parser.add_argument("--rows", type=int, default=1200, help="training rows (default 1200)")
     parser.add_argument("--padded-rows", type=int, default=96, help="rows of a (default 96)")
     parser.add_argument("--flops-rows", type=int, default=512, help="64-token rows (default 512)")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=2, help="the best counts (default 2)")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--scores", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--output", type=Path, default=RESULTS / "training_speed.json")

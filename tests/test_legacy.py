@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import shlex
@@ -16,13 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.numpy import load_file, save_file
 
 from bert_cls.classifier import Classifier
-from bert_cls.data import LabelSpace
-from bert_cls.decision import TUNERS
+from bert_cls.data import LabelSpace, read
+from bert_cls.decision import TUNERS, tune
 from bert_cls.encoders import FAMILIES, EncoderFacts
 from bert_cls.errors import ConfigError
 from bert_cls.folders import MANIFEST, sha256
@@ -418,6 +416,7 @@ def test_a_sample_of_the_training_rows_follows_the_seed(train):
     losses = []
     for seed in (1, 1, 2):
         words = ["--train_data_number", 16, "--overwrite_output_dir", "--seed", seed]
+        words += ["--max_steps", 1]
         output, code, messages = train(*words)
         assert code == 0
         assert any("a seeded sample of 16 of 48 rows" in line for line in messages)
@@ -779,6 +778,7 @@ def test_f1_comes_from_unrounded_precision_and_recall():
     assert judged(truth, predicted)["F1_macro"] == 0.2222 != round(2 * p * r / (p + r), 4)
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.integers(1, 5), st.integers(1, 12), st.randoms(use_true_random=False))
 def test_macro_figures_are_possible_together(labels, rows, chooser):
     cells = [[chooser.random() < 0.3 for _ in range(labels)] for _ in range(2 * rows)]
@@ -812,26 +812,20 @@ def test_rows_with_every_label_and_rows_with_none_are_ordinary(train, tmp_path):
     assert everything.labels == classifier.labels
 
 
-def test_margin_scores_have_a_cut_that_is_tuned_not_assumed(margin_model, data, tmp_path):
-    rule = Classifier.load(margin_model).bundle.rule
-    assert rule.objective == "micro_macro"
-    assert rule.tuner in TUNERS
-    # the loss cares for differences alone: move every score, and a fixed cut takes everything
-    moved = tmp_path / "moved"
-    shutil.copytree(margin_model, moved)
-    tensors = load_file(moved / "model.safetensors")
-    tensors["classifier.bias"] = tensors["classifier.bias"] + np.float32(3)
-    save_file(tensors, moved / "model.safetensors")
-    from bert_cls.data import read
-
-    rows = read(data["multilabel"] / "dev.json", task="multilabel").examples
-    as_trained = crossfitted(Classifier.load(margin_model), rows).metrics
-    shifted = Classifier.load(moved, check=False)
-    after = crossfitted(shifted, rows).metrics
-    assert after["micro_f1"] == pytest.approx(as_trained["micro_f1"], abs=0.05)
-    fixed = shifted.with_rule(thresholds=(0.5,) * 3, temperature=1.0, bias=0.0)
-    assert fixed.evaluate(rows, resamples=0).metrics["empty_rows_predicted"] == 0
-    assert after["empty_rows_predicted"] > 0
+def test_margin_scores_have_a_cut_that_is_tuned_not_assumed(margin_model):
+    bundle = Classifier.load(margin_model).bundle
+    name = bundle.details["config"]["loss"]["name"]
+    assert not LOSSES[name].calibrated
+    assert bundle.rule.objective == "micro_macro"
+    assert bundle.rule.tuner in TUNERS
+    # such a loss cares for differences alone, so its scores may lie on one side of any fixed cut
+    generator = np.random.default_rng(0)
+    truth = generator.random((60, 3)) < 0.4
+    logits = np.where(truth, 4.0, 2.0) + generator.normal(0, 0.2, truth.shape)
+    options = {"task": "multilabel", "calibrated": LOSSES[name].calibrated}
+    assert (tune(logits, truth, **options).predicted_crossfit == truth).all()
+    assumed = tune(logits, truth, **options, tuner="fixed", calibrate=False)
+    assert assumed.predicted_crossfit.all()
 
 
 def test_batches_are_as_wide_as_their_longest_text(train, monkeypatch):
@@ -861,17 +855,22 @@ def test_figures_of_the_test_rows_follow_from_the_predictions(margin_model, data
     assert {name: float(value) for name, value in written.items()} == expected
 
 
-def test_dev_figures_are_crossfitted_not_those_of_the_rows_tuned_on(margin_model, data):
-    from bert_cls.data import read
-
-    classifier = Classifier.load(margin_model)
+def test_dev_figures_never_come_from_thresholds_tuned_on_the_row(
+    run, train, margin_model, data, tmp_path, monkeypatch
+):
     rows = read(data["multilabel"] / "dev.json", task="multilabel").examples
-    honest = crossfitted(classifier, rows).metrics["macro_f1_all"]
-    flattered = classifier.evaluate(rows, resamples=0).metrics["macro_f1_all"]
+    honest = crossfitted(Classifier.load(margin_model), rows).metrics["macro_f1_all"]
     assert figures_of(margin_model)["F1_macro"] == f"{honest:.4f}"
-    assert honest is not None
-    assert flattered is not None
-    assert not math.isclose(honest, flattered)
+
+    def flattering(*_args, **_more):
+        raise AssertionError("the model's own thresholds were tuned on these rows")
+
+    monkeypatch.setattr(Classifier, "evaluate", flattering)
+    output, code, messages = train("--do_eval", "--eval_all_checkpoints", "--max_steps", 2)
+    assert code == 0
+    assert sum("cross-fitting" in line for line in messages) == 1
+    words = ["--data_dir", data["multilabel"], "--output_dir", output, "--do_eval"]
+    assert run(*words)[0] == 0
 
 
 # real data, where it is
@@ -890,8 +889,6 @@ def shared_folder(name: str) -> Path:
     [
         ("kuake_qic", FIRST_COMMAND, []),
         ("car_aspect", SECOND_COMMAND, []),
-        ("cail_labor", SECOND_COMMAND, ["--do_predict"]),
-        ("ocnli", FIRST_COMMAND, []),
         ("sms_spam", FIRST_COMMAND, ["--do_predict"]),
         ("stsb_zh", FIRST_COMMAND, ["--output_mode", "regression"]),
     ],

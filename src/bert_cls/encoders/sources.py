@@ -194,7 +194,8 @@ def _from_hub(name: str, cache: Path | None) -> Path:
         raise EncoderError(
             f"encoder {name!r} is not a folder here, not a built-in, and the hub did not give it: "
             f"{reason}",
-            hint="set HF_ENDPOINT to a mirror, give a local folder, or use the built-in "
+            hint="check the id (401 and 404 mean none of that name, or a private one), set "
+            "HF_ENDPOINT to a mirror's https:// address, give a local folder, or use the built-in "
             f"{DEFAULT} (fetched through PyPI).",
         ) from error
     return Path(found)
@@ -206,13 +207,10 @@ def _checked(folder: Path) -> Path:
         raise EncoderError(f"{folder} has no config.json: it is not an encoder folder.")
     if not any(folder.glob("model*.safetensors")):
         pickled = sorted(p.name for end in _PICKLES for p in folder.glob(end))
-        why = (
-            f" It has {pickled}, a pickle, which can run code and is never opened."
-            if pickled
-            else ""
-        )
+        why = f" (here {pickled})" if pickled else ""
         raise EncoderError(
-            f"{folder} has no model.safetensors.{why}",
+            f"{folder} has no model.safetensors. Weights in other files{why} can run code and are "
+            "never opened.",
             hint="convert it where you trust it: load with transformers, then save_pretrained().",
         )
     return folder

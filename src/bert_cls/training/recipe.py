@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bert_cls.config import RunConfig, TrainingConfig
-from bert_cls.data.example import Task
 from bert_cls.encoders.facts import EncoderFacts, Pooling
 
 
@@ -48,12 +47,14 @@ _RATES = (
     _Rates(10**9, 1e-5, "Mosbach et al. 2021: larger encoders want 1e-5"),
 )
 _HEAD_FACTOR = 5.0
+_FEW_ROWS = 2000
 _STEPS_WANTED = 900
-_EPOCHS: dict[str, tuple[int, int]] = {"fast": (1, 2), "balanced": (3, 10), "accurate": (6, 20)}
+_EPOCHS: dict[str, tuple[int, int]] = {"fast": (2, 10), "balanced": (3, 24), "accurate": (8, 40)}
+"""preset -> fewest and most passes"""
 
 
 def settle(
-    config: RunConfig, facts: EncoderFacts, *, task: Task, rows: int, preset: str = "balanced"
+    config: RunConfig, facts: EncoderFacts, *, rows: int, preset: str = "balanced"
 ) -> Recipe:
     """Fill what the configuration leaves open, for an encoder and a number of training rows."""
     open_fields = config.training.model_dump()
@@ -76,7 +77,9 @@ def settle(
         open_fields["learning_rate"] * _HEAD_FACTOR,
         f"{_HEAD_FACTOR:g} times the encoder's: the head starts from nothing",
     )
-    decide("batch_size", 32, "measured: 16 to 64 differ by noise, 32 is fast for short texts")
+    decide(
+        "batch_size", 16 if rows < _FEW_ROWS else 32, f"{rows} rows: 16 below {_FEW_ROWS}, else 32"
+    )
     least, most = _EPOCHS[preset]
     per_epoch = math.ceil(rows / open_fields["batch_size"])
     wanted = math.ceil(_STEPS_WANTED / max(1, per_epoch))

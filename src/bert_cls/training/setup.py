@@ -64,7 +64,7 @@ def set_up(request: Request, dataset: Dataset, observer: Observer) -> Setup:
     check_length(config.text.max_length, facts.positions)
     rows = {"train": dataset.train, "dev": dataset.dev, "test": dataset.test}
     labelled = {k: kept for k, v in rows.items() if (kept := [e for e in v or [] if _known(e)])}
-    recipe = settle(config, facts, task=task, rows=len(labelled["train"]), preset=request.preset)
+    recipe = settle(config, facts, rows=len(labelled["train"]), preset=request.preset)
     tokenizer = open_tokenizer(folder, lowercase=config.text.lowercase)
     settings = TextSettings(config.text.max_length, config.text.long, config.text.normalise)
     text = TextEncoder(tokenizer, settings)

@@ -1,0 +1,123 @@
+"""Settings: precedence, origins, and what a mistake is answered with."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bert_cls.config import PRESETS, RunConfig, describe_fields, resolve_config
+from bert_cls.encoders.facts import EncoderFacts
+from bert_cls.errors import ConfigError
+from bert_cls.training.recipe import settle
+
+
+def test_flags_beat_settings_beat_files_beat_presets(tmp_path):
+    file = tmp_path / "c.toml"
+    file.write_text("[training]\nepochs = 4\nseed = 4\nbatch_size = 4\n")
+    config, origins = resolve_config(
+        preset="fast",
+        file=file,
+        settings=["training.seed=5", "training.batch_size=5"],
+        flags={"training.batch_size": 6, "training.learning_rate": None},
+    )
+    training = config.training
+    assert (training.epochs, training.seed, training.batch_size) == (4, 5, 6)
+    assert origins["training.epochs"] == "c.toml"
+    assert origins["training.seed"] == "--set"
+    assert origins["training.batch_size"] == "flag"
+    assert "training.learning_rate" not in origins
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_every_preset_resolves(preset):
+    resolve_config(preset=preset)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["training.epoch=1"], "did you mean 'training.epochs'"),
+        (["trainng.epochs=1"], "did you mean 'training.epochs'"),
+        (["training.epochs=zero"], "training.epochs (from --set)"),
+        (["training.epochs=-1"], "training.epochs (from --set)"),
+        (["training.epochs"], "section.field=value"),
+        (["text.long=middle"], "text.long (from --set)"),
+    ],
+)
+def test_mistakes_name_the_field_and_where_it_came_from(settings, message):
+    with pytest.raises(ConfigError) as error:
+        resolve_config(settings=settings)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["not toml", "[training]\nepochs = ", "training = 3"])
+def test_a_broken_file_is_named(tmp_path, content):
+    file = tmp_path / "broken.toml"
+    file.write_text(content)
+    with pytest.raises(ConfigError, match=r"broken\.toml"):
+        resolve_config(file=file)
+
+
+@given(st.text(max_size=30))
+def test_no_setting_text_ends_in_a_traceback(text):
+    try:
+        resolve_config(settings=[text])
+    except ConfigError:
+        return
+    assert "=" in text
+
+
+def test_what_is_saved_can_be_read_again():
+    config, _ = resolve_config(settings=['loss.options={"gamma": 1.5}', "text.long=head_tail"])
+    assert RunConfig.model_validate(config.model_dump(mode="json")) == config
+
+
+def test_every_field_is_described():
+    keys = [key for key, _, _ in describe_fields()]
+    assert len(keys) == len(set(keys))
+    assert "training.learning_rate" in keys
+
+
+def facts(**changes: object) -> EncoderFacts:
+    known = {
+        "family": "bert",
+        "width": 768,
+        "layers": 12,
+        "parameters": 10**8,
+        "positions": 512,
+        "sentence_pooling": None,
+        "has_trained_pooler": True,
+    }
+    return EncoderFacts(**{**known, **changes})
+
+
+def recipe(given_facts: EncoderFacts, rows: int, *, preset: str = "balanced", **flags: object):
+    config, _ = resolve_config(preset=preset, flags=flags)
+    return settle(config, given_facts, rows=rows, preset=preset)
+
+
+def test_the_recipe_follows_the_encoder():
+    assert recipe(facts(), 5000).pooling == "cls_pooler"
+    assert recipe(facts(has_trained_pooler=False), 5000).pooling == "cls"
+    assert recipe(facts(sentence_pooling="mean"), 5000).pooling == "mean"
+    narrow, wide = recipe(facts(width=384), 5000), recipe(facts(), 5000)
+    assert narrow.training.learning_rate > wide.training.learning_rate
+
+
+def test_small_data_gets_more_passes_and_presets_order_the_effort():
+    assert recipe(facts(), 300).training.epochs > recipe(facts(), 30_000).training.epochs
+    efforts = [recipe(facts(), 9000, preset=p).training.epochs for p in PRESETS]
+    assert efforts == sorted(efforts)
+
+
+def test_what_was_given_is_kept_and_every_other_choice_has_a_reason():
+    settled = recipe(facts(), 5000, **{"training.epochs": 7, "encoder.pooling": "mean"})
+    assert settled.training.epochs == 7
+    assert settled.pooling == "mean"
+    assert set(settled.reasons) == {
+        "training.learning_rate",
+        "training.head_learning_rate",
+        "training.batch_size",
+        "training.prior_bias",
+    }
