@@ -65,6 +65,15 @@ def figures_of(folder: Path, name: str = "eval_results.txt") -> dict[str, str]:
     return dict(line.split(" = ", 1) for line in lines if ": P = " not in line)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Networks this small are slower with more, and on a busy machine much slower."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> dict[str, Path]:
     """A folder for each task; do not write to it."""
@@ -126,8 +135,9 @@ def test_the_first_command_runs_as_it_stands(encoder, data, tmp_path):
     folder = tmp_path / "data"
     shutil.copytree(data["multiclass"], folder)
     words = words_of(FIRST_COMMAND, folder, encoder("bert"))
+    alone = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, *words[1:]], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, *words[1:]], cwd=ROOT, env=alone, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     messages = [message for _, message in messages_of(done.stderr)]

@@ -67,7 +67,9 @@ def convert(source: Path) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]
     """
     try:
         return _convert(source)
-    except (struct.error, ValueError, KeyError, IndexError) as error:
+    except EncoderError:
+        raise
+    except Exception as error:  # of many kinds, by which length or offset is damaged
         raise EncoderError(f"{source.name} is not a whole E5S1 file: {error}") from error
 
 
@@ -148,7 +150,7 @@ def _read_tensors(
         raw = cursor.data[offset : offset + size]
         flat = _unpack_4bit(raw) if kind == 1 else np.frombuffer(raw, np.float32).copy()
         if flat.size != elements:
-            raise EncoderError(f"tensor {name} has {flat.size} values. {elements} were announced.")
+            raise ValueError(f"tensor {name} has {flat.size} values. {elements} were announced.")
         if flat.size > max(hidden, feed_forward):
             flat = flat.reshape(-1, feed_forward if name.endswith("fo.w") else hidden)
         elif name == "emb.type":

@@ -47,8 +47,8 @@ _RATES = (
     _Rates(10**9, 1e-5, "Mosbach et al. 2021: larger encoders want 1e-5"),
 )
 _HEAD_FACTOR = 5.0
-_FEW_ROWS = 2000
-_STEPS_WANTED = 900
+_FEW_ROWS = 5000
+_STEPS_WANTED = 950
 _EPOCHS: dict[str, tuple[int, int]] = {"fast": (2, 10), "balanced": (3, 24), "accurate": (8, 40)}
 """preset -> fewest and most passes"""
 
@@ -82,7 +82,7 @@ def settle(
     )
     least, most = _EPOCHS[preset]
     per_epoch = math.ceil(rows / open_fields["batch_size"])
-    wanted = math.ceil(_STEPS_WANTED / max(1, per_epoch))
+    wanted = round(_STEPS_WANTED / max(1, per_epoch))
     decide(
         "epochs",
         min(most, max(least, wanted)),
