@@ -226,7 +226,7 @@ def main() -> None:
     )
     ours = max(("ours, in turn", "ours, overlapped"), key=lambda way: _rate(found[way]))
     show(
-        f"{ours}",
+        ours,
         ("rows", "rows/s so far", "MB resident"),
         [
             [f"{mark['rows']:,}", f"{mark['rows_per_second']:,.0f}", f"{mark['memory_mb']:.0f}"]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,12 +66,12 @@ def write_results(path: Path, content: dict[str, Any]) -> None:
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table: the first column to the left, figures to the right."""
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 1), header_style="bold")
+    table = Table(box=None, padding=(0, 1), header_style="bold")
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left", no_wrap=not number)
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
-    console.print()
+    console.print(f"\n[italic]{escape(title)}[/italic]")
     console.print(table)
 
 

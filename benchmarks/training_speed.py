@@ -101,7 +101,7 @@ def prepare(args: argparse.Namespace) -> Bench:
         "data.leak": "drop",
         "training.epochs": args.epochs,
     }
-    config, origins = resolve_config(flags=flags)
+    config, origins = resolve_config(settings=args.settings, flags=flags)
     request = Request(data_set(args.data), Path(), config, origins)
     setup = set_up(request, read_dataset(request.data, config, Silent()), Silent())
     if setup.dataset.task != "multilabel":
@@ -253,6 +253,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=2, help="the best counts (default 2)")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--scores", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--set", dest="settings", action="append", default=[], help="any setting")
     parser.add_argument("--output", type=Path, default=RESULTS / "training_speed.json")
     return parser.parse_args()
 
@@ -282,9 +283,9 @@ def show_all(content: dict[str, Any]) -> None:
 def main() -> None:
     """Measure, print, write."""
     args = arguments()
+    data_set(args.data)
     if find_spec("accelerate") is None:
         sys.exit("transformers' Trainer, the peer, needs accelerate: pip install accelerate")
-    data_set(args.data)
     try:
         content = best_of(args, race(args))
     except BertClsError as error:

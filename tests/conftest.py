@@ -1,14 +1,16 @@
-"""Encoders that are built once in a test session."""
+"""Encoders that are built once in a test session, and copies of them to damage."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tiny import tiny_encoder
+from tiny_e5 import e5_file
 
 # nothing here may reach a hub; tests that do so name their own server
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -25,3 +27,18 @@ def encoder(tmp_path_factory) -> Callable[[str], Path]:
         return built[family]
 
     return folder
+
+
+@pytest.fixture
+def copied(encoder, tmp_path) -> Callable[[str], Path]:
+    """Gives a copy of a family's encoder folder, to change."""
+    return lambda family: Path(shutil.copytree(encoder(family), tmp_path / family))
+
+
+@pytest.fixture(scope="session")
+def e5_source(tmp_path_factory):
+    """A tiny file of weights in the built-ins' own format, and the tensors that are in it."""
+    path = tmp_path_factory.mktemp("e5") / "e5-small-q4.bin"
+    content, values = e5_file()
+    path.write_bytes(content)
+    return path, values

@@ -25,8 +25,8 @@ from bert_cls.encoders import FAMILIES, EncoderFacts
 from bert_cls.errors import ConfigError
 from bert_cls.folders import MANIFEST, sha256
 from bert_cls.legacy import flags, main
-from bert_cls.legacy.figures import crossfitted
-from bert_cls.legacy.log import LogObserver
+from bert_cls.legacy.figures import crossfitted, show
+from bert_cls.legacy.log import LogObserver, logging_to_stderr
 from bert_cls.losses import LOSSES
 from bert_cls.metrics import evaluate, legacy_block
 from bert_cls.text import Tokens
@@ -174,6 +174,33 @@ def test_the_block_and_its_file_hold_the_same_lines(train):
     assert messages[at - 1] == "INFO   Num examples = 16"
     stored = json.loads((output / "evaluation.json").read_text("utf-8"))["evaluations"]["dev"]
     assert shown[0] == f"F1_macro = {stored['metrics']['macro_f1_all']:.4f}"
+
+
+def test_the_block_letter_by_letter(tmp_path, capsys):
+    truth = np.array([[1, 0], [1, 1], [0, 0], [1, 0]], bool)
+    predicted = np.array([[1, 0], [1, 0], [1, 0], [0, 0]], bool)
+    space = LabelSpace(("尾灯", "天窗"))
+    found = evaluate("multilabel", space, truth, predicted.astype(float), predicted, resamples=0)
+    with logging_to_stderr():
+        show(found, "", tmp_path / "eval_results.txt")
+    assert messages_of(capsys.readouterr().err) == [
+        ("INFO", "***** Running evaluation  *****"),
+        ("INFO", "  Num examples = 4"),
+        ("INFO", "***** Eval results  *****"),
+        ("INFO", "  F1_macro = 0.3333"),
+        ("INFO", "  F1_micro = 0.5714"),
+        ("INFO", "  P_macro = 0.3333"),
+        ("INFO", "  P_micro = 0.6667"),
+        ("INFO", "  R_macro = 0.3333"),
+        ("INFO", "  R_micro = 0.5000"),
+        ("INFO", "  尾灯: P = 0.6667, R = 0.6667, F1 = 0.6667"),
+        ("INFO", "  天窗: P = 0.0000, R = 0.0000, F1 = 0.0000"),
+    ]
+    assert (tmp_path / "eval_results.txt").read_text("utf-8") == (
+        "F1_macro = 0.3333\nF1_micro = 0.5714\nP_macro = 0.3333\nP_micro = 0.6667\n"
+        "R_macro = 0.3333\nR_micro = 0.5000\n尾灯: P = 0.6667, R = 0.6667, F1 = 0.6667\n"
+        "天窗: P = 0.0000, R = 0.0000, F1 = 0.0000\n"
+    )
 
 
 def test_regression_has_squared_and_absolute_error_alone(train, tmp_path):
@@ -536,6 +563,25 @@ def test_a_full_output_folder_is_refused_and_overwriting_spares_what_is_not_ours
     assert {p.name for p in output.glob("checkpoint-*")} == {"checkpoint-2"}
     gone = ("eval_results.txt", "test_results.txt", "test_predictions.jsonl")
     assert not any((output / name).exists() for name in gone)
+
+
+def test_what_stops_a_run_before_it_begins_spares_the_model_it_would_replace(train, tmp_path, data):
+    output, _, _ = train("--max_steps", 1)
+    before = sha256(output / "model.safetensors")
+    folder = tmp_path / "data"
+    shutil.copytree(data["multilabel"], folder)
+    rows = json.loads((folder / "dev.json").read_text("utf-8"))
+    unlabelled = [{**row, "label": None} for row in rows]
+    (folder / "dev.json").write_text(json.dumps(unlabelled), "utf-8")
+    _, code, messages = train("--overwrite_output_dir", folder=folder)
+    assert code == 2
+    assert "no row of the dev file has a label" in messages[-2]
+    (folder / "train.json").write_text('[{"index": 0}]', "utf-8")
+    _, code, messages = train("--overwrite_output_dir", folder=folder)
+    assert code == 2
+    assert "text_a is missing" in messages[-2]
+    assert sha256(output / "model.safetensors") == before
+    assert Classifier.load(output).bundle.details["history"]
 
 
 def test_an_output_that_is_a_file_is_refused(train, tmp_path):

@@ -117,7 +117,8 @@ def read_manifest(folder: Path) -> list[dict[str, Any]]:
     """The manifest's entries. BundleError when it is absent or not one."""
     try:
         entries = orjson.loads((folder / MANIFEST).read_bytes())["files"]
-        valid = isinstance(entries, list) and all(
+        valid = isinstance(entries, list) and bool(entries)
+        valid = valid and all(
             isinstance(e["name"], str)
             and isinstance(e["size"], int)
             and isinstance(e["sha256"], str)
@@ -139,18 +140,20 @@ def read_manifest(folder: Path) -> list[dict[str, Any]]:
 def clean_orphans(parent: Path) -> list[str]:
     """Remove what an interrupted write of ours left in `parent`; gives the names.
 
-    A folder that was set aside and never replaced gets its name back.
+    A folder that was set aside and not replaced gets its own name back instead.
     """
-    orphans = sorted(parent.glob(f"{_SCRATCH}*")) if parent.is_dir() else []
-    for path in orphans:
+    removed = []
+    for path in sorted(parent.glob(f"{_SCRATCH}*")) if parent.is_dir() else []:
         _, set_aside, name = path.name.partition(_SET_ASIDE)
         if set_aside and not (parent / name).exists():
             path.rename(parent / name)
-        elif path.is_dir() and not path.is_symlink():
+            continue
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()
-    return [path.name for path in orphans]
+        removed.append(path.name)
+    return removed
 
 
 def sha256(path: Path) -> str:

@@ -235,10 +235,10 @@ def _remarks(rule: Rule, dev: _Dev, crossfit: dict[str, float]) -> list[str]:
             f"thresholds: {rule.tuner}, the simplest within noise; {rule.objective} {tried}."
         )
     if rule.thresholds and not dev.folds:
-        said.append(f"{len(dev.logits)} development rows are too few to judge thresholds on.")
+        said.append(f"development rows: {len(dev.logits)}; too few to judge thresholds on.")
     absent = int((~dev.cells.any(axis=0)).sum())
     if rule.task == "multilabel" and absent:
-        said.append(f"{absent} labels without a development row have the shared threshold.")
+        said.append(f"labels without a development row: {absent}; they have the shared threshold.")
     return said
 
 

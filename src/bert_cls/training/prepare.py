@@ -45,6 +45,11 @@ def read_dataset(data: Path, config: RunConfig, observer: Observer, **options: A
         observer.noticed(str(problem))
     if dataset.train is None or not dataset.train:
         raise DataError(f"{data} has no labelled training rows.")
+    if dataset.dev is not None and not dataset.dev:
+        raise DataError(
+            f"{data}: no row of the dev file has a label.",
+            hint="label some, or take the file away: dev rows are then held out of train.",
+        )
     seed = config.training.seed
     if dataset.test is None and dataset.dev is None and config.data.test_share > 0:
         dataset = _hold_out(dataset, "test", config.data.test_share, seed, observer)

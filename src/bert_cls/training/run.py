@@ -44,10 +44,6 @@ def train(
     _claim(request.output, resume=resume, overwrite=overwrite)
     observer.phase("reading data")
     dataset = read_dataset(request.data, config, observer, labels=request.labels)
-    if config.data.on_bad_row == "quarantine":
-        request.output.mkdir(parents=True, exist_ok=True)
-        if count := write_quarantine(request.output / QUARANTINE, dataset.problems):
-            observer.noticed(f"{count} bad rows were left out: {request.output / QUARANTINE}")
     if resume:
         _same_data(request.output, dataset.files)
     setup = set_up(request, dataset, observer)
@@ -58,8 +54,13 @@ def train(
         found = restore_newest(trainer, request.output, notice=observer.noticed)
         observer.noticed(f"going on from {found.name}")
     else:
+        _clear(request.output)
         check_space(trainer, request.output, keep=setup.recipe.training.keep_checkpoints)
         remember(request, setup.dataset.files, static_files(setup))
+    if config.data.on_bad_row == "quarantine":
+        request.output.mkdir(parents=True, exist_ok=True)
+        if count := write_quarantine(request.output / QUARANTINE, dataset.problems):
+            observer.noticed(f"{count} bad rows were left out: {request.output / QUARANTINE}")
     _run(trainer, request.output, setup.recipe.training.keep_checkpoints)
     return finish(request, setup, trainer, origins, observer)
 
@@ -73,6 +74,10 @@ def _claim(output: Path, *, resume: bool, overwrite: bool) -> None:
             f"output folder {output} is not empty.",
             hint="give another folder, --overwrite, or --resume to go on with a run in it.",
         )
+
+
+def _clear(output: Path) -> None:
+    """Remove an earlier run of ours; only when the new one is sure to begin."""
     for name in _ours(output):
         path = output / name
         if path.is_dir():

@@ -1,0 +1,383 @@
+"""Folders are whole or absent, and a changed byte is noticed."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bert_cls.errors import BundleError
+from bert_cls.folders import (
+    MANIFEST,
+    clean_orphans,
+    read_manifest,
+    replacing,
+    sha256,
+    verify,
+    write_file,
+    write_folder,
+    write_manifest,
+)
+
+FILES = {
+    "model.bin": random.Random(1).randbytes(3000),
+    "config.json": b'{"a": 1}',
+    "empty": b"",
+    "nested/deep/part.txt": "尾灯".encode() * 40,
+}
+
+
+def writer(files: dict[str, bytes]):
+    def write(folder: Path) -> None:
+        for name, content in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+
+    return write
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != MANIFEST
+    }
+
+
+@pytest.fixture
+def whole(tmp_path) -> Path:
+    write_folder(tmp_path / "whole", writer(FILES))
+    return tmp_path / "whole"
+
+
+def test_what_was_written_is_there_and_whole(whole):
+    assert content_of(whole) == FILES
+    verify(whole)
+    entries = {entry["name"]: entry for entry in read_manifest(whole)}
+    assert entries.keys() == FILES.keys()
+    for name, content in FILES.items():
+        assert entries[name]["size"] == len(content)
+        assert entries[name]["sha256"] == sha256(whole / name)
+    assert [path.name for path in whole.parent.iterdir()] == ["whole"]
+
+
+def test_a_folder_is_replaced_as_a_whole(whole):
+    write_folder(whole, writer({"other": b"new"}))
+    assert content_of(whole) == {"other": b"new"}
+    verify(whole)
+    assert [path.name for path in whole.parent.iterdir()] == ["whole"]
+
+
+def test_missing_parents_are_made(tmp_path):
+    write_folder(tmp_path / "a" / "b" / "c", writer(FILES))
+    verify(tmp_path / "a" / "b" / "c")
+
+
+def test_a_file_where_the_folder_should_be_is_left_alone(tmp_path):
+    (tmp_path / "target").write_bytes(b"precious")
+    with pytest.raises(BundleError, match="is a file"):
+        write_folder(tmp_path / "target", writer(FILES))
+    assert (tmp_path / "target").read_bytes() == b"precious"
+
+
+# --- interrupted
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt(), MemoryError()])
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_failing_write_changes_nothing(tmp_path, error, exists):
+    target = tmp_path / "target"
+    if exists:
+        write_folder(target, writer(FILES))
+
+    def write(folder: Path) -> None:
+        (folder / "half").write_bytes(b"half")
+        raise error
+
+    with pytest.raises(type(error)):
+        write_folder(target, write)
+    assert [path.name for path in tmp_path.iterdir()] == (["target"] if exists else [])
+    if exists:
+        verify(target)
+        assert content_of(target) == FILES
+
+
+def test_a_failing_rename_puts_the_old_folder_back(whole, monkeypatch):
+    rename = Path.rename
+
+    def refuse(self: Path, target: Path) -> Path:
+        if target == whole and "-was-" not in self.name:
+            raise OSError("no")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(OSError, match="no"):
+        write_folder(whole, writer({"other": b"new"}))
+    verify(whole)
+    assert content_of(whole) == FILES
+    assert [path.name for path in whole.parent.iterdir()] == ["whole"]
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "new" / "file.json"
+    write_file(path, b"one")
+    write_file(path, b"two")
+    assert path.read_bytes() == b"two"
+
+    def fail() -> None:
+        with replacing(path) as scratch:
+            scratch.write_bytes(b"half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fail()
+    assert path.read_bytes() == b"two"
+    assert [p.name for p in path.parent.iterdir()] == ["file.json"]
+
+
+# A child is killed (SIGKILL, so nothing is tidied) at the first, second, third... thing it asks of
+# the file system, until it comes to its end; after each kill the folder must be whole.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from bert_cls.folders import clean_orphans, verify, write_file, write_folder
+
+root = Path(sys.argv[1])
+what = sys.argv[2]
+OLD, NEW = ({"a": v * 5000, "sub/b": v, "c": v * 10} for v in (b"old", b"new"))
+ASKED = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.scandir", "shutil.rmtree")
+
+def writer(files):
+    def write(folder):
+        for name, content in files.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(content)
+    return write
+
+def content(folder):
+    return {n: (folder / n).read_bytes() for n in OLD} if folder.exists() else None
+
+def work():
+    if what == "file":
+        write_file(root / "file", b"new")
+    else:
+        write_folder(root / "target", writer(NEW))
+
+kills = ends = seen_old = seen_new = 0
+while not ends:
+    for path in clean_orphans(root):
+        pass
+    if what == "replace":
+        write_folder(root / "target", writer(OLD))
+    elif what == "file":
+        write_file(root / "file", b"old")
+    elif (root / "target").exists():
+        import shutil
+        shutil.rmtree(root / "target")
+    child = os.fork()
+    if child == 0:
+        count = 0
+        def hook(event, arguments):
+            global count
+            if event in ASKED:
+                count += 1
+                if count > kills:
+                    os.kill(os.getpid(), signal.SIGKILL)
+        sys.addaudithook(hook)
+        work()
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    ends = int(status == 0)
+    assert ends or os.WTERMSIG(status) == signal.SIGKILL, status
+    kills += 1
+    clean_orphans(root)
+    assert not [p for p in root.iterdir() if p.name.startswith(".tmp")], list(root.iterdir())
+    if what == "file":
+        found = (root / "file").read_bytes()
+        assert found in (b"old", b"new"), found
+        seen_new += found == b"new"
+        seen_old += found == b"old"
+        continue
+    found = content(root / "target")
+    assert found in ([OLD, NEW] if what == "replace" else [None, NEW]), found
+    if found is not None:
+        verify(root / "target")
+    seen_new += found == NEW
+    seen_old += found != NEW
+print(kills, seen_old, seen_new)
+"""
+
+
+@pytest.mark.parametrize("what", ["new", "replace", "file"])
+def test_killed_at_any_instant_it_is_whole(tmp_path, what):
+    ran = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path), what],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ran.returncode == 0, ran.stderr
+    kills, old, new = map(int, ran.stdout.split())
+    assert kills >= {"new": 15, "replace": 25, "file": 3}[what]
+    assert old >= 2
+    assert new >= (2 if what == "replace" else 1)
+
+
+def test_only_our_orphans_are_removed(tmp_path):
+    ours = tmp_path / ".tmp-bert-cls-0123"
+    write_folder(ours / "inner", writer(FILES))
+    (tmp_path / ".tmp-bert-cls-file").write_bytes(b"half")
+    (tmp_path / ".tmp-bert-cls-link").symlink_to(tmp_path / "model")
+    others = {".tmp-other", "tmp-bert-cls-x", ".tmp-bert", "model", ".hidden"}
+    for name in others:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "kept").write_bytes(b"kept")
+    inside = tmp_path / "model" / ".tmp-bert-cls-deeper"
+    inside.mkdir()
+    removed = clean_orphans(tmp_path)
+    assert removed == [".tmp-bert-cls-0123", ".tmp-bert-cls-file", ".tmp-bert-cls-link"]
+    assert {path.name for path in tmp_path.iterdir()} == others
+    assert all((tmp_path / name / "kept").exists() for name in others)
+    assert inside.exists(), "only this folder's own"
+    assert clean_orphans(tmp_path) == []
+    assert clean_orphans(tmp_path / "missing") == []
+
+
+def test_a_folder_set_aside_gets_its_name_back_unless_it_was_replaced(tmp_path):
+    for name in ("checkpoint-7", "model"):
+        write_folder(tmp_path / f".tmp-bert-cls-01-was-{name}", writer(FILES))
+    write_folder(tmp_path / "model", writer({"new": b"new"}))
+    assert clean_orphans(tmp_path) == [".tmp-bert-cls-01-was-model"]
+    assert content_of(tmp_path / "checkpoint-7") == FILES
+    assert content_of(tmp_path / "model") == {"new": b"new"}
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-7", "model"}
+
+
+# --- noticed
+
+
+def test_any_changed_byte_is_noticed_and_its_file_named(whole):
+    chooser = random.Random(7)
+    names = [name for name, content in FILES.items() if content]
+    for _ in range(200):
+        path = whole / chooser.choice(names)
+        content = bytearray(path.read_bytes())
+        content[chooser.randrange(len(content))] ^= chooser.randrange(1, 256)
+        original = path.read_bytes()
+        path.write_bytes(content)
+        with pytest.raises(BundleError, match="sha256") as caught:
+            verify(whole)
+        assert str(path) in str(caught.value)
+        path.write_bytes(original)
+    verify(whole)
+
+
+def test_any_changed_bit_of_the_manifest_is_noticed(whole):
+    path = whole / MANIFEST
+    original = path.read_bytes()
+    for at in range(0, len(original), 3):
+        changed = bytearray(original)
+        changed[at] ^= 1 << (at % 8)
+        path.write_bytes(changed)
+        with pytest.raises(BundleError):
+            verify(whole)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_missing_cut_and_grown_files_are_noticed_and_named(whole, name):
+    path = whole / name
+    content = path.read_bytes()
+    path.write_bytes(content + b"x")
+    with pytest.raises(BundleError, match=f"{len(content) + 1} bytes. {len(content)} were"):
+        verify(whole)
+    if content:
+        path.write_bytes(content[:-1])
+        with pytest.raises(BundleError, match="bytes"):
+            verify(whole)
+    path.unlink()
+    with pytest.raises(BundleError, match=f"{name} is missing"):
+        verify(whole)
+    path.mkdir()
+    with pytest.raises(BundleError, match=f"{name} is missing"):
+        verify(whole)
+
+
+def test_a_folder_without_manifest_is_not_finished(whole):
+    (whole / MANIFEST).unlink()
+    with pytest.raises(BundleError, match="not a finished"):
+        verify(whole)
+
+
+def test_a_manifest_of_chosen_files_looks_at_no_others(whole):
+    write_manifest(whole, ["config.json"])
+    (whole / "model.bin").write_bytes(b"a report of its own")
+    verify(whole)
+    assert [entry["name"] for entry in read_manifest(whole)] == ["config.json"]
+
+
+GOOD = {"name": "config.json", "size": 8, "sha256": "0" * 64}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"not json",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b"null",
+        b"[]",
+        b"7",
+        b'"files"',
+        b"{}",
+        *(
+            json.dumps({"files": files}).encode()
+            for files in (
+                None,
+                [],
+                {},
+                "config.json",
+                [None],
+                [7],
+                ["config.json"],
+                [[]],
+                [{}],
+                [GOOD, {"name": "config.json"}],
+                [GOOD | {"name": "../secret"}],
+                [GOOD | {"name": "a/../../secret"}],
+                [GOOD | {"name": "/etc/hostname"}],
+                [GOOD | {"name": ".."}],
+                [GOOD | {"name": ""}],
+                [GOOD | {"name": "a\0b"}],
+                [GOOD | {"name": None}],
+                [GOOD | {"name": ["config.json"]}],
+                [GOOD | {"size": "8"}],
+                [GOOD | {"size": 8.0}],
+                [GOOD | {"size": None}],
+                [GOOD | {"size": -8}],
+                [GOOD | {"size": 10**30}],
+                [GOOD | {"sha256": None}],
+                [GOOD | {"sha256": 7}],
+                [GOOD],
+            )
+        ),
+    ],
+)
+def test_a_hostile_manifest_is_refused(whole, content):
+    secret = whole.parent / "secret"
+    secret.write_bytes(b"x" * 8)
+    (whole / MANIFEST).write_bytes(content)
+    with pytest.raises(BundleError) as caught:
+        verify(whole)
+    assert str(whole) in str(caught.value)
+
+
+def test_a_manifest_that_is_a_folder_is_refused(whole):
+    (whole / MANIFEST).unlink()
+    (whole / MANIFEST).mkdir()
+    with pytest.raises(BundleError, match="cannot be read"):
+        verify(whole)
