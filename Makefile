@@ -41,13 +41,14 @@ format: $(STAMP)  ## lay out the code
 bench: bench-data bench-training bench-quality  ## every benchmark, one after the other
 
 bench-training: $(STAMP)  ## training speed against transformers' Trainer
-	@$(BIN)/python benchmarks/training_speed.py
+	@$(BIN)/python -c "import accelerate" 2>/dev/null || $(BIN)/python -m pip install -q --progress-bar off -c constraints.txt -e '.[bench]'
+	@$(BIN)/python benchmarks/training_speed.py $(ARGS)
 
 bench-quality: $(STAMP)  ## scores against the linear bar on the measurement data
-	@$(BIN)/python benchmarks/quality.py
+	@$(BIN)/python benchmarks/quality.py $(ARGS)
 
 bench-data: $(STAMP)  ## one million rows read, checked and tokenised
-	@$(BIN)/python benchmarks/data_pass.py
+	@$(BIN)/python benchmarks/data_pass.py $(ARGS)
 
 clean:  ## remove what was built
 	@rm -rf $(VENV) runs build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

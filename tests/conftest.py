@@ -12,6 +12,8 @@ import pytest
 from tiny import tiny_encoder
 from tiny_e5 import e5_file
 
+# networks here are tiny: a second thread costs more than it brings, here and in child processes
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # nothing here may reach a hub; tests that do so name their own server
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

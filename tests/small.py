@@ -50,7 +50,9 @@ def paired(rows: list[dict]) -> list[dict]:
     return [{**row, "text_b": f"问题：{row['text_a'][:4]}"} for row in rows]
 
 
-def write_folder(folder: Path, make, *, sizes=(48, 16, 16), labels: list[str] | None = None) -> Path:
+def write_folder(
+    folder: Path, make, *, sizes=(48, 16, 16), labels: list[str] | None = None
+) -> Path:
     """train, dev and test files with rows that do not repeat between them."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = make(sum(sizes))

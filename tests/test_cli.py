@@ -115,9 +115,7 @@ def test_evaluate_prints_and_writes_figures(trained, tmp_path):
     ],
 )
 def test_mistakes_get_a_sentence_and_no_traceback(arguments, code, part, tmp_path):
-    done = subprocess.run(
-        [str(COMMAND), *arguments], capture_output=True, text=True, cwd=tmp_path
-    )
+    done = subprocess.run([str(COMMAND), *arguments], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == code, done.stderr
     assert part in done.stderr
     assert "Traceback" not in done.stderr

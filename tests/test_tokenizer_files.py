@@ -114,3 +114,12 @@ def test_opening_twice_changes_nothing(encoder, tmp_path):
     once = open_tokenizer(encoder("xlm-roberta"))
     once.save(str(tmp_path / "tokenizer.json"))
     assert open_tokenizer(tmp_path).to_str() == once.to_str()
+
+
+@pytest.mark.parametrize("family", ["albert", "xlm-roberta"])
+def test_a_typed_special_token_gets_no_word_start_of_its_own(encoder, family):
+    tokenizer = open_tokenizer(encoder(family))
+    tokenizer.encode_special_tokens = True
+    special = tokenizer.id_to_token(tokenizer.encode("").ids[-1]).lower()
+    encoded = tokenizer.encode(f"好{special}好", add_special_tokens=False)
+    assert "".join(encoded.tokens) == f"▁好{special}好"

@@ -152,9 +152,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(encoder, multilab
     train(resumed(output), notes, resume=True)
     assert any("checkpoint-5 is damaged" in note for note in notes.notes)
     assert any("going on from checkpoint-4" in note for note in notes.notes)
-    assert sha256(output / "model.safetensors") == sha256(
-        whole.bundle.folder / "model.safetensors"
-    )
+    assert sha256(output / "model.safetensors") == sha256(whole.bundle.folder / "model.safetensors")
 
 
 def test_same_seed_same_model_another_seed_another(encoder, multilabel_data, tmp_path):
@@ -233,9 +231,7 @@ def test_a_full_output_folder_is_refused_and_overwriting_spares_what_is_not_ours
 def test_resuming_with_changed_data_is_refused(encoder, tmp_path):
     data = write_folder(tmp_path / "data", multilabel_rows)
     with pytest.raises(Interrupted):
-        train(
-            request_for(data, tmp_path / "m", encoder, **{"training.log_steps": 1}), StopAt(2)
-        )
+        train(request_for(data, tmp_path / "m", encoder, **{"training.log_steps": 1}), StopAt(2))
     rows = json.loads((data / "train.json").read_text("utf-8"))
     (data / "train.json").write_text(json.dumps(rows[:-1]), "utf-8")
     with pytest.raises(ConfigError, match=r"train\.json.* changed"):

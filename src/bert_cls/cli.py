@@ -87,8 +87,6 @@ def train(
     else:
         if data is None or output is None:
             raise ConfigError("train needs DATA and -o MODEL.", hint="bert-cls train --help")
-        if not data.exists():
-            raise DataError(f"there is no data {data}.", hint="give a folder or a file.")
         flags = {
             "encoder.name": encoder,
             "data.task": task,
@@ -107,6 +105,8 @@ def train(
         resolved, origins = resolve_config(
             preset=preset, file=config, settings=settings or (), flags=flags
         )
+        if not data.exists():
+            raise DataError(f"there is no data {data}.", hint="give a folder or a file.")
         request = Request(data, output, resolved, origins, preset, labels)
     from bert_cls.terminal import TerminalObserver
     from bert_cls.training.run import train as run
