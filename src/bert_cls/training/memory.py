@@ -1,7 +1,7 @@
 """Keeps freed memory in the process: on Linux a training step otherwise returns and refaults it.
 
 glibc hands blocks above a threshold straight back to the kernel, so every step pays page faults
-for the same activations and gradients again: 10 to 20 % of a step (docs/benchmarks.md).
+for the same activations and gradients again: 7 to 16 % of a step (docs/experiments.md).
 """
 
 from __future__ import annotations
