@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tiny import tiny_encoder
 from tiny_e5 import e5_file
@@ -16,6 +17,10 @@ from tiny_e5 import e5_file
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # nothing here may reach a hub; tests that do so name their own server
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# a busy machine is no failing test
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")

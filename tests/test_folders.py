@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import subprocess
@@ -319,7 +320,12 @@ def test_a_manifest_of_chosen_files_looks_at_no_others(whole):
     assert [entry["name"] for entry in read_manifest(whole)] == ["config.json"]
 
 
-GOOD = {"name": "config.json", "size": 8, "sha256": "0" * 64}
+# true of config.json and of a file beside the folder, so only the name or the type is at fault
+GOOD = {
+    "name": "config.json",
+    "size": 8,
+    "sha256": hashlib.sha256(FILES["config.json"]).hexdigest(),
+}
 
 
 @pytest.mark.parametrize(
@@ -348,8 +354,8 @@ GOOD = {"name": "config.json", "size": 8, "sha256": "0" * 64}
                 [{}],
                 [GOOD, {"name": "config.json"}],
                 [GOOD | {"name": "../secret"}],
-                [GOOD | {"name": "a/../../secret"}],
-                [GOOD | {"name": "/etc/hostname"}],
+                [GOOD | {"name": "nested/../../secret"}],
+                [GOOD | {"name": "BESIDE/secret"}],
                 [GOOD | {"name": ".."}],
                 [GOOD | {"name": ""}],
                 [GOOD | {"name": "a\0b"}],
@@ -362,18 +368,22 @@ GOOD = {"name": "config.json", "size": 8, "sha256": "0" * 64}
                 [GOOD | {"size": 10**30}],
                 [GOOD | {"sha256": None}],
                 [GOOD | {"sha256": 7}],
-                [GOOD],
+                [GOOD | {"sha256": "0" * 64}],
             )
         ),
     ],
 )
 def test_a_hostile_manifest_is_refused(whole, content):
-    secret = whole.parent / "secret"
-    secret.write_bytes(b"x" * 8)
-    (whole / MANIFEST).write_bytes(content)
+    (whole.parent / "secret").write_bytes(FILES["config.json"])
+    (whole / MANIFEST).write_bytes(content.replace(b"BESIDE", str(whole.parent).encode()))
     with pytest.raises(BundleError) as caught:
         verify(whole)
     assert str(whole) in str(caught.value)
+
+
+def test_the_same_manifest_without_its_fault_is_accepted(whole):
+    (whole / MANIFEST).write_text(json.dumps({"files": [GOOD]}))
+    verify(whole)
 
 
 def test_a_manifest_that_is_a_folder_is_refused(whole):

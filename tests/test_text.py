@@ -116,7 +116,7 @@ def test_the_template_is_read_off_the_tokenizer(make, family, before, after, bet
     max_length=st.integers(7, 40),
     batch=st.lists(st.tuples(texts, texts), min_size=1, max_size=4),
 )
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @example("bert", "head_tail", 7, [("", "")])
 @example("bert", "head", 8, [(CHINESE[0], CHINESE[1]), ("短", ENGLISH[0])])
 def test_rows_are_cut_exactly_and_keep_their_special_tokens(make, family, long, max_length, batch):
@@ -154,7 +154,7 @@ def test_a_short_question_keeps_its_long_answers_rest(make):
     order=st.randoms(use_true_random=False),
     paired=st.booleans(),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_a_row_does_not_depend_on_its_company(make, family, batch, chunk, order, paired):
     encoder = make(family, 12, "head_tail")
     second = batch[::-1] if paired else None
@@ -210,7 +210,7 @@ long_texts = st.lists(
 
 @pytest.mark.parametrize("long", LONG)
 @given(family=st.sampled_from(KINDS), text=long_texts, other=long_texts)
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @example("bert", "好" + " " * 9000 + "亮", "a" * 9000 + " good " * 20)
 @example("xlm-roberta", "好" + " " * 9000 + "亮", "尾灯" * 4000)
 def test_reading_only_the_ends_changes_nothing(make, long, family, text, other):
@@ -267,9 +267,9 @@ def test_ten_megabytes_cost_little_whatever_they_are(make, family, long):
         counting.characters = 0
         times = []
         for _ in range(2):
-            began = time.perf_counter()
+            began = time.process_time()
             tokens = encoder.encode([text])
-            times.append(time.perf_counter() - began)
+            times.append(time.process_time() - began)
         assert min(times) < 0.5, kind
         assert counting.characters < 2 * 500_000, kind
         assert tokens.lengths[0] <= 256
@@ -417,7 +417,7 @@ def test_half_a_surrogate_pair_is_named_with_its_row(make):
 
 
 @given(batch=st.lists(texts, min_size=1, max_size=3))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_nfkc_is_unicodes_own(make, batch):
     folded = make("bert", normalise="nfkc").encode(batch)
     plain = make("bert").encode([unicodedata.normalize("NFKC", text) for text in batch])
@@ -440,7 +440,7 @@ def test_nfkc_makes_full_width_digits_ordinary(make):
     pad_id=st.integers(0, 9),
     chosen=st.randoms(use_true_random=False),
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_padding_fills_up_to_the_longest_row(make, batch, paired, pad_id, chosen):
     tokens = make("bert", 16).encode(batch, batch[::-1] if paired else None)
     rows = [chosen.randrange(len(batch)) for _ in range(chosen.randrange(1, 5))]

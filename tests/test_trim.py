@@ -305,7 +305,7 @@ session_tokenizer = cache(tiny_tokenizer)
 
 
 @given(st.lists(st.sampled_from(TEXTS), min_size=1, max_size=4), st.integers(0, 9))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @pytest.mark.parametrize("family", ["roberta", "xlm-roberta", "macbert"])
 def test_a_trimmed_tokenizer_cuts_its_texts_at_the_same_places(family, texts, seed):
     whole, chooser = session_tokenizer(family), random.Random(seed)
