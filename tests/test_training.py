@@ -307,6 +307,12 @@ def test_a_changed_or_missing_file_of_a_model_is_noticed(model, tmp_path):
     content[-1] ^= 1
     (copy / "model.safetensors").write_bytes(bytes(content))
     Classifier.load(copy)
+    manifest = json.loads((copy / "MANIFEST.json").read_text("utf-8"))
+    shorter = [e for e in manifest["files"] if e["name"] != "model.safetensors"]
+    (copy / "MANIFEST.json").write_text(json.dumps({"files": shorter}), "utf-8")
+    with pytest.raises(BundleError, match=r"does not list model\.safetensors"):
+        Classifier.load(copy)
+    (copy / "MANIFEST.json").write_text(json.dumps(manifest), "utf-8")
     (copy / "tokenizer.json").unlink()
     with pytest.raises(BundleError, match=r"tokenizer\.json is missing"):
         Classifier.load(copy)

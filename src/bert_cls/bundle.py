@@ -21,7 +21,7 @@ from bert_cls.data.example import LabelSpace, Task
 from bert_cls.decision import Rule
 from bert_cls.encoders.facts import Pooling
 from bert_cls.errors import BertClsError, BundleError
-from bert_cls.folders import MANIFEST, verify, write_file, write_manifest
+from bert_cls.folders import MANIFEST, read_manifest, verify, write_file, write_manifest
 from bert_cls.text import TextSettings
 
 FORMAT = 1
@@ -96,6 +96,9 @@ def load(folder: Path, *, check: bool = True) -> Bundle:
         )
     if check:
         verify(folder)
+        listed = {entry["name"] for entry in read_manifest(folder)}
+        if missing := sorted(set(_REQUIRED) - listed):
+            raise BundleError(f"{folder / MANIFEST} does not list {missing[0]}.")
     for name in _REQUIRED:
         if not (folder / name).is_file():
             raise BundleError(f"{folder}: {name} is missing.")
