@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from bert_cls import Classifier
 from bert_cls.config import resolve_config
