@@ -10,13 +10,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
+    from bert_cls.data.findings import Audit
     from bert_cls.metrics import Evaluation
     from bert_cls.training.loop import EpochResult
     from bert_cls.training.loop import Progress as TrainingProgress
 
 _PER_LABEL_ROWS = 20
+_SEVERITY_STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 
 class TerminalObserver:
@@ -143,6 +146,53 @@ def label_table(evaluation: Evaluation, *, rows: int = _PER_LABEL_ROWS) -> Table
     if len(ordered) > rows:
         table.caption = f"{len(ordered) - rows} rarer labels are in evaluation.json"
         table.caption_justify = "left"
+    return table
+
+
+def splits_table(audit: Audit) -> Table:
+    """Rows of each split, as they were read."""
+    table = Table(box=None, padding=(0, 2), header_style="bold")
+    for column in ("split", "file"):
+        table.add_column(column, overflow="fold")
+    for column in ("rows", "labelled", "refused"):
+        table.add_column(column, justify="right")
+    for split, counts in audit.splits.items():
+        cells = (f"{n:,}" for n in (counts.rows, counts.labelled, counts.refused))
+        table.add_row(split, escape(counts.file), *cells)
+    return table
+
+
+def labels_table(audit: Audit, *, rows: int = _PER_LABEL_ROWS) -> Table:
+    """Rows of each label in each split, the most frequent first; the range of numbers."""
+    table = Table(box=None, padding=(0, 2), header_style="bold")
+    table.add_column("split" if audit.values else "label", overflow="fold")
+    for column in ("smallest", "mean", "largest") if audit.values else audit.splits:
+        table.add_column(column, justify="right")
+    for split, values in audit.values.items():
+        table.add_row(split, *(f"{v:g}" for v in (values.smallest, values.mean, values.largest)))
+    for label, counts in list(audit.labels.items())[:rows]:
+        table.add_row(escape(label), *(f"{counts[split]:,}" for split in audit.splits))
+    if len(audit.labels) > rows:
+        table.caption = f"and {len(audit.labels) - rows:,} rarer labels"
+        table.caption_justify = "left"
+    return table
+
+
+def audit_table(audit: Audit, *, examples: int = 3) -> Table:
+    """The findings with some examples each and their remedies, errors first."""
+    table = Table(box=None, padding=(0, 2, 1, 0), show_header=False)
+    table.add_column("severity", no_wrap=True)
+    table.add_column("code", no_wrap=True)
+    table.add_column("finding", overflow="fold")
+    for finding in audit.findings:
+        said = Text(f"{finding.title}: ", style="bold").append(finding.message, style="not bold")
+        for example in finding.examples[:examples]:
+            said.append(f"\n- {example}", style="not bold")
+        if finding.remedy:
+            said.append(f"\nremedy: {finding.remedy}", style="not bold")
+        table.add_row(
+            Text(finding.severity, _SEVERITY_STYLES[finding.severity]), finding.code, said
+        )
     return table
 
 

@@ -1,0 +1,124 @@
+"""`bert-cls check`: what is wrong with a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bert_cls.commands.console import open_console, quiet_hub
+from bert_cls.errors import ConfigError
+
+if TYPE_CHECKING:
+    from bert_cls.data.findings import Audit
+    from bert_cls.data.lengths import TextLengths
+    from bert_cls.data.repair import Repaired
+
+
+def check(
+    data: Annotated[
+        Path, typer.Argument(help="A folder with train, dev, test files, or one file.")
+    ],
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="Count tokens as this encoder does; without it the default if fetched."),
+    ] = None,
+    max_length: Annotated[int, typer.Option(min=8, max=8192, help="Tokens a row may have.")] = 256,
+    task: Annotated[
+        str | None, typer.Option(help="binary, multiclass, multilabel, regression.")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="JSON list of label names.")] = None,
+    merge_labels: Annotated[
+        Path | None, typer.Option(help="JSON object {label: label it is merged into}.")
+    ] = None,
+    leak: Annotated[
+        str, typer.Option(help="Texts of train in dev or test: error, drop, allow.")
+    ] = "error",
+    encoding: Annotated[str | None, typer.Option(help="The files' text encoding.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write everything as JSON.")
+    ] = None,
+    fix: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write a repaired copy, and check that.")
+    ] = None,
+) -> None:
+    """What is wrong with a data set, before training; exit code 1 when there are errors."""
+    quiet_hub()
+    import orjson
+
+    from bert_cls.data import read_label_merges
+    from bert_cls.data.audit import audit
+    from bert_cls.data.repair import repair
+    from bert_cls.folders import write_file
+
+    merges = read_label_merges(merge_labels) if merge_labels else None
+    options: dict[str, Any] = {"task": task, "label_merges": merges}
+    lengths = _text_lengths(encoder, max_length)
+    checked: dict[str, Any] = {"labels": labels, "leak": leak, "text_lengths": lengths}
+    found = audit(data, encoding=encoding, **options, **checked)
+    _show_audit(found)
+    if json_file is not None:
+        write_file(json_file, orjson.dumps(found.to_dict(), option=orjson.OPT_INDENT_2))
+    if fix is not None:
+        repaired = repair(data, fix, encoding=encoding, **options)
+        found = audit(repaired.data, **options, **checked)
+        _show_repair(repaired, found)
+    if found.of("error"):
+        raise typer.Exit(1)
+
+
+def _text_lengths(encoder: str | None, max_length: int) -> TextLengths:
+    """Counts tokens with an encoder; estimates them when none is named and the default not here."""
+    from bert_cls.data.lengths import EstimatedLengths, TokenLengths, unknown_id
+    from bert_cls.encoders import DEFAULT, cache_folder, describe, open_tokenizer, resolve
+    from bert_cls.text import TextEncoder, TextSettings
+
+    here = (cache_folder() / "encoders" / DEFAULT / "config.json").is_file()
+    if encoder is None and not here:
+        return EstimatedLengths(max_length)
+    console = open_console()
+    folder = resolve(encoder or DEFAULT, notify=lambda line: console.print(line, highlight=False))
+    if max_length > (most := describe(folder).positions):
+        raise ConfigError(f"--max-length must be at most {most} with this encoder.")
+    text = TextEncoder(open_tokenizer(folder), TextSettings(max_length))
+    return TokenLengths(text, max_length, unknown_id(text.tokenizer.to_str()))
+
+
+def _show_audit(found: Audit) -> None:
+    from bert_cls.data.findings import SEVERITIES
+    from bert_cls.data.problems import count
+    from bert_cls.terminal import audit_table, labels_table, splits_table
+
+    console = open_console(stderr=False)
+    texts = "pairs of texts" if found.pair else "single texts"
+    console.print(
+        f"{found.data}: {found.task or 'no task'}, {texts}", markup=False, highlight=False
+    )
+    console.print(splits_table(found))
+    if found.labels or found.values:
+        console.print(labels_table(found))
+    if found.lengths is not None:
+        lengths = found.lengths
+        console.print(
+            f"{'estimated tokens' if lengths.estimated else 'tokens'}: the middle row has "
+            f"{lengths.median:,}, 99 of 100 have at most {lengths.p99:,}, the longest has "
+            f"{lengths.longest:,}; {lengths.over:,} are over {lengths.max_length:,}",
+            highlight=False,
+        )
+    console.print()
+    console.print(audit_table(found))
+    totals = (count(len(found.of(severity)), severity) for severity in SEVERITIES)
+    console.print(", ".join(totals), highlight=False)
+
+
+def _show_repair(repaired: Repaired, found: Audit) -> None:
+    from bert_cls.data.repair import CHANGES_FILE
+
+    console = open_console(stderr=False)
+    lines = [f"repaired copy: {repaired.data}; {CHANGES_FILE} beside it has every change"]
+    for (code, words), changes in sorted(repaired.changes.items()):
+        lines.append(f"- {code} {words}: {changes:,}")
+    left = sorted({finding.code for finding in found.of("error")})
+    lines.append(f"errors left in it: {', '.join(left) or 'none'}")
+    console.print("\n".join(lines), markup=False, highlight=False)

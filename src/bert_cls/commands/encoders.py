@@ -1,0 +1,98 @@
+"""`bert-cls encoders`: list, fetch, trim."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bert_cls.commands.console import open_console
+from bert_cls.errors import ConfigError
+
+
+def list_encoders() -> None:
+    """The built-in encoders; folders and hub ids work as well."""
+    from rich.table import Table
+
+    from bert_cls.encoders import BUILT_IN, DEFAULT, cache_folder
+
+    table = Table(box=None, padding=(0, 2), header_style="bold")
+    for column in ("encoder", "what it is", "licence", "from PyPI", "here"):
+        table.add_column(column, overflow="fold")
+    for name, built_in in BUILT_IN.items():
+        here = (cache_folder() / "encoders" / name / "config.json").is_file()
+        table.add_row(
+            f"{name}{' (default)' if name == DEFAULT else ''}",
+            built_in.summary,
+            built_in.licence,
+            built_in.requirement,
+            "yes" if here else "",
+        )
+    open_console(stderr=False).print(table)
+
+
+def fetch_encoder(
+    name: Annotated[str, typer.Argument(help="A built-in or a hub id.")],
+) -> None:
+    """Fetch an encoder and print its folder."""
+    from bert_cls.encoders import resolve
+
+    console = open_console()
+    folder = resolve(name, notify=lambda line: console.print(line, highlight=False))
+    typer.echo(folder)
+
+
+def trim_encoder(
+    name: Annotated[str, typer.Argument(help="Folder, hub id or built-in.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The new encoder folder.")],
+    script: Annotated[
+        str | None, typer.Option(help="Keep the pieces of a script: chinese or english.")
+    ] = None,
+    texts: Annotated[
+        Path | None, typer.Option(help="Keep the pieces that occur in this data file.")
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="Keep these layers, for example 0,2,4,7,9,11.")
+    ] = None,
+) -> None:
+    """Make an encoder smaller: fewer vocabulary pieces, fewer layers."""
+    import orjson
+
+    from bert_cls.data import Example, stream
+    from bert_cls.encoders import open_tokenizer, pieces_of_script, pieces_of_texts, resolve
+    from bert_cls.encoders import trim as run
+
+    if script is None and texts is None and layers is None:
+        raise ConfigError("trim needs --script, --texts or --layers.")
+    if output.exists() and any(output.iterdir()):
+        raise ConfigError(f"output folder {output} is not empty.")
+    console = open_console()
+    source = resolve(name, notify=lambda line: console.print(line, highlight=False))
+    sample = []
+    if texts is not None:
+        rows = (row for row in stream(texts) if isinstance(row, Example))
+        sample = [part for row in rows for part in (row.text_a, row.text_b) if part]
+    keep: set[str] | None = None
+    if script is not None:
+        keep = pieces_of_script(orjson.loads((source / "tokenizer.json").read_bytes()), script)
+    if texts is not None:
+        keep = (keep or set()) | pieces_of_texts(open_tokenizer(source), sample)
+    report = run(source, output, keep=keep, layers=_numbers(layers), sample=sample)
+    lines = [
+        f"pieces      {report.pieces_before:>12,} -> {report.pieces_after:,}",
+        f"parameters  {report.parameters_before:>12,} -> {report.parameters_after:,}",
+        f"layers      {report.layers_before:>12,} -> {report.layers_after:,}",
+    ]
+    if report.unknown_before is not None and report.unknown_after is not None:
+        lines.append(f"unknown     {report.unknown_before:>12.4%} -> {report.unknown_after:.4%}")
+    typer.echo("\n".join([*lines, str(output)]))
+
+
+def _numbers(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--layers takes numbers such as 0,2,4. Got {text!r} instead.") from None

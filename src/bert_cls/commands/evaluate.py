@@ -1,0 +1,46 @@
+"""`bert-cls evaluate`: figures of a model on labelled rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bert_cls.commands.console import open_console, quiet_hub
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    file: Annotated[Path, typer.Argument(help="Labelled rows.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write all figures as JSON.")
+    ] = None,
+    resamples: Annotated[int, typer.Option(help="Bootstrap resamples; 0 for none.")] = 1000,
+    encoding: Annotated[str | None, typer.Option(help="The file's text encoding.")] = None,
+) -> None:
+    """Figures of a model on labelled rows, with intervals."""
+    quiet_hub()
+    import orjson
+
+    from bert_cls.classifier import Classifier
+    from bert_cls.data import read
+    from bert_cls.folders import write_file
+    from bert_cls.terminal import bullet_lines, figures_table, label_table
+
+    classifier = Classifier.load(model)
+    rows = read(file, encoding=encoding, task=classifier.bundle.task)
+    for problem in rows.problems:
+        open_console().print(f"note   {problem}", highlight=False, markup=False)
+    evaluation = classifier.evaluate(rows.examples, resamples=resamples)
+    console = open_console(stderr=False)
+    title = f"{evaluation.rows} rows of {file.name}, {evaluation.task}"
+    console.print(figures_table(title, evaluation))
+    if evaluation.per_label:
+        console.print()
+        console.print(label_table(evaluation))
+    if evaluation.notes:
+        console.print(bullet_lines(evaluation.notes), highlight=False)
+    if output is not None:
+        content = orjson.dumps(evaluation.to_dict(), option=orjson.OPT_INDENT_2)
+        write_file(output, content)

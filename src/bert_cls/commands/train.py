@@ -1,0 +1,129 @@
+"""`bert-cls train`: audit, train, tune thresholds, evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bert_cls.commands.console import open_console, quiet_hub
+from bert_cls.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bert_cls.training import Trained
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Any setting; may be repeated."),
+]
+
+
+def train(
+    data: Annotated[
+        Path | None,
+        typer.Argument(help="A folder with train, dev, test files, or one file to be split."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The model folder.")] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="Folder, hub id or built-in (see `encoders list`).")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="fast, balanced or accurate.")] = "balanced",
+    task: Annotated[
+        str | None, typer.Option(help="binary, multiclass, multilabel, regression.")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="JSON list of label names.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the rows.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak rate.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Rows of a step.")] = None,
+    loss: Annotated[str | None, typer.Option(help="A loss by name.")] = None,
+    leak: Annotated[
+        str | None, typer.Option(help="Texts of train in dev or test: error, drop, allow.")
+    ] = None,
+    on_bad_row: Annotated[
+        str | None, typer.Option(help="fail, or quarantine: bad rows go to a file, and on.")
+    ] = None,
+    encoding: Annotated[str | None, typer.Option(help="The files' text encoding.")] = None,
+    coerce_numbers: Annotated[
+        bool | None, typer.Option("--coerce-numbers", help="Take numbers for the texts they are.")
+    ] = None,
+    fix_unicode: Annotated[
+        bool | None, typer.Option("--fix-unicode", help="Replace broken characters by U+FFFD.")
+    ] = None,
+    merge_labels: Annotated[
+        Path | None, typer.Option(help="JSON object {label: label it is merged into}.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seeds split, order, dropout, head.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML or JSON file of settings.")] = None,
+    settings: Settings = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace an earlier run in the folder.")] = False,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="MODEL", help="Go on with the interrupted run there.")
+    ] = None,
+) -> None:
+    """Train, tune, evaluate, and write a model folder."""
+    quiet_hub()
+    from bert_cls.config import resolve_config
+    from bert_cls.request import Request, resumed
+
+    if resume is not None:
+        if data is not None or output is not None:
+            raise ConfigError("--resume takes everything from the run; give no DATA and no -o.")
+        request = resumed(resume)
+    else:
+        if data is None or output is None:
+            raise ConfigError("train needs DATA and -o MODEL.", hint="bert-cls train --help")
+        flags = {
+            "encoder.name": encoder,
+            "data.task": task,
+            "data.leak": leak,
+            "data.on_bad_row": on_bad_row,
+            "data.encoding": encoding,
+            "data.coerce_numbers": coerce_numbers,
+            "data.fix_unicode": fix_unicode,
+            "data.merge_labels": merge_labels,
+            "training.epochs": epochs,
+            "training.learning_rate": learning_rate,
+            "training.batch_size": batch_size,
+            "training.seed": seed,
+            "loss.name": loss,
+        }
+        resolved, origins = resolve_config(
+            preset=preset, file=config, settings=settings or (), flags=flags
+        )
+        if not data.exists():
+            raise DataError(f"there is no data {data}.", hint="give a folder or a file.")
+        request = Request(data, output, resolved, origins, preset, labels)
+    from bert_cls.terminal import TerminalObserver
+    from bert_cls.training.run import train as run
+
+    console = open_console()
+    observer = TerminalObserver(console)
+    try:
+        trained = run(request, observer, resume=resume is not None, overwrite=overwrite)
+    finally:
+        observer.close()
+    _show_trained(console, trained)
+
+
+def _show_trained(console: Console, trained: Trained) -> None:
+    from rich.markup import escape
+
+    from bert_cls.terminal import figures_table, label_table, settings_table
+
+    details = trained.bundle.details
+    console.print()
+    console.print(settings_table(details["config"], details["origins"]))
+    name = "test" if "test" in trained.evaluations else "dev"
+    evaluation = trained.evaluations[name]
+    console.print()
+    title = f"{evaluation.rows} {name} rows, {evaluation.task}"
+    console.print(figures_table(title, evaluation, trained.bars.get(name)))
+    if evaluation.per_label:
+        console.print()
+        console.print(label_table(evaluation))
+    for note in evaluation.notes:
+        console.print(f"- {escape(note)}", highlight=False)
+    console.print(f"\nmodel: [bold]{escape(str(trained.bundle.folder))}[/bold]", highlight=False)

@@ -1,0 +1,185 @@
+"""What is wrong with a data set before anything is trained on it.
+
+Each file is read twice: once for counts and a few numbers a row (survey.py), then for the words of
+the rows that findings show. Memory peaks at about 300 bytes a row, whatever the texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bert_cls.data.dataset import declared_names, find_splits
+from bert_cls.data.example import Task
+from bert_cls.data.findings import (
+    Audit,
+    Finding,
+    Lengths,
+    Severity,
+    SplitCounts,
+    Values,
+    in_order,
+    plain,
+)
+from bert_cls.data.label_findings import (
+    Labels,
+    about_labels,
+    about_pairs,
+    counted,
+    settle_task,
+)
+from bert_cls.data.lengths import EstimatedLengths, TextLengths
+from bert_cls.data.near import NearTexts
+from bert_cls.data.problem_tally import ProblemTally
+from bert_cls.data.raw import Options
+from bert_cls.data.read import OnBadRow, check_on_bad_row
+from bert_cls.data.survey import DataFile, FileRows, Survey, survey
+from bert_cls.data.task import SHAPES
+from bert_cls.data.text_findings import (
+    LEAKS,
+    Corpus,
+    Question,
+    Seen,
+    about_lengths,
+    conflicts,
+    full_width,
+    huge,
+    indices_used_twice,
+    leaks,
+    repeated_texts,
+    variants,
+)
+from bert_cls.errors import DataError, pick
+
+
+def audit(
+    path: str | Path,
+    *,
+    task: Task | None = None,
+    labels: str | Path | Sequence[str] | None = None,
+    label_merges: Mapping[str, str] | None = None,
+    encoding: str | None = None,
+    on_bad_row: OnBadRow = "fail",
+    coerce_numbers: bool = False,
+    fix_unicode: bool = False,
+    leak: str = "error",
+    text_lengths: TextLengths | None = None,
+    shown: int = 5,
+) -> Audit:
+    """Everything that is wrong with a folder of train, dev and test files, or with one file.
+
+    The options are those of `load`, and its errors are findings here; `leak` is what becomes of
+    texts of train that are held out (error, drop, allow). `text_lengths` counts tokens (None
+    estimates them for 256). A finding has at most `shown` examples. DataError when there is no
+    data at `path` to begin with.
+    """
+    check_on_bad_row(on_bad_row)
+    pick(LEAKS, leak, "leak")
+    if task is not None:
+        pick(SHAPES, task, "task")
+    path = Path(path)
+    row_severity: Severity = "error" if on_bad_row == "fail" else "warning"
+    problems = ProblemTally(shown=shown, row_severity=row_severity)
+    paths, passed_over = find_splits(path)
+    problems.noticed(passed_over)
+    names = _declared(path, labels, problems)
+    options = Options(coerce_numbers=coerce_numbers, fix_unicode=fix_unicode, task=task)
+    lengths = EstimatedLengths() if text_lengths is None else text_lengths
+    merges = label_merges or {}
+    files = [DataFile(split, p, options, encoding, merges) for split, p in paths.items()]
+    surveys = [survey(file, lengths, problems, shown=shown) for file in files]
+    settled, about_task = settle_task(surveys, task, names, shown=shown)
+    counts = counted(surveys, settled, merges)
+    found = problems.findings() + about_task + about_pairs(surveys, shown=shown)
+    if settled is not None:
+        found += about_labels(Labels(surveys, settled, names, counts, shown))
+    corpus = Corpus(surveys, shown=shown)
+    measured, about_texts = _about_texts(corpus, lengths, leak, row_severity)
+    return Audit(
+        data=plain(str(path)),
+        task=settled,
+        pair=any(survey.labels.sides[True] for survey in surveys),
+        splits={s.file.split: _counts(s) for s in surveys},
+        labels=_by_label(counts),
+        values=_values(surveys) if settled == "regression" else {},
+        lengths=measured,
+        findings=in_order(found + about_texts),
+    )
+
+
+def _declared(
+    path: Path, labels: str | Path | Sequence[str] | None, problems: ProblemTally
+) -> tuple[str, ...] | None:
+    try:
+        return declared_names(path, labels)[0]
+    except DataError as error:
+        problems.broken(error, plain(path.name))
+        return None
+
+
+def _about_texts(
+    corpus: Corpus, lengths: TextLengths, leak: str, row_severity: Severity
+) -> tuple[Lengths | None, list[Finding]]:
+    found = full_width(corpus) + huge(corpus)
+    if not corpus.has("train"):
+        message = "there is no file train: nothing to learn from."
+        found.append(Finding("D39", "error", 0, message, "name the training rows' file train"))
+    measured, questions = about_lengths(corpus, lengths)
+    questions += indices_used_twice(corpus, row_severity) + leaks(corpus, leak)
+    questions += repeated_texts(corpus) + conflicts(corpus) + variants(corpus)
+    return measured, found + _answers(corpus, questions)
+
+
+def _answers(corpus: Corpus, questions: Sequence[Question]) -> list[Finding]:
+    """The findings with the rows they show, and near-duplicates; a second pass over the files."""
+    near = NearTexts(corpus)
+    for first in corpus.surveys:
+        first.bands.clear()  # two thirds of the memory, and done with
+    shown = {row for question in questions for pair in question.pairs for row in pair}
+    seen: dict[int, Seen] = {}
+    for row, found in _second_pass(corpus, near.wanted | shown):
+        near.see(row, found)
+        if row in shown:
+            seen[row] = found
+    return [question.answer(seen) for question in questions] + near.findings()
+
+
+def _second_pass(corpus: Corpus, wanted: Iterable[int]) -> Iterable[tuple[int, Seen]]:
+    """The wanted rows, by their numbers through all files and in that order."""
+    rows = np.array(sorted(wanted), np.int64)
+    for first, end in zip(corpus.surveys, corpus.ends.tolist(), strict=True):
+        begin = end - len(first)
+        inside = rows[(rows >= begin) & (rows < end)].tolist()
+        numbers = {first.position[row - begin]: row for row in inside}
+        # what is wrong with the file was said in the first pass
+        again = FileRows(first.file, ProblemTally(shown=0))
+        for position, number, example in again.at(list(numbers)):
+            yield numbers[position], Seen(first, again.place(position, number), example)
+
+
+def _counts(found: Survey) -> SplitCounts:
+    return SplitCounts(found.file.name, len(found), found.labels.labelled, found.refused)
+
+
+def _by_label(counts: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
+    """Label to rows by split, the most frequent of train (else of all) first."""
+    names = {name for counter in counts.values() for name in counter}
+    table = {
+        plain(name): {split: counter.get(name, 0) for split, counter in counts.items()}
+        for name in sorted(names)
+    }
+    return dict(
+        sorted(table.items(), key=lambda item: (-item[1].get("train", 0), -sum(item[1].values())))
+    )
+
+
+def _values(surveys: Sequence[Survey]) -> dict[str, Values]:
+    return {
+        s.file.split: Values(
+            s.labels.smallest, s.labels.total / s.labels.labelled, s.labels.largest
+        )
+        for s in surveys
+        if s.labels.labelled
+    }

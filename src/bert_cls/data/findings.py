@@ -1,0 +1,157 @@
+"""What an audit says: findings with a count, places and a remedy, and the whole they make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from bert_cls.data.example import Task
+from bert_cls.data.problems import KINDS, count
+from bert_cls.errors import DataError
+
+Severity = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+EXCERPT_CHARACTERS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Occurrence:
+    """One place of a finding: `row` is "line 17" or "row 17 (line 86)", "" for a whole file.
+
+    `excerpt` is the beginning of the row's text, or of the row as it stood; `detail` says what is
+    the matter with this one.
+    """
+
+    file: str
+    row: str
+    excerpt: str = ""
+    detail: str = ""
+
+    def __str__(self) -> str:
+        said = (self.file, self.row, f'"{self.excerpt}"' if self.excerpt else "", self.detail)
+        return ": ".join(part for part in said if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One kind of thing that is wrong (`error`, `warning`) or worth knowing (`note`).
+
+    `code` is a key of KINDS. `count` is how many rows, or what else the message counts.
+    """
+
+    code: str
+    severity: Severity
+    count: int
+    message: str
+    remedy: str | None = None
+    examples: tuple[Occurrence, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The name of this kind of finding."""
+        return KINDS[self.code]
+
+
+@dataclass(frozen=True, slots=True)
+class SplitCounts:
+    """Rows of one split: those that can be read, those of them with a label, and the refused."""
+
+    file: str
+    rows: int
+    labelled: int
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """How long the rows are in tokens, special ones included; estimated without an encoder."""
+
+    estimated: bool
+    max_length: int
+    median: int
+    p99: int
+    longest: int
+    over: int
+    """Rows of more than `max_length` tokens."""
+    unknown_share: float | None
+    """Tokens the encoder has no piece for, 0 to 1; None when it always has one, or is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """The numbers of a regression split."""
+
+    smallest: float
+    mean: float
+    largest: float
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """Everything an audit found; findings are sorted, errors first.
+
+    `labels` are label names to rows by split, the most frequent in train first. `task` is None
+    when the labels make none.
+    """
+
+    data: str
+    task: Task | None
+    pair: bool
+    splits: dict[str, SplitCounts]
+    labels: dict[str, dict[str, int]]
+    values: dict[str, Values]
+    lengths: Lengths | None
+    findings: tuple[Finding, ...]
+
+    def of(self, severity: Severity) -> list[Finding]:
+        """The findings of one severity."""
+        return [finding for finding in self.findings if finding.severity == severity]
+
+    def raise_errors(self) -> None:
+        """DataError that says every finding of severity "error"; nothing when there is none."""
+        errors = self.of("error")
+        if not errors:
+            return
+        kinds = count(len(errors), "kind")
+        lines = [f"{self.data}: {kinds} of errors", *(line for e in errors for line in spelled(e))]
+        raise DataError("\n".join(lines), hint=f"bert-cls check {self.data}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        found = asdict(self)
+        for finding, entry in zip(self.findings, found["findings"], strict=True):
+            entry["title"] = finding.title
+        totals = {severity: len(self.of(severity)) for severity in SEVERITIES}
+        return {"totals": totals, **found}
+
+
+def spelled(finding: Finding) -> list[str]:
+    """A finding as lines of plain text."""
+    lines = [f"{finding.code} {finding.title}: {finding.message}"]
+    lines += [f"  {example}" for example in finding.examples]
+    return lines + ([f"  remedy: {finding.remedy}"] if finding.remedy else [])
+
+
+def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Errors first, then warnings, then notes; each by code and message."""
+    return tuple(sorted(findings, key=lambda f: (SEVERITIES.index(f.severity), f.code, f.message)))
+
+
+def excerpt(text: str, characters: int = EXCERPT_CHARACTERS) -> str:
+    """The beginning of a text, its line breaks, controls and half characters as escapes."""
+    shown = plain(text[:characters])
+    return shown + "..." if len(text) > characters else shown
+
+
+def plain(text: str) -> str:
+    """The text with everything that is not printed as an escape, so that it can be shown."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def percent(part: int, whole: int) -> str:
+    """`4.2 %`; `under 0.1 %` rather than 0 for what exists."""
+    share = 100 * part / whole if whole else 0.0
+    return "under 0.1 %" if 0 < share < 0.1 else f"{share:.1f} %"

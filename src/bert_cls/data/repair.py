@@ -1,0 +1,295 @@
+"""A repaired copy of a data set, and a line for every change.
+
+The copy holds what training would read with --on-bad-row quarantine, --coerce-numbers,
+--fix-unicode, --merge-labels and --leak drop; rows that name a label twice are mended besides.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from array import array
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+
+from bert_cls.data.dataset import LABELS_FILE, find_splits
+from bert_cls.data.example import Example, Task
+from bert_cls.data.exports import adapt
+from bert_cls.data.labels import SURROGATE, show
+from bert_cls.data.layout import Layout, find_layout
+from bert_cls.data.problems import Problem
+from bert_cls.data.raw import Fault, NumberLiteral, Options
+from bert_cls.data.read import find_format
+from bert_cls.data.rows import REPLACEMENT, RowChecker
+from bert_cls.data.source import Source, opened
+from bert_cls.data.split import text_key
+from bert_cls.data.written import OTHERWISE, WRITERS, dumped, text_file
+from bert_cls.errors import DataError
+
+CHANGES_FILE = "changes.jsonl"
+LAYOUTS_KEPT = 1000
+READ_OTHERWISE = ("D01", "D02", "D03", "D21")  # notes on how the bytes were read
+Step = tuple[str, str, Callable[[object], object]]  # code, words, the same object when all is well
+RawObject = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One difference between the copy and the original, a line of changes.jsonl.
+
+    `row` is "" when the whole file is meant, `key` None when the whole row is. `after` is None for
+    a row that was left out, and `before` then the row, as text where it is no JSON.
+    """
+
+    file: str
+    row: str
+    code: str
+    what: str
+    key: str | None
+    before: object
+    after: object
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """What a repair wrote: rows by split, and how many changes of each kind (code and words).
+
+    `data` is the copy: the folder, or in it the file when one file was repaired.
+    """
+
+    data: Path
+    rows: dict[str, int]
+    changes: Counter[tuple[str, str]]
+
+
+def repair(
+    path: str | Path,
+    target: str | Path,
+    *,
+    task: Task | None = None,
+    label_merges: Mapping[str, str] | None = None,
+    encoding: str | None = None,
+) -> Repaired:
+    """Write a copy of the splits (and labels.json) to the folder `target`, and changes.jsonl.
+
+    Left out: rows that cannot be read or have no text, and rows of train whose text is in dev or
+    test. Mended: numbers as texts, half characters, labels given twice in a row, merged labels.
+    Files keep their names and formats, in UTF-8; parquet and xlsx become JSON Lines. DataError
+    when the folder is not empty, or a file is broken as a whole; then nothing is written.
+    """
+    path, target = Path(path), Path(target)
+    if target.is_file() or (target.is_dir() and any(target.iterdir())):
+        raise DataError(f"{target}: is not empty.", hint="name a new folder for the copy")
+    paths, _ = find_splits(path)
+    options = Options(coerce_numbers=True, task=task)
+    held = array("q")
+    copies: dict[str, _Copy] = {}
+    with _appearing(target) as scratch, (scratch / CHANGES_FILE).open("wb") as stream:
+        changes: Counter[tuple[str, str]] = Counter()
+
+        def log(change: Change) -> None:
+            changes[change.code, change.what] += 1
+            stream.write(_line(change))
+
+        for split in sorted(paths, key=HELD_OUT_FIRST.index):
+            leaked = array("q", sorted(held)) if split == "train" else array("q")
+            with opened(paths[split], encoding=encoding) as source:
+                copy = copies[split] = _Copy(source, options, label_merges or {}, leaked, log)
+                copy.write(scratch)
+            held += copy.labelled if split == "dev" else copy.texts
+        beside = path / LABELS_FILE
+        if beside.is_file():
+            shutil.copyfile(beside, scratch / LABELS_FILE)
+    data = target if path.is_dir() else target / copies["train"].name
+    return Repaired(data, {split: len(copies[split].texts) for split in paths}, changes)
+
+
+class _Copy:
+    """One file on its way into the copy.
+
+    `texts` are hashes of the texts written so far, `labelled` those of rows with a label.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        options: Options,
+        merges: Mapping[str, str],
+        leaked: array[int],
+        log: Callable[[Change], None],
+    ) -> None:
+        self.texts, self.labelled = array("q"), array("q")
+        self._suffix = source.suffix if source.suffix in WRITERS else OTHERWISE
+        same = self._suffix == source.suffix
+        self.name = source.name if same else f"{Path(source.name).stem}{self._suffix}"
+        self._source = source
+        self._options = options
+        self._leaked = leaked
+        self._log = log
+        self._labels: list[Step] = [*LABEL, ("D27", "labels merged", _merging(merges))]
+        self._indices: set[int] = set()
+
+    def write(self, folder: Path) -> None:
+        """Write the file. DataError when no row is left."""
+        source, name = self._source, self.name
+        words, write = WRITERS[self._suffix]
+        try:
+            with text_file(folder / name) as file:
+                write(self._rows(), file)
+        except RecursionError:
+            raise DataError(f"{source.name}: a row is nested too deep to be written.") from None
+        except UnicodeEncodeError:
+            raise DataError(
+                f"{source.name}: the first line names a column with bytes that are not "
+                f"{source.codec}.",
+                hint="mend that line, or say what the file is with --encoding",
+            ) from None
+        if not self.texts:
+            raise DataError(f"{source.name}: no row would be left in a repaired copy.")
+        for note in source.notes:
+            if note.code in READ_OTHERWISE:
+                self._log(self._change("", note.code, f"{note.message} Written as {words}"))
+        if name != source.name:
+            self._log(self._change("", "D21", f"{source.name} is written as {name}, {words}"))
+
+    def _rows(self) -> Iterator[RawObject]:
+        """The rows to be written; everything that changes on the way is logged."""
+        source, options = self._source, self._options
+        found = find_format(source)
+        checker = RowChecker(source.name, found.place, options)
+        layout_of = lru_cache(LAYOUTS_KEPT)(find_layout)
+        raw_rows = adapt(found.reader(source, options), source, options)
+        for position, (number, raw) in enumerate(raw_rows):
+            place = checker.place(position, number)
+            row: object = raw
+            changes: list[Change] = []
+            if isinstance(raw, dict):
+                row, changes = self._mended(raw, layout_of(tuple(raw)), place)
+            # rows without an index are numbered by their place, which is another one in the copy
+            refusal = self._refusal(checker.check(row, len(self.texts), number))
+            if refusal is not None:
+                self._log(self._change(place, *refusal, before=_as_stood(raw)))
+            elif isinstance(row, dict):
+                for change in changes:
+                    self._log(change)
+                yield row
+
+    def _mended(self, raw: RawObject, layout: Layout, place: str) -> tuple[RawObject, list[Change]]:
+        row = dict(raw)
+        changes: list[Change] = []
+        steps = {layout.text_a: TEXT, layout.text_b: TEXT, layout.index: INDEX}
+        for key, chain in (*steps.items(), (layout.label, self._labels)):
+            for code, words, mend in chain if key in row else ():
+                before, after = row[key], mend(row[key])
+                if after is not before:
+                    row[key] = after
+                    changes.append(self._change(place, code, words, key, before, after))
+        return row, changes
+
+    def _refusal(self, item: Example | list[Problem]) -> tuple[str, str] | None:
+        """Why a row is left out, as code and words; a row that stays is remembered."""
+        if not isinstance(item, Example):
+            return item[0].code, f"row left out: {item[0].message.rstrip('.')}"
+        text, index = hash(text_key(item)), hash(repr(item.index))
+        if index in self._indices:
+            return "D13", "row left out: its index was used before"
+        self._indices.add(index)
+        place = bisect_left(self._leaked, text)
+        if item.label is not None and self._leaked[place : place + 1] == array("q", [text]):
+            return "D34", "row left out: its text is in dev or test"
+        self.texts.append(text)
+        if item.label is not None:
+            self.labelled.append(text)
+        return None
+
+    def _change(
+        self,
+        place: str,
+        code: str,
+        what: str,
+        key: str | None = None,
+        before: object = None,
+        after: object = None,
+    ) -> Change:
+        return Change(self._source.name, place, code, what, key, before, after)
+
+
+@contextmanager
+def _appearing(target: Path) -> Iterator[Path]:
+    """A scratch folder that becomes `target` when the block ends well, and goes away otherwise."""
+    scratch = target.parent / f".tmp-bert-cls-{secrets.token_hex(8)}"
+    try:
+        scratch.mkdir(parents=True)
+        yield scratch
+        if target.exists():
+            target.rmdir()
+        scratch.rename(target)
+    except OSError as error:
+        raise DataError(f"{target}: cannot be written: {error.strerror}.") from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _line(change: Change) -> bytes:
+    return f"{dumped({f.name: getattr(change, f.name) for f in fields(change)})}\n".encode()
+
+
+def _as_stood(raw: object) -> object:
+    if isinstance(raw, Fault):
+        return raw.raw
+    try:
+        dumped(raw)
+    except RecursionError:
+        return show(raw)
+    return raw
+
+
+def _number_as_text(value: object) -> object:
+    if type(value) is NumberLiteral:
+        return str(value)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return str(value) if is_number else value
+
+
+def _whole_characters(value: object) -> object:
+    if isinstance(value, list):
+        mended = [_whole(item) for item in value]
+        return value if all(a is b for a, b in zip(mended, value, strict=True)) else mended
+    return _whole(value)
+
+
+def _whole(value: object) -> object:
+    if type(value) is str and SURROGATE.search(value):
+        return SURROGATE.sub(REPLACEMENT, value)
+    return value
+
+
+def _once(value: object) -> object:
+    if not isinstance(value, list) or not all(type(item) is str for item in value):
+        return value
+    distinct = list(dict.fromkeys(value))
+    return value if len(distinct) == len(value) else distinct
+
+
+def _merging(merges: Mapping[str, str]) -> Callable[[object], object]:
+    def merge(value: object) -> object:
+        label = value
+        if type(value) is str:
+            label = merges.get(value, value)
+        elif isinstance(value, list) and all(type(item) is str for item in value):
+            label = list(dict.fromkeys(merges.get(name, name) for name in value))
+        return value if label == value else label
+
+    return merge
+
+
+HELD_OUT_FIRST = ("test", "dev", "train")
+WHOLE = ("D14", "half characters replaced by U+FFFD", _whole_characters)
+INDEX: list[Step] = [WHOLE]
+TEXT: list[Step] = [("D09", "a number written as text", _number_as_text), WHOLE]
+LABEL: list[Step] = [WHOLE, ("D32", "a label named once instead of twice", _once)]
