@@ -25,14 +25,14 @@ demo: $(STAMP)  ## train on examples/car_parts, evaluate, predict a sentence
 	@$(BIN)/bert-cls predict $(DEMO) --text '尾灯采用LED光源，晚上跟车看得很清楚' --top 3
 
 test: $(STAMP)  ## all tests (under 5 minutes on 2 cores)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto
 
 check: $(STAMP)  ## the gate: style, types, import order, tests
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto
 
 format: $(STAMP)  ## lay out the code
 	@$(BIN)/ruff check --fix .
