@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import mmap
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bert_cls.errors import BundleError
+from bert_cls.files import check_plain
 
 _MOST_FIELDS = 500_000  # an encoder of 48 layers has about 100,000
 _MOST_BYTES = 2**31
@@ -88,27 +88,12 @@ def check_onnx(path: Path) -> None:
 
 
 def _mapped(path: Path) -> mmap.mmap:
-    check_plain(path, alone=True)
+    check_plain(path, BundleError, alone=True)
     with path.open("rb") as stream:
         size = os.fstat(stream.fileno()).st_size
         if not 0 < size < _MOST_BYTES:
             raise BundleError(f"{path} has {size} bytes: it is no ONNX model in one file.")
         return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-
-
-def check_plain(path: Path, *, alone: bool = False) -> None:
-    """BundleError unless `path` is a regular file; `alone`: and has no second name anywhere."""
-    try:
-        status = path.lstat()
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path!s} cannot be opened: {error}") from error
-    if not stat.S_ISREG(status.st_mode):
-        raise BundleError(f"{path} is not a regular file.", hint="copy the file itself there.")
-    if alone and status.st_nlink != 1:
-        raise BundleError(
-            f"{path} has {status.st_nlink} names on this disk (hard links).",
-            hint="copy the file instead of linking it.",
-        )
 
 
 def _walk(data: memoryview, path: Path) -> _Found:

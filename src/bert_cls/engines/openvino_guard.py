@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NoReturn
 from xml.parsers import expat
 
-from bert_cls.engines.onnx_guard import check_plain
 from bert_cls.errors import BundleError
+from bert_cls.files import check_plain, read_bounded
 
 _MOST_BYTES = 64 * 2**20  # the .xml of a 12-layer encoder has about 1 MB
 _MOST_ELEMENTS = 2_000_000
@@ -29,10 +29,7 @@ def check_openvino(xml: Path) -> None:
     """
     weights = xml.with_suffix(".bin")
     for path in (xml, weights):
-        check_plain(path, alone=True)
-    size = xml.stat().st_size
-    if not 0 < size <= _MOST_BYTES:
-        raise BundleError(f"{xml} has {size} bytes: it is no OpenVINO model.")
+        check_plain(path, BundleError, alone=True)
     _Reader(xml, weights.stat().st_size).read()
 
 
@@ -52,7 +49,7 @@ class _Reader:
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
         try:
-            parser.Parse(self.path.read_bytes(), True)
+            parser.Parse(read_bounded(self.path, BundleError, most=_MOST_BYTES), True)
         except (expat.ExpatError, LookupError, ValueError) as error:
             raise BundleError(f"{self.path} is not whole: {error}") from error
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from bert_cls.bundle import Bundle
+from bert_cls.errors import BundleError, EncoderError
 from bert_cls.network import Network, load_tensors, open_network
 from bert_cls.text import PaddedBatch
 
@@ -44,6 +46,9 @@ def open_engine(bundle: Bundle, precision: str) -> TorchEngine:
         pooling=bundle.pooling,
         weights=False,
     )
-    load_tensors(network, load_file(bundle.folder / "model.safetensors"))
+    try:
+        load_tensors(network, load_file(bundle.folder / "model.safetensors"))
+    except (OSError, SafetensorError, EncoderError) as error:
+        raise BundleError(f"{bundle.folder / 'model.safetensors'}: {error}") from error
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return TorchEngine(network.to(device), precision=precision, device=device)
