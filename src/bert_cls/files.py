@@ -44,7 +44,7 @@ def parse_object(content: bytes, where: object, error: type[BertClsError]) -> di
     except ValueError as caught:
         raise error(f"{where} cannot be read: {caught}") from caught
     if not isinstance(found, dict):
-        raise error(f"{where} is not a JSON object.")
+        raise error(f"{where} cannot be read: it is not a JSON object.")
     return found
 
 

@@ -95,6 +95,8 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"Got {str(config.get('model_type'))[:60]!r} instead."
         )
     check_numbers(config, path)
+    if "vocab_size" not in config:
+        raise EncoderError(f"{path} has no vocab_size.")
     return config
 
 
