@@ -156,7 +156,9 @@ def _details(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
     """What is for people; of it only the counts of training rows are computed with."""
     details = {k: v for k, v in content.items() if k not in _KNOWN}
     data = details.get("data", {})
-    counts = data.get("label_counts") if isinstance(data, dict) else data
+    if not isinstance(data, dict):
+        raise BundleError(f"{folder / DESCRIPTION} is malformed: data is no object.")
+    counts = data.get("label_counts")
     if counts:
         named = isinstance(counts, dict) and set(counts) == set(content["labels"])
         if not named or not all(type(n) is int and n >= 0 for n in counts.values()):

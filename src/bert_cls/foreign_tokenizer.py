@@ -12,6 +12,7 @@ import binascii
 import math
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import orjson
@@ -68,14 +69,20 @@ def read_tokenizer(
     return tokenizer
 
 
-def _build(content: bytes) -> Tokenizer:
+@contextmanager
+def _rust(doing: str) -> Iterator[None]:
+    """What the Rust library raises: plain Exception, and panics, which are no Exception at all."""
     try:
-        return Tokenizer.from_buffer(content)
+        yield
     except BaseException as caught:
-        # plain Exception for what does not parse; a panic of Rust's is no Exception at all
         if isinstance(caught, Exception) or type(caught).__name__ == "PanicException":
-            raise _Unsafe(" ".join(str(caught).split())[:300]) from None
+            raise _Unsafe(f"{doing}: {' '.join(str(caught).split())[:300]}") from None
         raise
+
+
+def _build(content: bytes) -> Tokenizer:
+    with _rust("it does not parse"):
+        return Tokenizer.from_buffer(content)
 
 
 # --- what may be in it
@@ -249,19 +256,13 @@ def _typed_special(tokenizer: Tokenizer, content: Json) -> str | None:
     }
     model = content["model"]
     unknown = {model.get("unk_id"), special.get(str(model.get("unk_token")))}
-    try:
+    with _rust("it fails on plain text"):
         for token, own in list(special.items())[:_MOST_PROBED]:
-            typed = (token, f"a{token}a", f"a {token} a", token * 2)
-            for text in typed:
-                ids = tokenizer.encode(text, add_special_tokens=False).ids
-                if own not in unknown and own in ids:
-                    return token
-    except BaseException as caught:
-        if isinstance(caught, Exception) or type(caught).__name__ == "PanicException":
-            raise _Unsafe(f"it fails on plain text: {caught}") from None
-        raise
-    finally:
-        tokenizer.encode_special_tokens = before
+            typed = [token, f"a{token}a", f"a {token} a", token * 2]
+            encoded = tokenizer.encode_batch(typed, add_special_tokens=False)
+            if own not in unknown and any(own in each.ids for each in encoded):
+                return token
+    tokenizer.encode_special_tokens = before
     return None
 
 
@@ -270,7 +271,8 @@ def _check_ids(content: Json, tokenizer: Tokenizer, rows: int | None) -> None:
     vocabulary = content["model"]["vocab"]
     ordinary = len(vocabulary) - 1 if isinstance(vocabulary, list) else max(vocabulary.values())
     added = [token["id"] for token in content["added_tokens"] if not token.get("special")]
-    around = tokenizer.encode("a", "a").ids
+    with _rust("it fails on plain text"):
+        around = tokenizer.encode("a", "a").ids
     largest = max([ordinary, *added, *around])
     if rows is not None and largest >= rows:
         raise _Unsafe(

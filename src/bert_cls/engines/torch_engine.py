@@ -39,16 +39,16 @@ class TorchEngine:
 
 
 def open_engine(bundle: Bundle, precision: str) -> TorchEngine:
-    """The network of a model folder, on a GPU where there is one."""
-    network = open_network(
-        bundle.folder,
-        outputs=bundle.outputs,
-        pooling=bundle.pooling,
-        weights=False,
-    )
+    """The network of a model folder, on a GPU where there is one. BundleError for a damaged one."""
+    path = bundle.folder / "model.safetensors"
     try:
-        load_tensors(network, load_file(bundle.folder / "model.safetensors"))
-    except (OSError, SafetensorError, EncoderError) as error:
-        raise BundleError(f"{bundle.folder / 'model.safetensors'}: {error}") from error
+        network = open_network(
+            bundle.folder, outputs=bundle.outputs, pooling=bundle.pooling, weights=False
+        )
+        load_tensors(network, load_file(path))
+    except EncoderError as error:
+        raise BundleError(error.message, hint=error.hint) from error
+    except (OSError, SafetensorError) as error:
+        raise BundleError(f"{path} cannot be read: {error}") from error
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return TorchEngine(network.to(device), precision=precision, device=device)
