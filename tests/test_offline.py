@@ -61,12 +61,21 @@ def test_the_whole_way_works_without_a_network_and_asks_for_none(workplace):
     """In a name space that has no network, watched by strace, as far as the machine permits."""
     trace = workplace / "trace"
     apart = ("unshare", "-r", "-n")
-    watched = ("strace", "-f", "-qq", "-e", "trace=connect,sendto,sendmsg", "-o", str(trace))
+    watched = (
+        "strace",
+        "-f",
+        "--seccomp-bpf",
+        "-qq",
+        "-e",
+        "trace=connect,sendto,sendmsg",
+        "-o",
+        str(trace),
+    )
     command: list[str] = []
     source = WHOLE
     if can(*apart):
         command += apart
-    if can("strace", "-f", "-o", os.devnull):
+    if can("strace", "-f", "--seccomp-bpf", "-o", os.devnull):
         command += watched
     if not command:
         source = REFUSING + WHOLE

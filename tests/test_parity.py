@@ -144,6 +144,8 @@ def test_transformers_opens_all_of_it_where_the_head_is_the_stock_one(models, fa
     assert not loading["missing_keys"]
     assert not loading["unexpected_keys"]
     assert list(theirs.config.id2label.values()) == list(ours.labels or ("score",))
+    for parameter in theirs.parameters():
+        parameter.data = parameter.data.clone()  # mapped files lie unevenly, which costs last bits
     rows = json.loads((folder.parent / "rows.json").read_text("utf-8"))
     tokens = ours.text.encode(*zip(*rows, strict=True))
     expected = np.frombuffer(before, np.float32).reshape(len(rows), -1)
