@@ -341,5 +341,5 @@ def test_a_config_that_is_no_json_object_is_refused(copied, content):
 def test_numbers_that_are_none_are_refused(copied, change):
     folder = copied("bert")
     rewrite(folder / "config.json", **change)
-    with pytest.raises(EncoderError, match="malformed"):
+    with pytest.raises(EncoderError, match="must be a whole number"):
         describe(folder)

@@ -360,6 +360,6 @@ def test_pickles_and_damaged_weights_are_refused_unopened(copied, tmp_path):
             (folder / "pytorch_model.bin").write_bytes(pickled)
         else:
             (folder / "model.safetensors").write_bytes(content)
-        with pytest.raises(EncoderError, match="cannot be opened as BertModel"):
+        with pytest.raises(EncoderError, match=r"model\.safetensors"):
             opened(folder)
     assert not ran.exists()

@@ -270,6 +270,7 @@ def test_tokenizers_of_other_kinds_and_misfits_are_refused(copied, tmp_path):
     larger.save(str(folder / "tokenizer.json"))
     with pytest.raises(EncoderError, match="do not belong together"):
         trim(folder, tmp_path / "t", keep={"a"})
+    word_piece().save(str(folder / "tokenizer.json"))
     shutil.copy(folder / "model.safetensors", folder / "model-00001-of-00002.safetensors")
     (folder / "model.safetensors").unlink()
     with pytest.raises(EncoderError, match="cannot be read") as caught:

@@ -18,11 +18,13 @@ from typing import Any, get_args
 import orjson
 
 from bert_cls.data.example import LabelSpace, Task
+from bert_cls.data.label_files import checked_names
 from bert_cls.decision import Rule
-from bert_cls.encoders.facts import Pooling
+from bert_cls.encoders.facts import Pooling, positions_of, read_config
 from bert_cls.errors import BertClsError, BundleError
+from bert_cls.files import read_object
 from bert_cls.folders import MANIFEST, read_manifest, verify, write_file, write_manifest
-from bert_cls.text import TextSettings
+from bert_cls.text import TextSettings, text_settings
 
 FORMAT = 1
 DESCRIPTION = "bert_cls.json"
@@ -85,7 +87,8 @@ def save(bundle: Bundle, files: Mapping[str, bytes]) -> None:
 def load(folder: Path, *, check: bool = True) -> Bundle:
     """Open a model folder; `check` compares every file with the manifest's sha256.
 
-    BundleError says which file is missing, changed or malformed.
+    BundleError says which file is missing, changed or malformed. The folder may be a stranger's:
+    docs/security.md lists what is checked.
     """
     if not folder.is_dir():
         raise BundleError(f"there is no model folder {folder}.")
@@ -102,32 +105,79 @@ def load(folder: Path, *, check: bool = True) -> Bundle:
     for name in _REQUIRED:
         if not (folder / name).is_file():
             raise BundleError(f"{folder}: {name} is missing.")
+    content = read_object(folder / DESCRIPTION, BundleError)
     try:
-        content = orjson.loads((folder / DESCRIPTION).read_bytes())
-        return _parsed(folder, content)
-    except BertClsError:
+        bundle = _parsed(folder, content)
+        _check_encoder(bundle)
+    except BundleError:
         raise
-    except (ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"{folder / DESCRIPTION} is malformed: {error!r}") from error
+    except BertClsError as error:
+        raise BundleError(f"{folder}: {error.message}", hint=error.hint) from error
+    except KeyError as error:
+        raise BundleError(f"{folder / DESCRIPTION} is malformed: {error} is missing.") from error
+    return bundle
 
 
-def _parsed(folder: Path, content: dict[str, Any]) -> Bundle:
+def _parsed(folder: Path, content: Mapping[str, Any]) -> Bundle:
     if content["format"] != FORMAT:
         raise BundleError(
-            f"{folder} has format {content['format']}. This version reads format {FORMAT}.",
+            f"{folder} has format {str(content['format'])[:60]}. This version reads format "
+            f"{FORMAT}.",
             hint="install the version of bert-cls that wrote it (see its `versions`).",
         )
+    kinds = {"task": str, "labels": list, "pair": bool, "pooling": str, "pad_id": int}
+    kinds |= {"text": dict, "rule": dict}
+    for key, kind in kinds.items():
+        if type(content[key]) is not kind:
+            raise BundleError(f"{folder / DESCRIPTION} is malformed: {key} is no {kind.__name__}.")
     rule = Rule.from_dict(content["rule"])
-    known = {"format", "task", "labels", "pair", "pooling", "pad_id", "text", "rule"}
-    if rule.task != content["task"] or content["pooling"] not in get_args(Pooling):
-        raise BundleError(f"{folder / DESCRIPTION} contradicts itself on task or pooling.")
+    space = LabelSpace(checked_names(content["labels"], DESCRIPTION))
+    counts: dict[Task, bool] = {"regression": len(space) == 0, "binary": len(space) == 2}
+    fits = counts.get(rule.task, len(space) > 0)
+    if rule.task == "multilabel":
+        fits = len(rule.thresholds) == len(space)
+    if rule.task != content["task"] or content["pooling"] not in get_args(Pooling) or not fits:
+        raise BundleError(
+            f"{folder / DESCRIPTION} contradicts itself on task, labels, thresholds or pooling."
+        )
     return Bundle(
         folder=folder,
-        space=LabelSpace(tuple(content["labels"])),
+        space=space,
         rule=rule,
-        text=TextSettings(**content["text"]),
+        text=text_settings(content["text"]),
         pooling=content["pooling"],
-        pair=bool(content["pair"]),
-        pad_id=int(content["pad_id"]),
-        details={k: v for k, v in content.items() if k not in known},
+        pair=content["pair"],
+        pad_id=content["pad_id"],
+        details=_details(folder, content),
     )
+
+
+def _details(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+    """What is for people; of it only the counts of training rows are computed with."""
+    details = {k: v for k, v in content.items() if k not in _KNOWN}
+    data = details.get("data", {})
+    if not isinstance(data, dict):
+        raise BundleError(f"{folder / DESCRIPTION} is malformed: data is no object.")
+    counts = data.get("label_counts")
+    if counts:
+        named = isinstance(counts, dict) and set(counts) == set(content["labels"])
+        if not named or not all(type(n) is int and n >= 0 for n in counts.values()):
+            raise BundleError(
+                f"{folder / DESCRIPTION} is malformed: data.label_counts is not one count a label."
+            )
+    return details
+
+
+def _check_encoder(bundle: Bundle) -> None:
+    """BundleError when texts would have more tokens, or other ids, than the encoder can read."""
+    config = read_config(bundle.folder)
+    positions, rows = positions_of(config), config["vocab_size"]
+    if bundle.text.max_length > positions or not 0 <= bundle.pad_id < rows:
+        raise BundleError(
+            f"{bundle.folder / DESCRIPTION}: text.max_length must be at most {positions} and "
+            f"pad_id below {rows:,} with this encoder. Got {bundle.text.max_length} and "
+            f"{bundle.pad_id} instead."
+        )
+
+
+_KNOWN = {"format", "task", "labels", "pair", "pooling", "pad_id", "text", "rule"}

@@ -13,8 +13,11 @@ from bert_cls.bundle import Bundle
 from bert_cls.config import resolve_config
 from bert_cls.data import Example, Problem, targets
 from bert_cls.decision import Rule
+from bert_cls.encoders.facts import read_config
 from bert_cls.engines import Engine, open_engine, run
-from bert_cls.errors import DataError
+from bert_cls.errors import BundleError, DataError
+from bert_cls.files import read_bounded
+from bert_cls.foreign_tokenizer import MOST_BYTES
 from bert_cls.metrics import Evaluation, evaluate
 from bert_cls.prediction import Prediction, predictions
 from bert_cls.text import TextEncoder, Tokens
@@ -41,8 +44,10 @@ class Classifier:
         BundleError for a damaged folder, EngineError for an engine that is not installed.
         """
         bundle = bundles.load(Path(folder), check=check)
-        content = (bundle.folder / "tokenizer.json").read_bytes()
-        text = TextEncoder.from_json(content, bundle.text)
+        path = bundle.folder / "tokenizer.json"
+        content = read_bounded(path, BundleError, most=MOST_BYTES)
+        rows = read_config(bundle.folder)["vocab_size"]
+        text = TextEncoder.from_json(content, bundle.text, rows=rows)
         return cls(bundle, open_engine(bundle, engine), text)
 
     @classmethod

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from bert_cls.errors import BundleError
+from bert_cls.files import inside, is_inner_name, read_object
 
 MANIFEST = "MANIFEST.json"
 _SCRATCH = ".tmp-bert-cls-"
@@ -97,9 +98,14 @@ def write_manifest(folder: Path, names: Iterable[str] | None = None) -> None:
 
 
 def verify(folder: Path) -> None:
-    """BundleError names the first file that is missing, of another size, or changed."""
+    """BundleError names the first file that is missing, of another size, changed, or a link."""
     for entry in read_manifest(folder):
         path = folder / entry["name"]
+        if not inside(folder, entry["name"]):
+            raise BundleError(
+                f"{folder}: {entry['name']} is a link, or in a folder that is one.",
+                hint="copy the folder with its links followed (cp -rL).",
+            )
         if not path.is_file():
             raise BundleError(f"{folder}: {entry['name']} is missing.")
         if path.stat().st_size != entry["size"]:
@@ -114,27 +120,28 @@ def verify(folder: Path) -> None:
 
 
 def read_manifest(folder: Path) -> list[dict[str, Any]]:
-    """The manifest's entries. BundleError when it is absent or not one."""
-    try:
-        entries = orjson.loads((folder / MANIFEST).read_bytes())["files"]
-        valid = isinstance(entries, list) and bool(entries)
-        valid = valid and all(
-            isinstance(e["name"], str)
-            and isinstance(e["size"], int)
-            and isinstance(e["sha256"], str)
-            and not Path(e["name"]).is_absolute()
-            and ".." not in Path(e["name"]).parts
-            for e in entries
-        )
-    except FileNotFoundError as error:
+    """The manifest's entries. BundleError when it is absent or not one.
+
+    Names are relative and stay inside of the folder.
+    """
+    path = folder / MANIFEST
+    if not path.exists():
         raise BundleError(
             f"{folder} has no {MANIFEST}: it is not a finished model or checkpoint folder."
-        ) from error
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise BundleError(f"{folder / MANIFEST} cannot be read: {error}") from error
-    if not valid:
-        raise BundleError(f"{folder / MANIFEST} does not list files with size and sha256.")
-    return list(entries)
+        )
+    entries = read_object(path, BundleError).get("files")
+    if not isinstance(entries, list) or not entries or not all(map(_is_entry, entries)):
+        raise BundleError(f"{path} does not list files with size and sha256.")
+    return entries
+
+
+def _is_entry(entry: object) -> bool:
+    return (
+        isinstance(entry, dict)
+        and is_inner_name(entry.get("name"))
+        and type(entry.get("size")) is int
+        and isinstance(entry.get("sha256"), str)
+    )
 
 
 def clean_orphans(parent: Path) -> list[str]:

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from bert_cls.encoders.facts import FAMILIES, NETWORK_KEYS, Family, Pooling, read_config
+from bert_cls.encoders.facts import (
+    FAMILIES,
+    Family,
+    Pooling,
+    read_config,
+    tensor_shapes,
+    weight_files,
+)
+from bert_cls.encoders.limits import NETWORK_KEYS
 from bert_cls.errors import BertClsError, EncoderError
 
 _DROPOUT_KEYS = ("hidden_dropout_prob", "dropout", "embedding_dropout", "mlp_dropout")
+_SMALL = 10_000_000  # parameters that may be built whatever the weights beside them are
 _ATTENTION_DROPOUT_KEYS = ("attention_probs_dropout_prob", "attention_dropout")
 
 
@@ -68,7 +79,8 @@ def open_network(
 
     The head and, where the folder has none, the pooler are drawn from torch's generator: seed it
     first. `weights=False` leaves all weights random (they are about to be loaded). EncoderError
-    when the config makes no network, or the weights are damaged or another network's.
+    when the config makes no network, or the weights are damaged or another network's. Nothing is
+    built that is much larger than the weights that came along.
     """
     import transformers
 
@@ -80,6 +92,7 @@ def open_network(
     try:
         config = _config(getattr(transformers, family.config), content, dropout, attention_dropout)
         model = getattr(transformers, family.model)
+        _check_size(model, config, folder)
         encoder = _encoder(model, config, family, pooling, folder if weights else None)
     except BertClsError:
         raise
@@ -106,19 +119,44 @@ def _config(kind: Any, content: Mapping[str, Any], dropout: float, attention_dro
     return config
 
 
+def _check_size(model: Any, config: Any, folder: Path) -> None:
+    """EncoderError when the config describes a far larger network than the weights beside it.
+
+    The network is laid out without memory for that. What differs by less is named tensor by tensor
+    when the weights are put into it.
+    """
+    stored = sum(math.prod(shape) for shape in tensor_shapes(folder).values())
+    with torch.device("meta"):
+        needed = sum(p.numel() for p in model(config).parameters())
+    if needed > 2 * stored + _SMALL:
+        raise EncoderError(
+            f"{folder}: config.json describes a network of {needed:,} parameters. "
+            f"The weights beside it have {stored:,}."
+        )
+
+
 def _encoder(
     model: Any, config: Any, family: Family, pooling: Pooling, folder: Path | None
 ) -> nn.Module:
-    """With the folder's weights, or random ones without a folder."""
+    """With the folder's weights, or random ones without a folder.
+
+    transformers is given tensors, never the folder: there it would look for adapters, indexes of
+    parts and checkpoints of other kinds, which name further files.
+    """
     options = {"add_pooling_layer": pooling == "cls_pooler"} if family.has_pooler else {}
     if folder is None:
         fresh: nn.Module = model(config, **options)
         return fresh
+    tensors: dict[str, Tensor] = {}
+    for path in weight_files(folder):
+        tensors |= load_file(path)
+    if not tensors:
+        raise EncoderError(f"{folder} has no model.safetensors, or an empty one.")
     encoder: nn.Module
     encoder, loading = model.from_pretrained(
-        str(folder),
+        None,
         config=config,
-        use_safetensors=True,
+        state_dict=tensors,
         local_files_only=True,
         dtype=torch.float32,
         attn_implementation="eager",

@@ -16,7 +16,9 @@ from bert_cls.errors import ConfigError, DataError
 from bert_cls.folders import replacing
 
 Rows = Iterable[Mapping[str, Any]]
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+# what makes a spreadsheet read a text as a formula, full-width forms included; and the apostrophe
+# itself, so that removing one leading apostrophe gives back every text
+_FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n", "'")
 
 
 def write_predictions(rows: Rows, path: str) -> tuple[int, int]:
@@ -85,7 +87,10 @@ def _columns(row: Mapping[str, Any]) -> list[Any]:
 
 
 def _cell(value: Any) -> Any:
-    """A text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    """A text that a spreadsheet would take for a formula gets an apostrophe in front.
+
+    Numbers are left alone.
+    """
     if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
         return "'" + value
     return "" if value is None else value

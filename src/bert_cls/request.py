@@ -11,6 +11,7 @@ import orjson
 from bert_cls.bundle import DESCRIPTION
 from bert_cls.config import Origins, RunConfig
 from bert_cls.errors import BundleError, ConfigError
+from bert_cls.files import read_object
 from bert_cls.folders import write_file
 
 RUN = "run.json"
@@ -37,15 +38,19 @@ def resumed(output: Path) -> Request:
             f"{output} is a finished model. There is nothing to resume.",
             hint="to train again use another folder, or --overwrite.",
         )
-    content = orjson.loads((output / RUN).read_bytes())
-    return Request(
-        data=Path(content["data"]),
-        output=output,
-        config=RunConfig.model_validate(content["config"]),
-        origins=content["origins"],
-        preset=content["preset"],
-        labels=Path(content["labels"]) if content["labels"] else None,
-    )
+    content = read_object(output / RUN, BundleError)
+    try:
+        return Request(
+            data=Path(content["data"]),
+            output=output,
+            config=RunConfig.model_validate(content["config"]),
+            origins=dict(content["origins"]),
+            preset=str(content["preset"]),
+            labels=Path(content["labels"]) if content["labels"] else None,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise BundleError(f"{output / RUN} is malformed: {reason}") from error
 
 
 def remember(request: Request, data_files: Mapping[str, str], files: Mapping[str, bytes]) -> None:

@@ -7,10 +7,10 @@ prediction alike.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 import numpy as np
 import orjson
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from bert_cls.errors import BundleError, ConfigError, DataError
+from bert_cls.foreign_tokenizer import read_tokenizer
 
 LongText = Literal["head", "head_tail", "error"]
 Normalise = Literal["none", "nfkc"]
@@ -27,6 +28,7 @@ Normalise = Literal["none", "nfkc"]
 # of it is, once
 _CHARACTERS_PER_TOKEN = 32
 _SECOND_LOOK = 16
+_LARGEST_SETTING = 2**20
 # tokens between a cut and the last token that is used: a word cut in two changes its own tokens,
 # at worst from one unknown into a hundred
 _MARGIN = 128
@@ -54,6 +56,11 @@ class Template:
         first = [i for i, s in enumerate(single.sequence_ids) if s == 0]
         a = [i for i, s in enumerate(pair.sequence_ids) if s == 0]
         b = [i for i, s in enumerate(pair.sequence_ids) if s == 1]
+        if not (a and b and a[-1] < b[0]) or first[0] == 0 or first[-1] + 1 == len(single.ids):
+            raise BundleError(
+                "the tokenizer puts no special tokens around a text.",
+                hint="its tokenizer.json lacks the post_processor; save it anew with transformers.",
+            )
         return cls(
             before=tuple(single.ids[: first[0]]),
             after=tuple(single.ids[first[-1] + 1 :]),
@@ -130,6 +137,23 @@ class TextSettings:
         return {"max_length": self.max_length, "long": self.long, "normalise": self.normalise}
 
 
+def text_settings(stored: Mapping[str, Any]) -> TextSettings:
+    """The settings that `to_dict` gave. BundleError for unknown names and impossible values."""
+    kinds = get_type_hints(TextSettings)
+    if unknown := sorted(set(stored) - set(kinds)):
+        raise BundleError(f"text settings: {unknown} unknown. Known are {sorted(kinds)}.")
+    for name, value in stored.items():
+        if allowed := get_args(kinds[name]):
+            good = isinstance(value, str) and value in allowed
+        else:
+            number = type(value) is int or (kinds[name] is float and type(value) is float)
+            good = number and 0 <= value <= _LARGEST_SETTING
+        if not good:
+            wanted = f"one of {list(allowed)}" if allowed else "a sensible number"
+            raise BundleError(f"text settings: {name} must be {wanted}. Got {value!r} instead.")
+    return TextSettings(**stored)
+
+
 class TextEncoder:
     """Texts and pairs to token ids, by one tokenizer and one set of settings."""
 
@@ -145,13 +169,14 @@ class TextEncoder:
             raise ConfigError(f"text.max_length {settings.max_length} leaves no room for a text.")
 
     @classmethod
-    def from_json(cls, content: bytes, settings: TextSettings) -> TextEncoder:
-        """From the bytes of a `tokenizer.json`. BundleError when they are not one."""
-        try:
-            tokenizer = Tokenizer.from_buffer(content)
-        except Exception as error:  # the Rust tokenizer raises plain Exception
-            raise BundleError(f"tokenizer.json cannot be read: {error}") from error
-        return cls(tokenizer, settings)
+    def from_json(
+        cls, content: bytes, settings: TextSettings, *, rows: int | None = None
+    ) -> TextEncoder:
+        """From the bytes of a `tokenizer.json`; `rows` are the encoder's word embeddings.
+
+        BundleError when they are not one, or one that is not safe to use.
+        """
+        return cls(read_tokenizer(content, "tokenizer.json", BundleError, rows=rows), settings)
 
     def encode(self, first: Sequence[str], second: Sequence[str] | None = None) -> Tokens:
         """Token ids of texts, or of pairs when `second` is given (same length as `first`).

@@ -8,30 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import orjson
 from safetensors import SafetensorError, safe_open
 
+from bert_cls.encoders.limits import check_numbers
 from bert_cls.errors import EncoderError
+from bert_cls.files import read_object
 
 Pooling = Literal["cls", "cls_pooler", "mean"]
 
 _RUNS_CODE = ("auto_map", "trust_remote_code", "_attn_implementation_internal")
-_CHANGES_LOADING = ("quantization_config", "fusion_config", "transformers_weights")
-_IMPLEMENTATIONS = (None, "eager", "sdpa")
-
-NETWORK_KEYS = frozenset(
-    """
-    activation attention_bias attention_dropout attention_probs_dropout_prob bos_token_id
-    cls_token_id dim dropout embedding_dropout embedding_size eos_token_id
-    global_attn_every_n_layers global_rope_theta hidden_act hidden_activation hidden_dim
-    hidden_dropout_prob hidden_size initializer_cutoff_factor initializer_range inner_group_num
-    intermediate_size layer_norm_eps layer_types local_attention local_rope_theta
-    max_position_embeddings mlp_bias mlp_dropout n_heads n_layers norm_bias norm_eps
-    num_attention_heads num_hidden_groups num_hidden_layers pad_token_id rope_parameters
-    sep_token_id sinusoidal_pos_embds task_type_vocab_size type_vocab_size use_task_id vocab_size
-    """.split()  # noqa: SIM905 - a list of 44 words reads better so
+_CHANGES_LOADING = (
+    "adapter_kwargs",
+    "compression_config",
+    "fusion_config",
+    "gguf_file",
+    "quantization_config",
+    "transformers_weights",
 )
-"""What of a config.json reaches the network's config; all else only says how somebody ran it."""
+_IMPLEMENTATIONS = (None, "eager", "sdpa")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +58,14 @@ def describe(folder: Path) -> EncoderFacts:
     """
     config = read_config(folder)
     family = FAMILIES[config["model_type"]]
-    shapes = _tensor_shapes(folder)
+    shapes = tensor_shapes(folder)
     try:
         return EncoderFacts(
             family=config["model_type"],
             width=int(config.get("hidden_size", config.get("dim", 0))),
             layers=int(config.get("num_hidden_layers", config.get("n_layers", 0))),
             parameters=sum(math.prod(shape) for shape in shapes.values()),
-            positions=_positions(config),
+            positions=positions_of(config),
             sentence_pooling=_sentence_pooling(folder),
             has_trained_pooler=family.has_pooler and any(".pooler." in f".{n}" for n in shapes),
         )
@@ -85,7 +79,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     EncoderError when it is not one, or asks for code or a way of loading of its own.
     """
     path = folder / "config.json"
-    config = _read_object(path)
+    config = read_object(path, EncoderError)
     for key, value in config.items():
         if key in _RUNS_CODE:
             raise EncoderError(f"{path} has {key!r}, which would run code of its own.")
@@ -95,27 +89,34 @@ def read_config(folder: Path) -> dict[str, Any]:
             raise EncoderError(f"{path}: {key} must be eager or sdpa. Got {value!r} instead.")
     if config.get("position_embedding_type", "absolute") != "absolute":
         raise EncoderError(f"{path}: only absolute positions can be opened.")
-    if str(config.get("model_type")) not in FAMILIES:
+    if not isinstance(config.get("model_type"), str) or config["model_type"] not in FAMILIES:
         raise EncoderError(
             f"{path}: model_type must be one of {sorted(FAMILIES)}. "
-            f"Got {config.get('model_type')!r} instead."
+            f"Got {str(config.get('model_type'))[:60]!r} instead."
         )
+    check_numbers(config, path)
+    if "vocab_size" not in config:
+        raise EncoderError(f"{path} has no vocab_size.")
     return config
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        content = orjson.loads(path.read_bytes())
-    except (OSError, orjson.JSONDecodeError) as error:
-        raise EncoderError(f"{path} cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise EncoderError(f"{path} is not a JSON object.")
-    return content
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold an encoder's weights: one, or all parts of it; none when there are none.
+
+    EncoderError for what has the name of one and is no regular file.
+    """
+    whole = folder / "model.safetensors"
+    paths = [whole] if whole.exists() else sorted(folder.glob("model-*-of-*.safetensors"))
+    for path in paths:
+        if not path.is_file():
+            raise EncoderError(f"{path} cannot be read: it is not a regular file.")
+    return paths
 
 
-def _tensor_shapes(folder: Path) -> dict[str, list[int]]:
+def tensor_shapes(folder: Path) -> dict[str, list[int]]:
+    """Names and shapes of all tensors. EncoderError for what is no safetensors file."""
     shapes: dict[str, list[int]] = {}
-    for path in sorted(folder.glob("model*.safetensors")):
+    for path in weight_files(folder):
         try:
             with safe_open(str(path), framework="numpy") as tensors:
                 for name in tensors.keys():  # noqa: SIM118 - not a dict
@@ -127,7 +128,8 @@ def _tensor_shapes(folder: Path) -> dict[str, list[int]]:
     return shapes
 
 
-def _positions(config: Mapping[str, Any]) -> int:
+def positions_of(config: Mapping[str, Any]) -> int:
+    """How many tokens an encoder reads at once."""
     positions = int(config.get("max_position_embeddings", 512))
     if config["model_type"] not in ("roberta", "xlm-roberta"):
         return positions
@@ -138,7 +140,7 @@ def _sentence_pooling(folder: Path) -> Pooling | None:
     path = folder / "1_Pooling" / "config.json"
     if not path.is_file():
         return None
-    pooling = _read_object(path)
+    pooling = read_object(path, EncoderError)
     if pooling.get("pooling_mode_mean_tokens"):
         return "mean"
     return "cls" if pooling.get("pooling_mode_cls_token") else None

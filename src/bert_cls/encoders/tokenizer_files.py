@@ -10,7 +10,10 @@ import orjson
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE, WordPiece
 
+from bert_cls.encoders.facts import read_config
 from bert_cls.errors import EncoderError
+from bert_cls.files import read_bounded, read_object
+from bert_cls.foreign_tokenizer import MOST_BYTES, read_tokenizer
 
 
 def open_tokenizer(folder: Path, *, lowercase: bool | None = None) -> Tokenizer:
@@ -20,57 +23,62 @@ def open_tokenizer(folder: Path, *, lowercase: bool | None = None) -> Tokenizer:
     (byte-level BPE). `lowercase` overrides what the folder says, where the tokenizer is BERT's own.
     EncoderError when it is not, the folder has none of these files, or one does not parse.
     """
-    try:
-        if (folder / "tokenizer.json").is_file():
-            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        elif (folder / "vocab.txt").is_file():
-            tokenizer = _word_piece(folder)
-        elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-            tokenizer = _byte_level_bpe(folder)
-        else:
-            raise EncoderError(
-                f"{folder} has no tokenizer.json, vocab.txt, or vocab.json with merges.txt.",
-                hint="open it once with transformers' AutoTokenizer and save_pretrained() it.",
-            )
-    except EncoderError:
-        raise
-    except Exception as error:  # the Rust tokenizer raises plain Exception
-        raise EncoderError(f"the tokenizer in {folder} cannot be read: {error}") from error
+    rows = int(read_config(folder)["vocab_size"]) if (folder / "config.json").exists() else None
+    path = folder / "tokenizer.json"
+    if path.exists():
+        content = read_bounded(path, EncoderError, most=MOST_BYTES)
+    else:
+        content = _from_vocabulary(folder).to_str().encode()
+        path = folder
+    tokenizer = read_tokenizer(content, f"the tokenizer in {path}", EncoderError, rows=rows)
     if lowercase is not None:
         tokenizer = _with_lowercase(tokenizer, lowercase)
-    tokenizer = _with_literal_specials(tokenizer)
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
 
 
-def _with_literal_specials(tokenizer: Tokenizer) -> Tokenizer:
-    """A Unigram model lists "</s>" among its pieces, so a typed one would become the real one.
+def _from_vocabulary(folder: Path) -> Tokenizer:
+    try:
+        if (folder / "vocab.txt").is_file():
+            return _word_piece(folder)
+        if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+            return _byte_level_bpe(folder)
+    except EncoderError:
+        raise
+    except Exception as error:  # the Rust tokenizer raises plain Exception
+        raise EncoderError(f"the tokenizer in {folder} cannot be read: {error}") from error
+    raise EncoderError(
+        f"{folder} has no tokenizer.json, vocab.txt, or vocab.json with merges.txt.",
+        hint="open it once with transformers' AutoTokenizer and save_pretrained() it.",
+    )
 
-    Splitting it behind its first character keeps the typed characters apart, and leaves every
-    other text as it is.
+
+def kept_settings(folder: Path) -> dict[str, Any]:
+    """What of `tokenizer_config.json` a model folder keeps: names and numbers, and no code.
+
+    Empty without the file. EncoderError for one that is no JSON object.
     """
-    content = orjson.loads(tokenizer.to_str())
-    if content["model"].get("type") != "Unigram":
-        return tokenizer
-    special = [token["content"] for token in content["added_tokens"] if token["special"]]
-    pattern = "|".join(f"{re.escape(s[0])}(?={re.escape(s[1:])})" for s in special if len(s) > 1)
-    if not pattern:
-        return tokenizer
-    apart: dict[str, Any] = {"type": "Split", "pattern": {"Regex": pattern}}
-    apart |= {"behavior": "Isolated", "invert": False}
-    before = content["pre_tokenizer"]
-    steps = before["pretokenizers"] if before and before["type"] == "Sequence" else [before]
-    if apart not in steps:
-        steps = [*(step for step in steps if step), apart]
-        content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": steps}
-    return Tokenizer.from_str(orjson.dumps(content).decode())
+    settings = _settings(folder)
+    kept = {key: value for key, value in settings.items() if _is_kept(key, value)}
+    if kept and not _CLASS_NAME.fullmatch(str(kept.get("tokenizer_class"))):
+        kept["tokenizer_class"] = "PreTrainedTokenizerFast"
+    return kept
+
+
+def _is_kept(key: str, value: object) -> bool:
+    if key.endswith(("_token", "_tokens")) or key == "added_tokens_decoder":
+        return True
+    return key not in _DROPPED and (value is None or isinstance(value, str | int | float))
+
+
+_CLASS_NAME = re.compile(r"[A-Za-z0-9_]{1,64}")
+_DROPPED = ("auto_map", "chat_template", "name_or_path", "tokenizer_file", "vocab_file")
 
 
 def _settings(folder: Path) -> dict[str, Any]:
     path = folder / "tokenizer_config.json"
-    loaded = orjson.loads(path.read_bytes()) if path.is_file() else {}
-    return loaded if isinstance(loaded, dict) else {}
+    return read_object(path, EncoderError) if path.exists() else {}
 
 
 def _with_lowercase(tokenizer: Tokenizer, lowercase: bool) -> Tokenizer:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from bert_cls.bundle import Bundle
+from bert_cls.errors import BundleError, EncoderError
 from bert_cls.network import Network, load_tensors, open_network
 from bert_cls.text import PaddedBatch
 
@@ -37,13 +39,16 @@ class TorchEngine:
 
 
 def open_engine(bundle: Bundle, precision: str) -> TorchEngine:
-    """The network of a model folder, on a GPU where there is one."""
-    network = open_network(
-        bundle.folder,
-        outputs=bundle.outputs,
-        pooling=bundle.pooling,
-        weights=False,
-    )
-    load_tensors(network, load_file(bundle.folder / "model.safetensors"))
+    """The network of a model folder, on a GPU where there is one. BundleError for a damaged one."""
+    path = bundle.folder / "model.safetensors"
+    try:
+        network = open_network(
+            bundle.folder, outputs=bundle.outputs, pooling=bundle.pooling, weights=False
+        )
+        load_tensors(network, load_file(path))
+    except EncoderError as error:
+        raise BundleError(error.message, hint=error.hint) from error
+    except (OSError, SafetensorError) as error:
+        raise BundleError(f"{path} cannot be read: {error}") from error
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return TorchEngine(network.to(device), precision=precision, device=device)

@@ -16,6 +16,8 @@ from bert_cls.bundle import Bundle
 from bert_cls.data import Task
 from bert_cls.decision import Tuned, tune
 from bert_cls.encoders.facts import FAMILIES, read_config
+from bert_cls.encoders.limits import NETWORK_KEYS
+from bert_cls.encoders.tokenizer_files import kept_settings
 from bert_cls.engines import run as run_engine
 from bert_cls.engines.torch_engine import TorchEngine
 from bert_cls.metrics import Evaluation, evaluate
@@ -106,9 +108,8 @@ def static_files(setup: Setup) -> dict[str, bytes]:
         "config.json": orjson.dumps(_config(setup), option=orjson.OPT_INDENT_2),
         "tokenizer.json": tokenizer_json(setup.text.tokenizer),
     }
-    settings = setup.encoder_folder / "tokenizer_config.json"
-    if settings.is_file():
-        files["tokenizer_config.json"] = settings.read_bytes()
+    if settings := kept_settings(setup.encoder_folder):
+        files["tokenizer_config.json"] = orjson.dumps(settings, option=orjson.OPT_INDENT_2)
     return files
 
 
@@ -127,7 +128,8 @@ def _config(setup: Setup) -> dict[str, Any]:
         "binary": "single_label_classification",
         "multiclass": "single_label_classification",
     }
-    return content | {
+    known = {k: v for k, v in content.items() if k == "model_type" or k in NETWORK_KEYS}
+    return known | {
         "architectures": [family.model.replace("Model", "ForSequenceClassification")]
         if stock
         else [family.model],

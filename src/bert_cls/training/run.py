@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-import orjson
 import torch
 
 from bert_cls.data import write_quarantine
-from bert_cls.errors import ConfigError, Interrupted
+from bert_cls.errors import BundleError, ConfigError, Interrupted
+from bert_cls.files import inside, read_object
 from bert_cls.folders import MANIFEST, clean_orphans, read_manifest
 from bert_cls.request import RUN, Request, remember
 from bert_cls.training.checkpoint import (
@@ -87,18 +87,24 @@ def _clear(output: Path) -> None:
 
 
 def _ours(output: Path) -> list[str]:
-    """What a run of ours wrote into a folder; everything else in it is left alone."""
+    """What a run of ours wrote into a folder; everything else in it is left alone.
+
+    The folder may be a stranger's: no name, and no link in it, leads out of the folder.
+    """
     names = [folder.name for folder in checkpoints(output)]
     if (output / MANIFEST).is_file():
         names += [entry["name"] for entry in read_manifest(output)] + [MANIFEST]
     if (output / RUN).is_file():
         names.append(QUARANTINE)
-        names += [RUN, *orjson.loads((output / RUN).read_bytes()).get("files", [])]
-    return names
+        files = read_object(output / RUN, BundleError).get("files", [])
+        names += [RUN, *(files if isinstance(files, list) else [])]
+    return [name for name in names if inside(output, name)]
 
 
 def _same_data(output: Path, files: dict[str, str]) -> None:
-    before = orjson.loads((output / RUN).read_bytes())["data_files"]
+    before = read_object(output / RUN, BundleError).get("data_files")
+    if not isinstance(before, dict):
+        raise BundleError(f"{output / RUN} does not say which data the run was started with.")
     changed = sorted(name for name in before | files if before.get(name) != files.get(name))
     if changed:
         raise ConfigError(

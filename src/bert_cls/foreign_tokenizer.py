@@ -1,0 +1,281 @@
+"""Opening a `tokenizer.json` that somebody else made: bounded, and its special tokens literal.
+
+A file of this format is a small program: patterns that may take for ever, replacements that may
+grow a text without end, ids of its own choosing. What no honest tokenizer has is refused here, and
+what would let a typed "[SEP]" become the real one is mended.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import orjson
+from tokenizers import Tokenizer
+
+from bert_cls.errors import BertClsError
+from bert_cls.files import parse_object
+
+MOST_BYTES = 256 * 2**20  # 250,002 pieces take 17 MB
+_MOST_PIECES = 4_000_000
+_MOST_STEPS = 5_000
+_LONGEST_PATTERN = 4096
+_LONGEST_STRING = 256
+_MOST_GROWTH = 256
+_LONGEST_WORD = 1000
+_MOST_PROBED = 1000
+_KINDS = ("BPE", "Unigram", "WordLevel", "WordPiece")
+_PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
+_SPECIAL_NAMES = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}
+_SPECIAL_NAMES |= {"<s>", "</s>", "<pad>", "<unk>", "<mask>", "<cls>", "<sep>"}
+
+Json = dict[str, Any]
+
+
+class _Unsafe(Exception):  # noqa: N818 - becomes the caller's kind of error
+    """What is wrong with a tokenizer, as the end of a sentence."""
+
+
+def read_tokenizer(
+    content: bytes, where: object, error: type[BertClsError], *, rows: int | None = None
+) -> Tokenizer:
+    """The tokenizer in the bytes of a `tokenizer.json`, in which special tokens can be typed.
+
+    With `encode_special_tokens` set no text becomes a special token. `rows` are the encoder's word
+    embeddings; no id may lie beyond them. `error` says what is wrong in `where`.
+    """
+    if len(content) > MOST_BYTES:
+        raise error(f"{where} cannot be read: it has more than {MOST_BYTES:,} bytes.")
+    found = parse_object(content, where, error)
+    try:
+        _check(found)
+        changed = _mark_special(found) | _be_exact(found)
+        if found["model"]["type"] == "Unigram":  # it lists its special tokens among the pieces
+            changed |= _split_special(found)
+        tokenizer = _build(orjson.dumps(found) if changed else content)
+        if _typed_special(tokenizer, found):
+            _split_special(found)
+            tokenizer = _build(orjson.dumps(found))
+            if token := _typed_special(tokenizer, found):
+                raise _Unsafe(f"ordinary text becomes its special token {token!r}")
+        _check_ids(found, tokenizer, rows)
+    except _Unsafe as caught:
+        raise error(f"{where} cannot be read: {caught}.") from None
+    return tokenizer
+
+
+@contextmanager
+def _rust(doing: str) -> Iterator[None]:
+    """What the Rust library raises: plain Exception, and panics, which are no Exception at all."""
+    try:
+        yield
+    except BaseException as caught:
+        if isinstance(caught, Exception) or type(caught).__name__ == "PanicException":
+            raise _Unsafe(f"{doing}: {' '.join(str(caught).split())[:300]}") from None
+        raise
+
+
+def _build(content: bytes) -> Tokenizer:
+    with _rust("it does not parse"):
+        return Tokenizer.from_buffer(content)
+
+
+# --- what may be in it
+
+
+def _check(content: Json) -> None:
+    model = content.get("model")
+    if not isinstance(model, dict):
+        raise _Unsafe("it has no model")
+    # files of older versions do not name the kind
+    model.setdefault("type", "BPE" if "merges" in model else "WordPiece")
+    if model["type"] not in _KINDS:
+        raise _Unsafe(f"its model must be one of {list(_KINDS)}, not {model['type']!r}")
+    longest = model.get("max_input_chars_per_word", 100)
+    if not isinstance(longest, int) or not 0 < longest <= _LONGEST_WORD:
+        raise _Unsafe(f"max_input_chars_per_word must be from 1 to {_LONGEST_WORD}")
+    _check_vocabulary(model.get("vocab"))
+    _check_added(content.setdefault("added_tokens", []))
+    growth = 1.0
+    for step in _steps([content.get(part) for part in _PARTS]):
+        growth *= _growth(step)
+    if growth > _MOST_GROWTH:
+        raise _Unsafe("its replacements make a text more than 256 times as long")
+
+
+def _check_vocabulary(vocabulary: object) -> None:
+    if not isinstance(vocabulary, dict | list) or not 0 < len(vocabulary) <= _MOST_PIECES:
+        raise _Unsafe(f"it must have from 1 to {_MOST_PIECES:,} pieces")
+    if isinstance(vocabulary, dict) and not all(map(_is_id, vocabulary.values())):
+        raise _Unsafe(f"ids must be whole numbers below {_MOST_PIECES:,}")
+
+
+def _check_added(added: object) -> None:
+    good = isinstance(added, list) and all(
+        isinstance(token, dict)
+        and isinstance(token.get("content"), str)
+        and 0 < len(token["content"]) <= _LONGEST_STRING
+        and _is_id(token.get("id"))
+        for token in added
+    )
+    if not good:
+        raise _Unsafe("added_tokens must be a list of tokens with content and id")
+
+
+def _is_id(value: object) -> bool:
+    return type(value) is int and 0 <= value < _MOST_PIECES
+
+
+def _steps(parts: list[Any]) -> Iterator[Json]:
+    """Every object in the parts, whose strings are checked on the way."""
+    waiting, count = list(parts), 0
+    while waiting:
+        part = waiting.pop()
+        count += 1
+        if count > _MOST_STEPS:
+            raise _Unsafe("it has too many steps")
+        if isinstance(part, dict):
+            _check_strings(part)
+            yield part
+            waiting += part.values()
+        elif isinstance(part, list):
+            waiting += part
+
+
+def _check_strings(part: Json) -> None:
+    for key, value in part.items():
+        if len(key) > _LONGEST_STRING:
+            raise _Unsafe("a key in it is too long")
+        if not isinstance(value, str):
+            continue
+        if key == "Regex":
+            _check_pattern(value)
+        elif key == "precompiled_charsmap":
+            _check_character_map(value)
+        elif len(value) > _LONGEST_STRING:
+            raise _Unsafe(f"{key} is too long")
+
+
+_CLASS = re.compile(r"\[(?:\\.|\[:\^?\w+:\]|[^\]\\])*\]", re.DOTALL)
+_ESCAPED = re.compile(r"\\(?:[pPx]\{[^}]*\}|.)", re.DOTALL)
+_REPEATED_GROUP = re.compile(r"\(([^()]*)\)(?:[*+]|\{\d*,?\d*\})")
+_PLAIN_GROUP = re.compile(r"\(([^()]*)\)")
+_REPEATS = re.compile(r"[*+{|?]")
+
+
+def _check_pattern(pattern: str) -> None:
+    """Refuse a repeated group that itself repeats or chooses: it can take exponential time."""
+    if len(pattern) > _LONGEST_PATTERN:
+        raise _Unsafe("a pattern is too long")
+    plain = _CLASS.sub("c", _ESCAPED.sub("c", pattern)).replace("(?", "(")
+    while _PLAIN_GROUP.search(plain):
+        for inner in _REPEATED_GROUP.findall(plain):
+            if _REPEATS.search(inner):
+                raise _Unsafe(f"the pattern {pattern[:60]!r} can take for ever")
+        # a group that is done with stands as a piece that may repeat when anything in it did
+        plain = _PLAIN_GROUP.sub(lambda m: "c*" if _REPEATS.search(m[1]) else "c", plain, count=1)
+
+
+def _check_character_map(encoded: str) -> None:
+    """SentencePiece's map: a trie, then the replacements, each ended by a NUL."""
+    try:
+        data = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        raise _Unsafe("precompiled_charsmap is not base64") from None
+    replacements = data[4 + int.from_bytes(data[:4], "little") :]
+    if any(len(part) > _LONGEST_STRING for part in replacements.split(b"\0")):
+        raise _Unsafe("precompiled_charsmap makes a character more than 256 bytes long")
+
+
+def _growth(step: Json) -> float:
+    """How many times as long a step can make a text."""
+    new, pattern = step.get("content"), step.get("pattern")
+    if not isinstance(new, str) or not isinstance(pattern, dict):
+        return 1.0
+    if pattern.get("String"):
+        return max(1.0, math.ceil(len(new) / len(str(pattern["String"]))))
+    return len(new) + 1.0  # a pattern may match nothing, between any two characters
+
+
+# --- special tokens
+
+
+def _mark_special(content: Json) -> bool:
+    """Added tokens that stand around texts, or have a special name, count as special."""
+    around = set(_template_ids(content))
+    changed = False
+    for token in content["added_tokens"]:
+        special = token["id"] in around or token["content"] in _SPECIAL_NAMES
+        if special and token.get("special") is not True:
+            token["special"] = changed = True
+    return changed
+
+
+def _template_ids(content: Json) -> Iterator[int]:
+    for step in _steps([content.get("post_processor")]):
+        for value in (step.get("ids"), step.get("sep"), step.get("cls")):
+            if isinstance(value, list):
+                yield from (i for i in value if type(i) is int)
+
+
+def _be_exact(content: Json) -> bool:
+    """BPE may leave out merges at random, which is for training: the same text, other ids."""
+    changed = bool(content["model"].get("dropout"))
+    if changed:
+        content["model"]["dropout"] = None
+    return changed
+
+
+def _split_special(content: Json) -> bool:
+    """Part typed special tokens behind their first character; every other text stays as it is."""
+    special = [token["content"] for token in content["added_tokens"] if token.get("special")]
+    pattern = "|".join(f"{re.escape(s[0])}(?={re.escape(s[1:])})" for s in special if len(s) > 1)
+    apart: Json = {"type": "Split", "pattern": {"Regex": pattern}}
+    apart |= {"behavior": "Isolated", "invert": False}
+    before = content.get("pre_tokenizer")
+    sequence = isinstance(before, dict) and before.get("type") == "Sequence"
+    steps = before["pretokenizers"] if isinstance(before, dict) and sequence else [before]
+    if not pattern or apart in steps:
+        return False
+    steps = [*(step for step in steps if step), apart]
+    content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": steps}
+    return True
+
+
+def _typed_special(tokenizer: Tokenizer, content: Json) -> str | None:
+    """A special token that becomes itself when it is typed, or None."""
+    before = tokenizer.encode_special_tokens
+    tokenizer.encode_special_tokens = True
+    special: dict[str, int] = {
+        token["content"]: token["id"] for token in content["added_tokens"] if token.get("special")
+    }
+    model = content["model"]
+    unknown = {model.get("unk_id"), special.get(str(model.get("unk_token")))}
+    with _rust("it fails on plain text"):
+        for token, own in list(special.items())[:_MOST_PROBED]:
+            typed = [token, f"a{token}a", f"a {token} a", token * 2]
+            encoded = tokenizer.encode_batch(typed, add_special_tokens=False)
+            if own not in unknown and any(own in each.ids for each in encoded):
+                return token
+    tokenizer.encode_special_tokens = before
+    return None
+
+
+def _check_ids(content: Json, tokenizer: Tokenizer, rows: int | None) -> None:
+    """No text, and nothing around it, may have an id that the encoder has no embedding for."""
+    vocabulary = content["model"]["vocab"]
+    ordinary = len(vocabulary) - 1 if isinstance(vocabulary, list) else max(vocabulary.values())
+    added = [token["id"] for token in content["added_tokens"] if not token.get("special")]
+    with _rust("it fails on plain text"):
+        around = tokenizer.encode("a", "a").ids
+    largest = max([ordinary, *added, *around])
+    if rows is not None and largest >= rows:
+        raise _Unsafe(
+            f"it has piece {largest:,}, the encoder embeddings for {rows:,} pieces: "
+            "they do not belong together"
+        )
