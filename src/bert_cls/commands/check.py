@@ -86,8 +86,6 @@ def _text_lengths(encoder: str | None, max_length: int) -> TextLengths:
 
 
 def _show_audit(found: Audit) -> None:
-    from bert_cls.data.findings import SEVERITIES
-    from bert_cls.data.problems import count
     from bert_cls.terminal import audit_table, labels_table, splits_table
 
     console = open_console(stderr=False)
@@ -108,8 +106,7 @@ def _show_audit(found: Audit) -> None:
         )
     console.print()
     console.print(audit_table(found))
-    totals = (count(len(found.of(severity)), severity) for severity in SEVERITIES)
-    console.print(", ".join(totals), highlight=False)
+    console.print(found.totals(), highlight=False)
 
 
 def _show_repair(repaired: Repaired, found: Audit) -> None:

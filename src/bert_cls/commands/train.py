@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bert_cls.commands.console import open_console, quiet_hub
-from bert_cls.errors import ConfigError, DataError
+from bert_cls.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -93,8 +93,6 @@ def train(
         resolved, origins = resolve_config(
             preset=preset, file=config, settings=settings or (), flags=flags
         )
-        if not data.exists():
-            raise DataError(f"there is no data {data}.", hint="give a folder or a file.")
         request = Request(data, output, resolved, origins, preset, labels)
     from bert_cls.terminal import TerminalObserver
     from bert_cls.training.run import train as run

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from bert_cls.data.duplicates import Bands, bands
 from bert_cls.data.example import Example, Label
@@ -111,8 +112,27 @@ class Survey:
         self.bands.append(bands([key[0] for _, key in window], [key[1] for _, key in window]))
 
 
+class CheckedRows(Protocol):
+    """The checked rows of a file, labels merged; what is wrong with it is told elsewhere."""
+
+    merged: int
+    """Rows whose label was merged so far."""
+
+    def place(self, position: int, number: int) -> str:
+        """Where the row at `position` (from 0) is; `number` is its line or table row."""
+
+    def all(self) -> Iterator[tuple[int, int, Example | list[Problem]]]:
+        """Every row as (position, number, the example or its problems)."""
+
+    def at(self, positions: Sequence[int]) -> Iterator[tuple[int, int, Example]]:
+        """The good rows at some positions, which rise."""
+
+
+OpenRows = Callable[[DataFile, ProblemTally], CheckedRows]
+
+
 class FileRows:
-    """The checked rows of a file, labels merged; what is wrong with it goes to `problems`."""
+    """The rows of a file, read anew each time; what is wrong with it goes to `problems`."""
 
     def __init__(self, file: DataFile, problems: ProblemTally) -> None:
         self.merged = 0
@@ -167,17 +187,28 @@ class FileRows:
             self._problems.noticed([*source.notes, *(checker.notes() if checker else ())])
 
     def _merge(self, example: Example) -> Example:
-        label = merged(example.label, self._file.merges) if self._file.merges else example.label
-        if label == example.label:
-            return example
-        self.merged += 1
-        return replace(example, label=label)
+        found = with_merged_label(example, self._file.merges)
+        self.merged += found is not example
+        return found
 
 
-def survey(file: DataFile, lengths: TextLengths, problems: ProblemTally, *, shown: int) -> Survey:
-    """Read a file once, in constant memory save for JSON lists and a few numbers a row."""
+def with_merged_label(example: Example, merges: Mapping[str, str]) -> Example:
+    """The example with its label names replaced; the same object when none is."""
+    label = merged(example.label, merges) if merges else example.label
+    return example if label == example.label else replace(example, label=label)
+
+
+def survey(
+    file: DataFile,
+    lengths: TextLengths,
+    problems: ProblemTally,
+    *,
+    open_rows: OpenRows,
+    shown: int,
+) -> Survey:
+    """Go through a file once, keeping a few numbers a row."""
     found = Survey(file, shown=shown)
-    rows = FileRows(file, problems)
+    rows = open_rows(file, problems)
     window: list[tuple[Example, tuple[str, str]]] = []
     characters = 0
     for position, number, item in rows.all():
@@ -205,7 +236,9 @@ def spot(file: DataFile, place: str, example: Example, detail: str = "") -> Occu
     return Occurrence(file.name, place, excerpt(example.text_a), detail)
 
 
-def _described(file: DataFile, rows: FileRows, example: Example, at: tuple[int, int]) -> Occurrence:
+def _described(
+    file: DataFile, rows: CheckedRows, example: Example, at: tuple[int, int]
+) -> Occurrence:
     return spot(file, rows.place(*at), example)
 
 

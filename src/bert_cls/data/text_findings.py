@@ -218,25 +218,38 @@ def about_lengths(corpus: Corpus, by: TextLengths) -> tuple[Lengths | None, list
     lengths = corpus.lengths()
     if not len(lengths):
         return None, []
-    over = lengths > by.max_length
     unknown = corpus.unknown() if by.has_unknown else None
     read = sum(survey.tokens_read for survey in corpus.surveys)
-    share = None if unknown is None else float(unknown.sum() / max(1, read))
-    median, p99 = np.percentile(lengths, (50, 99), method="lower").tolist()
-    found = Lengths(
-        not by.exact, by.max_length, median, p99, int(lengths.max()), int(over.sum()), share
-    )
-    asked = _too_long(corpus, found, lengths) if found.over else []
-    if unknown is not None and share:
-        asked += _unknown_tokens(corpus, unknown, share)
+    found = summed(lengths, unknown, read, max_length=by.max_length, estimated=not by.exact)
+    asked = [_largest(corpus, f, lengths, "token") for f in too_long(found, len(lengths))]
+    if unknown is not None:
+        for finding in unknown_tokens(found, int((unknown > 0).sum()), len(lengths)):
+            asked.append(_largest(corpus, finding, unknown, "unknown token"))
     return found, asked
 
 
-def _too_long(corpus: Corpus, found: Lengths, lengths: NDArray[np.int64]) -> list[Question]:
-    many = found.over >= MANY_CUT * len(lengths)
+def summed(
+    lengths: NDArray[np.int64],
+    unknown: NDArray[np.int64] | None,
+    read: int,
+    *,
+    max_length: int,
+    estimated: bool,
+) -> Lengths:
+    """The lengths of rows in short; `unknown` tokens of each row, of `read` in all."""
+    median, p99 = np.percentile(lengths, (50, 99), method="lower").tolist()
+    share = None if unknown is None else float(unknown.sum() / max(1, read))
+    over = int((lengths > max_length).sum())
+    return Lengths(estimated, max_length, median, p99, int(lengths.max()), over, share)
+
+
+def too_long(found: Lengths, rows: int) -> list[Finding]:
+    """What the maximum length costs (D23)."""
+    if not found.over:
+        return []
     about = "an estimated " if found.estimated else ""
     message = (
-        f"{about}{count(found.over, 'row')} ({percent(found.over, len(lengths))}) of over "
+        f"{about}{count(found.over, 'row')} ({percent(found.over, rows)}) of over "
         f"{found.max_length} tokens, which are cut; the middle row has {found.median:,}, 99 of "
         f"100 have at most {found.p99:,}, the longest has {found.longest:,}."
     )
@@ -245,20 +258,21 @@ def _too_long(corpus: Corpus, found: Lengths, lengths: NDArray[np.int64]) -> lis
         remedy = f"raise --max-length towards {found.p99:,} if the encoder has as much, or {remedy}"
     if found.estimated:
         remedy += "; --encoder NAME counts instead of estimating"
-    severity: Severity = "warning" if many and not found.estimated else "note"
-    finding = Finding("D23", severity, found.over, message, remedy)
-    return [_largest(corpus, finding, lengths, "token")]
+    many = found.over >= MANY_CUT * rows and not found.estimated
+    return [Finding("D23", "warning" if many else "note", found.over, message, remedy)]
 
 
-def _unknown_tokens(corpus: Corpus, unknown: NDArray[np.int64], share: float) -> list[Question]:
-    rows = int((unknown > 0).sum())
+def unknown_tokens(found: Lengths, with_one: int, rows: int) -> list[Finding]:
+    """Tokens the encoder has no piece for (D41), in `with_one` of the rows."""
+    share = found.unknown_share
+    if not share:
+        return []
     said = "under 0.1 %" if share < 0.001 else f"{share:.1%}"
-    message = f"{said} of the tokens are unknown to the encoder, in {count(rows, 'row')} "
-    message += f"({percent(rows, len(corpus))})."
+    message = f"{said} of the tokens are unknown to the encoder, in {count(with_one, 'row')} "
+    message += f"({percent(with_one, rows)})."
     severity: Severity = "warning" if share >= MANY_UNKNOWN else "note"
     remedy = "take an encoder of this language; one piece stands for all that is unknown"
-    finding = Finding("D41", severity, rows, message, remedy)
-    return [_largest(corpus, finding, unknown, "unknown token")]
+    return [Finding("D41", severity, with_one, message, remedy)]
 
 
 def _largest(corpus: Corpus, finding: Finding, of: NDArray[np.int64], unit: str) -> Question:
