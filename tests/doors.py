@@ -28,7 +28,8 @@ class Done:
 
 def main(*arguments: object, stdin: bytes = b"") -> Done:
     """`bert-cls ARGUMENTS`, in this process."""
-    out, err = io.StringIO(), io.StringIO()
+    out = io.TextIOWrapper(io.BytesIO(), "utf-8")
+    err = io.TextIOWrapper(io.BytesIO(), "utf-8", errors="backslashreplace")  # as Python's own
     code = 0
     standard_input = io.TextIOWrapper(io.BytesIO(stdin))
     with (
@@ -42,4 +43,9 @@ def main(*arguments: object, stdin: bytes = b"") -> Done:
             cli.main()
         except SystemExit as stopped:
             code = stopped.code if isinstance(stopped.code, int) else bool(stopped.code)
-    return Done(code, " ".join(out.getvalue().split()), " ".join(err.getvalue().split()))
+    return Done(code, _written(out), _written(err))
+
+
+def _written(stream: io.TextIOWrapper) -> str:
+    stream.seek(0)
+    return " ".join(stream.read().split())

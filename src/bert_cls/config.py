@@ -245,7 +245,7 @@ def _parse_setting(text: str) -> tuple[str, Any]:
         raise ConfigError(f"--set takes section.field=value. Got {text!r} instead.")
     try:
         return key.strip(), json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return key.strip(), value
 
 

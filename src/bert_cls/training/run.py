@@ -74,6 +74,8 @@ def train(
 
 
 def _claim(output: Path, *, resume: bool, overwrite: bool) -> None:
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"output folder {output} is a file.", hint="give another folder.")
     clean_orphans(output)
     if resume or not output.exists() or not any(output.iterdir()):
         return
