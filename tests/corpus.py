@@ -256,6 +256,7 @@ def checks(draw) -> Case:
     table = {
         "--task": TASKS,
         "--leak": LEAKS,
+        "--conflict": st.sampled_from(["keep", "drop", "error", "x"]),
         "--encoding": ENCODINGS,
         "--max-length": st.sampled_from(["8", "7", "x", "9999", "64"]),
         "--labels": st.just("{}/names.json"),
@@ -274,6 +275,7 @@ def trainings(draw) -> Case:
     table = {
         "--task": TASKS,
         "--leak": LEAKS,
+        "--conflict": st.sampled_from(["keep", "drop", "error", "x"]),
         "--encoding": ENCODINGS,
         "--on-bad-row": st.sampled_from(["fail", "quarantine", "quarantine", "x"]),
         "--merge-labels": st.just("{}/merges.json"),

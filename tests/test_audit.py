@@ -288,7 +288,7 @@ CASES = [
     case("D31", "note", with_rows(row(label=None)), "1 row of train without a label: set aside."),
     case(
         *("D31", "note", {"train.json": labelled(["a"], [], ["b"], [], [])}),
-        *("3 rows of 5 in train with no label ([]).",),
+        *("3 rows of 5 in train (60.0 %) with no label ([]).",),
         n=3,
     ),
     case(
@@ -339,6 +339,16 @@ CASES = [
     case(
         *("D36", "warning", with_rows({**GOOD[0], "index": 7, "label": "内饰"})),
         *("1 text with different labels, in 2 rows.",),
+    ),
+    case(
+        *("D36", "error", with_rows({**GOOD[0], "index": 7, "label": "内饰"})),
+        *("1 text with different labels, in 2 rows.",),
+        conflict="error",
+    ),
+    case(
+        *("D36", "note", with_rows({**GOOD[0], "index": 7, "label": "内饰"})),
+        *("in 2 rows; their rows are dropped from train.",),
+        conflict="drop",
     ),
     case(
         *("D36", "error", {"train.json": [*STUDIO, {**STUDIO[0], "id": 2, "annotations": TWICE}]}),
@@ -584,6 +594,7 @@ def checked(data: Path, **options) -> None:
         "labels": None,
         "merge_labels": None,
         "leak": "error",
+        "conflict": "keep",
         "encoding": None,
         "json_file": None,
         "fix": None,

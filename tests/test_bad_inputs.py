@@ -273,7 +273,7 @@ BAD = [
         **GOES_ON,
     ),
     bad(
-        *("D31", {"train.json": rows(*SETS)}, "1 row of 4 in train with no label ([])."),
+        *("D31", {"train.json": rows(*SETS)}, "1 row of 4 in train (25.0 %) with no label ([])."),
         others={"dev.json": rows(*SETS, start=10), "test.json": None},
         **QUIETLY,
     ),
@@ -330,6 +330,12 @@ BAD = [
         **GOES_ON,
     ),
     bad(
+        *("D36", jsonl({**TRAIN[0], "label": "乙", "index": 91}), "1 text with different labels"),
+        *("--conflict drop",),
+        options=("--conflict", "error"),
+        mended=("--conflict", "drop"),
+    ),
+    bad(
         *("D37", jsonl(row(text_b="第二句"))),
         *("1 row of 11 with a text_b, against the others.", "line 7", "every row needs both texts"),
     ),
@@ -366,10 +372,8 @@ def test_each_bad_input_is_said_by_check_and_train(tmp_path, monkeypatch, case):
     if case.stops:
         assert "./nowhere" not in trained.err, "the encoder was asked for"
     if case.mended:
-        again = main(
-            *("train", data, "-o", tmp_path / "m", "--encoder", "./nowhere", *options),
-            *case.mended,
-        )
+        words = [*options, *case.mended]
+        again = main("train", data, "-o", tmp_path / "m", "--encoder", "./nowhere", *words)
         assert again.code == PAST_ITS_DATA, again
 
 

@@ -35,6 +35,9 @@ def check(
     leak: Annotated[
         str, typer.Option(help="Texts of train in dev or test: error, drop, allow.")
     ] = "error",
+    conflict: Annotated[
+        str, typer.Option(help="Texts with different labels: keep, drop, error.")
+    ] = "keep",
     encoding: Annotated[str | None, typer.Option(help="The files' text encoding.")] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write everything as JSON.")
@@ -55,7 +58,8 @@ def check(
     merges = read_label_merges(merge_labels) if merge_labels else None
     options: dict[str, Any] = {"task": task, "label_merges": merges}
     lengths = _text_lengths(encoder, max_length)
-    checked: dict[str, Any] = {"labels": labels, "leak": leak, "text_lengths": lengths}
+    checked: dict[str, Any] = {"labels": labels, "leak": leak, "conflict": conflict}
+    checked["text_lengths"] = lengths
     found = audit(data, encoding=encoding, **options, **checked)
     _show_audit(found)
     if json_file is not None:

@@ -42,6 +42,9 @@ def train(
     leak: Annotated[
         str | None, typer.Option(help="Texts of train in dev or test: error, drop, allow.")
     ] = None,
+    conflict: Annotated[
+        str | None, typer.Option(help="Texts with different labels: keep, drop, error.")
+    ] = None,
     on_bad_row: Annotated[
         str | None, typer.Option(help="fail, or quarantine: bad rows go to a file, and on.")
     ] = None,
@@ -79,6 +82,7 @@ def train(
             "encoder.name": encoder,
             "data.task": task,
             "data.leak": leak,
+            "data.conflict": conflict,
             "data.on_bad_row": on_bad_row,
             "data.encoding": encoding,
             "data.coerce_numbers": coerce_numbers,

@@ -41,6 +41,7 @@ from bert_cls.data.read import OnBadRow, check_on_bad_row
 from bert_cls.data.survey import DataFile, FileRows, OpenRows, Survey, survey
 from bert_cls.data.task import SHAPES
 from bert_cls.data.text_findings import (
+    CONFLICTS,
     LEAKS,
     Corpus,
     Question,
@@ -68,19 +69,29 @@ def audit(
     coerce_numbers: bool = False,
     fix_unicode: bool = False,
     leak: str = "error",
+    conflict: str = "keep",
     text_lengths: TextLengths | None = None,
     shown: int = 5,
 ) -> Audit:
     """Everything that is wrong with a folder of train, dev and test files, or with one file.
 
     The options are those of `load`, and its errors are findings here; `leak` is what becomes of
-    texts of train that are held out (error, drop, allow). `text_lengths` counts tokens (None
-    estimates them for 256). A finding has at most `shown` examples. DataError when there is no
-    data at `path` to begin with.
+    texts of train that are held out (error, drop, allow), `conflict` of texts with different labels
+    (keep, drop, error). `text_lengths` counts tokens (None estimates them for 256). A finding has
+    at most `shown` examples. DataError when there is no data at `path` to begin with.
     """
     path = Path(path)
     options = Options(coerce_numbers=coerce_numbers, fix_unicode=fix_unicode, task=task)
-    settings = Settings(labels, label_merges or {}, encoding, on_bad_row, leak, text_lengths, shown)
+    settings = Settings(
+        labels=labels,
+        label_merges=label_merges or {},
+        encoding=encoding,
+        on_bad_row=on_bad_row,
+        leak=leak,
+        conflict=conflict,
+        text_lengths=text_lengths,
+        shown=shown,
+    )
     settings.check(task)
     paths, passed_over = find_splits(path)
     return _audited(path, paths, passed_over, options, settings, FileRows)
@@ -105,13 +116,20 @@ class Settings:
     encoding: str | None = None
     on_bad_row: OnBadRow = "fail"
     leak: str = "error"
+    conflict: str = "keep"
     text_lengths: TextLengths | None = None
     shown: int = 5
+
+    @property
+    def row_severity(self) -> Severity:
+        """What a row that cannot be read is: an error, or set aside."""
+        return "error" if self.on_bad_row == "fail" else "warning"
 
     def check(self, task: Task | None) -> None:
         """ConfigError for a word that is none of those allowed."""
         check_on_bad_row(self.on_bad_row)
         pick(LEAKS, self.leak, "leak")
+        pick(CONFLICTS, self.conflict, "conflict")
         if task is not None:
             pick(SHAPES, task, "task")
 
@@ -124,9 +142,8 @@ def _audited(
     settings: Settings,
     open_rows: OpenRows,
 ) -> Audit:
-    row_severity: Severity = "error" if settings.on_bad_row == "fail" else "warning"
     shown, merges = settings.shown, settings.label_merges
-    problems = ProblemTally(shown=shown, row_severity=row_severity)
+    problems = ProblemTally(shown=shown, row_severity=settings.row_severity)
     problems.noticed(passed_over)
     names = _declared(path, settings.labels, problems)
     lengths = EstimatedLengths() if settings.text_lengths is None else settings.text_lengths
@@ -138,7 +155,7 @@ def _audited(
     if settled is not None:
         found += about_labels(Labels(surveys, settled, names, counts, shown))
     corpus = Corpus(surveys, shown=shown)
-    measured, about_texts = _about_texts(corpus, lengths, settings.leak, row_severity, open_rows)
+    measured, about_texts = _about_texts(corpus, lengths, settings, open_rows)
     return Audit(
         data=plain(str(path)),
         task=settled,
@@ -162,19 +179,15 @@ def _declared(
 
 
 def _about_texts(
-    corpus: Corpus,
-    lengths: TextLengths,
-    leak: str,
-    row_severity: Severity,
-    open_rows: OpenRows,
+    corpus: Corpus, lengths: TextLengths, settings: Settings, open_rows: OpenRows
 ) -> tuple[Lengths | None, list[Finding]]:
     found = full_width(corpus) + huge(corpus)
     if not corpus.has("train"):
         message = "there is no file train: nothing to learn from."
         found.append(Finding("D39", "error", 0, message, "name the training rows' file train"))
     measured, questions = about_lengths(corpus, lengths)
-    questions += indices_used_twice(corpus, row_severity) + leaks(corpus, leak)
-    questions += repeated_texts(corpus) + conflicts(corpus) + variants(corpus)
+    questions += indices_used_twice(corpus, settings.row_severity) + leaks(corpus, settings.leak)
+    questions += repeated_texts(corpus) + conflicts(corpus, settings.conflict) + variants(corpus)
     return measured, found + _answers(corpus, questions, open_rows)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bert_cls.data.example import Task
-from bert_cls.data.findings import Finding, Occurrence, Severity, plain
+from bert_cls.data.findings import Finding, Occurrence, Severity, percent, plain
 from bert_cls.data.labels import look
 from bert_cls.data.nearest import nearest
 from bert_cls.data.problems import count, some
@@ -216,8 +216,9 @@ def _unlabelled(labels: Labels) -> list[Finding]:
             message = f"{count(tally.unlabelled, 'row')} of {split} without a label: {what}."
             found.append(_finding("D31", "note", tally.unlabelled, message, "label them, or not"))
         if tally.without_any:
-            part = count(tally.without_any, "row")
-            message = f"{part} of {len(survey):,} in {split} with no label ([])."
+            share = percent(tally.without_any, len(survey))
+            part = f"{count(tally.without_any, 'row')} of {len(survey):,} in {split} ({share})"
+            message = f"{part} with no label ([])."
             found.append(_finding("D31", "note", tally.without_any, message))
     return found
 

@@ -165,15 +165,17 @@ def repeated_texts(corpus: Corpus) -> list[Question]:
     return found
 
 
-def conflicts(corpus: Corpus) -> list[Question]:
+def conflicts(corpus: Corpus, conflict: str) -> list[Question]:
     """Texts whose rows have different labels (D36)."""
     rows = np.flatnonzero(corpus.label != UNLABELLED)
     groups = differing(corpus.text[rows], corpus.label[rows])
     if not groups.keys:
         return []
-    message = f"{count(groups.keys, 'text')} with different labels, in {count(groups.rows, 'row')}."
-    remedy = "decide for one label a text; where raters disagree, figures cannot reach 1"
-    finding = Finding("D36", "warning", groups.keys, message, remedy)
+    severity, effect = pick(CONFLICTS, conflict, "conflict")
+    message = f"{count(groups.keys, 'text')} with different labels, in {count(groups.rows, 'row')}"
+    remedy = "decide for one label a text, or train with --conflict drop; where raters disagree, "
+    remedy += "figures cannot reach 1"
+    finding = Finding("D36", severity, groups.keys, f"{message}{effect}.", remedy)
     return [Question(finding, _first(rows[groups.pairs], corpus), _labels)]
 
 
@@ -317,4 +319,9 @@ LEAKS: dict[str, tuple[Severity, str]] = {
     "error": ("error", ""),
     "drop": ("note", "; dropped from train"),
     "allow": ("warning", "; kept, so scores are too good"),
+}
+CONFLICTS: dict[str, tuple[Severity, str]] = {
+    "keep": ("warning", ""),
+    "drop": ("note", "; their rows are dropped from train"),
+    "error": ("error", ""),
 }

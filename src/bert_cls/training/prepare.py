@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bert_cls.config import RunConfig
-from bert_cls.data import Dataset, Example, load, read_label_merges, targets
+from bert_cls.data import Dataset, Example, Label, load, read_label_merges, targets
 from bert_cls.data.audit import Settings, audit_gathered
 from bert_cls.data.dataset import assemble, gather
 from bert_cls.data.findings import Audit, Finding, Lengths
@@ -61,6 +62,7 @@ def read_audited(
         encoding=config.data.encoding,
         on_bad_row=config.data.on_bad_row,
         leak=config.data.leak,
+        conflict=config.data.conflict,
         text_lengths=EstimatedLengths(config.text.max_length),
         shown=PLACES_SHOWN,
     )
@@ -110,7 +112,9 @@ def _say(audit: Audit, observer: Observer) -> None:
 
 
 def _of_a_run(dataset: Dataset, data: Path, config: RunConfig, observer: Observer) -> Dataset:
-    """Split what is not split, drop or refuse leaks, and sample; everything is said."""
+    """Drop conflicts, split what is not split, drop or refuse leaks, and sample; all is said."""
+    if config.data.conflict == "drop":
+        dataset = _without_conflicts(dataset, observer)
     if dataset.train is None or not dataset.train:
         raise DataError(f"{data} has no labelled training rows.")
     if dataset.dev is not None and not dataset.dev:
@@ -167,6 +171,23 @@ def _without_leaks(dataset: Dataset, config: RunConfig, observer: Observer) -> D
     return replace(
         dataset, train=[e for e, key in zip(train, keys, strict=True) if key not in both]
     )
+
+
+def _without_conflicts(dataset: Dataset, observer: Observer) -> Dataset:
+    labels: dict[tuple[str, str], set[object]] = {}
+    for example in chain(dataset.train or (), dataset.dev or (), dataset.test or ()):
+        if example.label is not None:
+            labels.setdefault(text_key(example), set()).add(_as_set(example.label))
+    train = dataset.train or []
+    kept = [example for example in train if len(labels[text_key(example)]) == 1]
+    if len(kept) < len(train):
+        dropped = len(train) - len(kept)
+        observer.noticed(f"{dropped} training texts have other labels elsewhere; dropped")
+    return replace(dataset, train=kept)
+
+
+def _as_set(label: Label) -> object:
+    return frozenset(label) if isinstance(label, tuple) else label
 
 
 def _leaks(counts: dict[str, int]) -> str:
