@@ -293,7 +293,8 @@ def trainings(draw) -> Case:
 
 @st.composite
 def predictions(draw) -> Case:
-    suffix, content, way = draw(files())
+    kind = draw(st.sampled_from(sorted(KINDS)))
+    suffix, content, way = draw(files(kind=kind))
     table = {
         "--encoding": ENCODINGS,
         "--threshold": st.sampled_from(["0", "1", "nan", "-1", "x"]),
@@ -309,19 +310,23 @@ def predictions(draw) -> Case:
     words = flags(draw, table)
     if given_by == "text":
         text = draw(st.one_of(WORD, st.sampled_from(["", "\u200b", "路" * 9000, "[SEP]"])))
-        return Case("predict", ("MODEL", f"--text={text}", *words), way=given_by)
+        return Case("predict", (f"MODEL {kind}", f"--text={text}", *words), way=given_by)
     if given_by == "stdin":
-        return Case("predict", ("MODEL", "-", *words), stdin=content, way=given_by)
+        return Case("predict", (f"MODEL {kind}", "-", *words), stdin=content, way=given_by)
     return Case(
-        "predict", ("MODEL", f"{{}}/rows{suffix}", *words), {f"rows{suffix}": content}, way=way
+        "predict",
+        (f"MODEL {kind}", f"{{}}/rows{suffix}", *words),
+        {f"rows{suffix}": content},
+        way=way,
     )
 
 
 @st.composite
 def evaluations(draw) -> Case:
-    suffix, content, way = draw(files())
+    kind = draw(st.sampled_from(sorted(KINDS)))
+    suffix, content, way = draw(files(kind=kind))
     table = {"--encoding": ENCODINGS, "-o": st.sampled_from(["{}/f.json", "{}", "{}/no/f.json"])}
-    words = ("MODEL", f"{{}}/rows{suffix}", "--resamples", "3", *flags(draw, table))
+    words = (f"MODEL {kind}", f"{{}}/rows{suffix}", "--resamples", "3", *flags(draw, table))
     return Case("evaluate", words, {f"rows{suffix}": content}, way=way)
 
 
@@ -339,7 +344,7 @@ class Rig:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.encoder = tiny_encoder("bert", root / "encoder")
-        self.models = [self._trained(kind) for kind in sorted(KINDS)]
+        self.models = {f"MODEL {kind}": str(self._trained(kind)) for kind in sorted(KINDS)}
         self.told: Counter[tuple[str, str, int]] = Counter()
 
     def run(self, case: Case) -> Done:
@@ -360,8 +365,7 @@ class Rig:
         return done
 
     def _words(self, case: Case, folder: Path) -> list[str]:
-        model = self.models[len(case.files) + sum(map(len, case.words)) + len(case.stdin) & 3]
-        names = {"ENCODER": str(self.encoder), "MODEL": str(model)}
+        names = {"ENCODER": str(self.encoder), **self.models}
         words = [names.get(word, word.replace("{}", str(folder), 1)) for word in case.words]
         if case.command == "train":
             words += [part for text in SHORT for part in ("--set", text)]

@@ -23,12 +23,17 @@ from hypothesis import strategies as st
 
 from bert_cls.commands.check import check
 from bert_cls.data import Example, load
-from bert_cls.data.audit import audit
+from bert_cls.data.audit import Settings as AuditSettings
+from bert_cls.data.audit import audit, audit_gathered
+from bert_cls.data.dataset import assemble, gather
 from bert_cls.data.duplicates import THRESHOLD, differing, fold, repeats, similarity
 from bert_cls.data.findings import SEVERITIES, Audit, Finding, excerpt
 from bert_cls.data.lengths import EstimatedLengths, TokenLengths, unknown_id
 from bert_cls.data.problems import KINDS
+from bert_cls.data.raw import Options
+from bert_cls.data.read import ON_BAD_ROW
 from bert_cls.data.repair import CHANGES_FILE, repair
+from bert_cls.data.row_numbers import COLUMNS, RowNumbers
 from bert_cls.data.split import text_key
 from bert_cls.errors import BertClsError, ConfigError, DataError
 from bert_cls.text import TextEncoder, TextSettings
@@ -662,6 +667,51 @@ def test_the_order_of_rows_does_not_matter(tmp_path):
     assert {"D05", "D08", "D09", "D22", "D25", "D27", "D34", "D35", "D36"} <= codes
     severities = [SEVERITIES.index(f.severity) for f in told[0]]
     assert severities == sorted(severities)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(train=ANY_ROWS, dev=ANY_ROWS, as_lines=st.booleans(), bad=st.sampled_from(ON_BAD_ROW))
+def test_rows_that_were_read_already_give_the_same_audit(
+    tmp_path_factory, train, dev, as_lines, bad
+):
+    folder = tmp_path_factory.mktemp("held")
+    for start, (split, content) in enumerate((("train", train), ("dev", dev))):
+        rows = [{**r, "index": i} if isinstance(r, dict) else r for i, r in enumerate(content)]
+        rows += labelled("a", "b", start=10 * start)
+        text = "\n".join(map(json.dumps, rows)) if as_lines else json.dumps(rows)
+        (folder / f"{split}.json{'l' * as_lines}").write_text(text, encoding="utf-8")
+    looked = AuditSettings(label_merges={"A": "a"}, on_bad_row=bad)
+    gathered = gather(folder, Options())
+    held = audit_gathered(gathered, Options(), looked)
+    assert held == audit(folder, label_merges={"A": "a"}, on_bad_row=bad)
+    if not held.of("error"):
+        options = {"task": None, "labels": None, "label_merges": {"A": "a"}, "on_bad_row": bad}
+        assert assemble(gathered, **options) == load(folder, **options)
+
+
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(sizes=st.lists(st.integers(1, 40), max_size=6), most=st.sampled_from([0, 1, 5000, 1 << 20]))
+def test_columns_come_back_from_memory_and_from_the_file(monkeypatch, sizes, most):
+    monkeypatch.setattr("bert_cls.data.row_numbers.IN_MEMORY_BYTES", most)
+    generator = np.random.default_rng(sum(sizes))
+    numbers = RowNumbers()
+    windows = [
+        {name: generator.integers(0, 2**31, size).astype(kind) for name, kind in COLUMNS.items()}
+        for size in sizes
+    ]
+    for window in windows:
+        numbers.add(window)
+        if most:
+            numbers.column("band 3")  # reading in between is no trouble
+    assert len(numbers) == sum(sizes)
+    for name in COLUMNS:
+        wanted = [value for window in windows for value in window[name].tolist()]
+        assert numbers.column(name).tolist() == wanted
+    numbers.close()
 
 
 # ---- rows that are the same, or nearly -----------------------------------------------------------

@@ -156,6 +156,8 @@ def _audited(
         found += about_labels(Labels(surveys, settled, names, counts, shown))
     corpus = Corpus(surveys, shown=shown)
     measured, about_texts = _about_texts(corpus, lengths, settings, open_rows)
+    for found_in in surveys:
+        found_in.numbers.close()
     return Audit(
         data=plain(str(path)),
         task=settled,
@@ -194,8 +196,6 @@ def _about_texts(
 def _answers(corpus: Corpus, questions: Sequence[Question], open_rows: OpenRows) -> list[Finding]:
     """The findings with the rows they show, and near-duplicates; a second pass over the files."""
     near = NearTexts(corpus)
-    for first in corpus.surveys:
-        first.bands.clear()  # two thirds of the memory, and done with
     shown = {row for question in questions for pair in question.pairs for row in pair}
     seen: dict[int, Seen] = {}
     for row, found in _second_pass(corpus, near.wanted | shown, open_rows):
@@ -212,8 +212,9 @@ def _second_pass(
     rows = np.array(sorted(wanted), np.int64)
     for first, end in zip(corpus.surveys, corpus.ends.tolist(), strict=True):
         begin = end - len(first)
-        inside = rows[(rows >= begin) & (rows < end)].tolist()
-        numbers = {first.position[row - begin]: row for row in inside}
+        inside = rows[(rows >= begin) & (rows < end)]
+        positions = first.numbers.column("position")[inside - begin]
+        numbers = dict(zip(positions.tolist(), inside.tolist(), strict=True))
         # what is wrong with the file was said in the first pass
         again = open_rows(first.file, ProblemTally(shown=0))
         for position, number, example in again.at(list(numbers)):

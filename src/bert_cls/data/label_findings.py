@@ -209,6 +209,7 @@ def about_labels(labels: Labels) -> list[Finding]:
 
 def _unlabelled(labels: Labels) -> list[Finding]:
     found = []
+    parts = []
     for survey in labels.surveys:
         tally, split = survey.labels, survey.file.split
         what = "kept for prediction, not for evaluation" if split == "test" else "set aside"
@@ -218,8 +219,11 @@ def _unlabelled(labels: Labels) -> list[Finding]:
         if tally.without_any:
             share = percent(tally.without_any, len(survey))
             part = f"{count(tally.without_any, 'row')} of {len(survey):,} in {split} ({share})"
-            message = f"{part} with no label ([])."
-            found.append(_finding("D31", "note", tally.without_any, message))
+            parts.append(part)
+    if parts:
+        rows = sum(survey.labels.without_any for survey in labels.surveys)
+        message = f"{', '.join(parts)} with no label ([])."
+        found.append(_finding("D31", "note", rows, message))
     return found
 
 

@@ -10,7 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from bert_cls.data.duplicates import Bands, bands
+import numpy as np
+
+from bert_cls.data.duplicates import bands
 from bert_cls.data.example import Example, Label
 from bert_cls.data.exports import adapt
 from bert_cls.data.findings import Occurrence, excerpt, plain
@@ -20,6 +22,7 @@ from bert_cls.data.problem_tally import ProblemTally
 from bert_cls.data.problems import Problem
 from bert_cls.data.raw import Options
 from bert_cls.data.read import find_format
+from bert_cls.data.row_numbers import RowNumbers
 from bert_cls.data.rows import RowChecker
 from bert_cls.data.source import Source, opened
 from bert_cls.data.split import text_key
@@ -29,6 +32,7 @@ HUGE_CHARACTERS = 100_000
 WINDOW_ROWS = 1024
 WINDOW_CHARACTERS = 1 << 17
 UNLABELLED = 0
+_TAKEN = ("position", "text", "folded", "raw", "label", "index")
 _FULL_WIDTH = re.compile("[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\uff66-\uff9d]")
 
 
@@ -66,12 +70,11 @@ class Spotted:
 
 
 class Survey:
-    """What a pass over one file leaves: counts, and for each good row about 150 bytes.
+    """What a pass over one file leaves: counts, and for each good row the `numbers` of COLUMNS.
 
     `position` says which row of the file it was. 64-bit hashes: `text` of the key that makes two
     rows the same text, `folded` of the key without case, `raw` of the texts as they stand, `label`
-    (UNLABELLED without one), `index`. `length` and `unknown` count tokens, `bands` are
-    LSH bands, one window of rows after the other.
+    (UNLABELLED without one), `index`. `length` and `unknown` count tokens; then the LSH bands.
     """
 
     def __init__(self, file: DataFile, *, shown: int) -> None:
@@ -80,36 +83,38 @@ class Survey:
         self.huge = Spotted(shown)
         self.full_width = Spotted(shown)
         self.refused = self.tokens_read = 0
-        self.position = array("Q")
-        self.text, self.folded, self.raw, self.label, self.index = (array("q") for _ in range(5))
-        self.length, self.unknown = array("i"), array("i")
-        self.bands: list[Bands] = []
+        self.numbers = RowNumbers()
+        self._columns = {name: array("q") for name in _TAKEN}
 
     def __len__(self) -> int:
-        return len(self.text)
+        return len(self.numbers)
 
     def take(self, example: Example, key: tuple[str, str], position: int) -> None:
         """Remember the numbers of a row that need no window."""
-        label = example.label
-        self.position.append(position)
-        self.text.append(hash(key))
-        self.folded.append(hash((key[0].casefold(), key[1].casefold())))
-        self.raw.append(hash((example.text_a, example.text_b)))
+        columns = self._columns
+        columns["position"].append(position)
+        columns["text"].append(hash(key))
+        columns["folded"].append(hash((key[0].casefold(), key[1].casefold())))
+        columns["raw"].append(hash((example.text_a, example.text_b)))
         # repr, because Python's hashes of -1 and -2 are the same
-        self.index.append(hash(repr(example.index)))
-        self.label.append(_label_hash(label))
+        columns["index"].append(hash(repr(example.index)))
+        columns["label"].append(_label_hash(example.label))
 
     def measure(self, window: list[tuple[Example, tuple[str, str]]], lengths: TextLengths) -> None:
-        """Remember the numbers of a window of rows: lengths and LSH bands."""
+        """Remember the numbers of the rows that were taken since: lengths and LSH bands too."""
         if not window:
             return
         first = [example.text_a for example, _ in window]
         second = [example.text_b or "" for example, _ in window]
         measured = lengths.measure(first, second if any(second) else None)
-        self.length.extend(measured.lengths.tolist())
-        self.unknown.extend(measured.unknown.tolist())
         self.tokens_read += int(measured.read.sum())
-        self.bands.append(bands([key[0] for _, key in window], [key[1] for _, key in window]))
+        found = bands([key[0] for _, key in window], [key[1] for _, key in window])
+        self.numbers.add(
+            {name: np.frombuffer(column, np.int64) for name, column in self._columns.items()}
+            | {"length": measured.lengths, "unknown": measured.unknown}
+            | {f"band {number}": band for number, band in enumerate(found)}
+        )
+        self._columns = {name: array("q") for name in _TAKEN}
 
 
 class CheckedRows(Protocol):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +68,8 @@ class Corpus:
         self.surveys = surveys
         self.shown = shown
         self.ends = np.cumsum([len(survey) for survey in surveys])
-        self.text, self.label = self._joined("text"), self._joined("label")
+        self.text: Hashes = self.column("text")
+        self.label: Hashes = self.column("label")
 
     def __len__(self) -> int:
         return len(self.text)
@@ -88,24 +90,9 @@ class Corpus:
         """Whether there is a file for it."""
         return any(survey.file.split == split for survey in self.surveys)
 
-    def folded(self) -> Hashes:
-        """Hashes of the texts without case."""
-        return self._joined("folded")
-
-    def raw(self) -> Hashes:
-        """Hashes of the texts as they stand."""
-        return self._joined("raw")
-
-    def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each row."""
-        return self._joined("length")
-
-    def unknown(self) -> NDArray[np.int64]:
-        """Unknown tokens of each row."""
-        return self._joined("unknown")
-
-    def _joined(self, name: str) -> NDArray[np.int64]:
-        parts = [np.asarray(getattr(survey, name), np.int64) for survey in self.surveys]
+    def column(self, name: str) -> NDArray[Any]:
+        """A column of all rows (see row_numbers.COLUMNS)."""
+        parts = [survey.numbers.column(name) for survey in self.surveys]
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
 
@@ -113,7 +100,7 @@ def indices_used_twice(corpus: Corpus, severity: Severity) -> list[Question]:
     """Rows of one file that have the index of an earlier one (D13)."""
     asked = []
     for survey, end in zip(corpus.surveys, corpus.ends, strict=True):
-        pairs = repeats(np.asarray(survey.index, np.int64)) + (end - len(survey))
+        pairs = repeats(survey.numbers.column("index")) + (end - len(survey))
         if not len(pairs):
             continue
         verb = "has" if len(pairs) == 1 else "have"
@@ -153,16 +140,20 @@ def leaks(corpus: Corpus, leak: str) -> list[Question]:
 
 def repeated_texts(corpus: Corpus) -> list[Question]:
     """Texts that come more than once in one split (D34)."""
-    found = []
+    parts: list[str] = []
+    found: list[Pairs] = []
     for survey in corpus.surveys:
         rows = corpus.used(survey.file.split)
         pairs = repeats(corpus.text[rows])
         if len(pairs):
-            message = f"{count(len(pairs), 'row')} of {survey.file.split} with the text of an "
-            message += "earlier row of it."
-            finding = Finding("D34", "note", len(pairs), message, "keep one, if they mean nothing")
-            found.append(Question(finding, _first(rows[pairs], corpus), _same))
-    return found
+            parts.append(f"{count(len(pairs), 'row')} of {survey.file.split}")
+            found.append(rows[pairs])
+    if not found:
+        return []
+    every = np.concatenate(found)
+    message = f"{', '.join(parts)} with the text of an earlier row of the same split."
+    finding = Finding("D34", "note", len(every), message, "keep one, if they mean nothing")
+    return [Question(finding, _first(every, corpus), _same)]
 
 
 def conflicts(corpus: Corpus, conflict: str) -> list[Question]:
@@ -181,7 +172,7 @@ def conflicts(corpus: Corpus, conflict: str) -> list[Question]:
 
 def variants(corpus: Corpus) -> list[Question]:
     """Texts that differ from another one only in case, width or spaces (D42)."""
-    groups = differing(corpus.folded(), corpus.raw())
+    groups = differing(corpus.column("folded"), corpus.column("raw"))
     if not groups.keys:
         return []
     message = f"{count(groups.keys, 'text')} in several spellings that differ only in case, width "
@@ -217,10 +208,10 @@ def huge(corpus: Corpus) -> list[Finding]:
 
 def about_lengths(corpus: Corpus, by: TextLengths) -> tuple[Lengths | None, list[Question]]:
     """How long the rows are; what is cut (D23), and what the encoder has no piece for (D41)."""
-    lengths = corpus.lengths()
+    lengths = corpus.column("length")
     if not len(lengths):
         return None, []
-    unknown = corpus.unknown() if by.has_unknown else None
+    unknown = corpus.column("unknown") if by.has_unknown else None
     read = sum(survey.tokens_read for survey in corpus.surveys)
     found = summed(lengths, unknown, read, max_length=by.max_length, estimated=not by.exact)
     asked = [_largest(corpus, f, lengths, "token") for f in too_long(found, len(lengths))]
