@@ -892,11 +892,38 @@ def test_errors_can_be_raised_and_say_what_and_where(tmp_path):
     with pytest.raises(DataError) as caught:
         found.raise_errors()
     message = str(caught.value)
-    assert "1 kind of errors\nD34 the same text twice: 1 row of train" in message
+    assert f"{found.data}: D34 the same text twice: 1 row of train" in message
     assert 'train.json: row 1 (line 1): "尾灯换过一次' in message
     assert "the same at dev.json: row 3 (line 1)" in message
-    assert "remedy: --leak drop" in message
+    assert caught.value.hint.startswith("--leak drop trains without them")
     audit(tmp_path, leak="allow").raise_errors()
+    two = audit(put(tmp_path / "two", {**LEAKY, "test.json": [row(text_a="")]}))
+    with pytest.raises(
+        DataError, match=r"two: 3 errors, 0 warnings, 0 notes\nD20 no rows: "
+    ) as caught:
+        two.raise_errors()
+    assert "\n  remedy: --leak drop trains" in str(caught.value)
+    assert caught.value.hint == f"bert-cls check {two.data}"
+
+
+def test_an_audit_in_short_has_codes_and_counts_and_no_words_of_rows(tmp_path):
+    found = audit(put(tmp_path, {**LEAKY, "test.json": DEV}), leak="drop")
+    summary = found.summary()
+    assert {
+        "code": "D34",
+        "title": KINDS["D34"],
+        "severity": "note",
+        "findings": 1,
+        "count": 1,
+    } in (summary)
+    assert sum(entry["findings"] for entry in summary) == len(found.findings)
+    assert GOOD[0]["text_a"][:6] not in json.dumps(summary, ensure_ascii=False)
+    other = replace(found.lengths, estimated=False)
+    cut = Finding("D23", "warning", 2, "2 rows cut.")
+    measured = found.measured(other, [cut])
+    assert measured.lengths == other
+    assert of_code(measured, "D23") == [cut]
+    assert len(measured.findings) == len(found.findings) + 1
 
 
 def test_many_problems_are_counted_and_a_few_are_shown(tmp_path):
