@@ -106,9 +106,10 @@ def _say(audit: Audit, observer: Observer) -> None:
     observer.phase(f"audit: {audit.totals()}; bert-cls check {audit.data} shows them all")
     for finding in audit.of("warning"):
         observer.noticed(f"{finding.code} {finding.title}: {finding.message}")
-    kinds = dict.fromkeys(f"{finding.code} {finding.title}" for finding in audit.of("note"))
-    if kinds:
-        observer.noticed(f"smaller things: {', '.join(kinds)}")
+    notes = [entry for entry in audit.summary() if entry["severity"] == "note"]
+    if notes:
+        kinds = (f"{entry['code']} {entry['title']} ({entry['count']:,})" for entry in notes)
+        observer.noticed(f"besides: {', '.join(kinds)}")
 
 
 def _of_a_run(dataset: Dataset, data: Path, config: RunConfig, observer: Observer) -> Dataset:
