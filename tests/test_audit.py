@@ -290,6 +290,12 @@ CASES = [
         n=2,
     ),
     case("D31", "error", {"train.json": labelled(None, None)}, "no row has a label.", n=0),
+    case(
+        *("D31", "error", {"train.json": GOOD, "dev.json": [{**r, "label": None} for r in DEV]}),
+        *("no row of dev has a label: 2 rows without.",),
+        n=2,
+        remedy="take the file away",
+    ),
     case("D31", "note", with_rows(row(label=None)), "1 row of train without a label: set aside."),
     case(
         *("D31", "note", {"train.json": labelled(["a"], [], ["b"], [], [])}),
@@ -521,6 +527,9 @@ def test_an_audit_has_errors_just_when_load_refuses(
         data = load(tmp_path, **options)
     except DataError:
         assert found.of("error")
+        return
+    if not data.train or data.dev == []:  # a data set, but none to train on
+        assert "D31" in {finding.code for finding in found.of("error")}
         return
     assert clean(found) == []
     assert found.task == data.task or merges

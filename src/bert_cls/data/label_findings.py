@@ -213,7 +213,10 @@ def _unlabelled(labels: Labels) -> list[Finding]:
     for survey in labels.surveys:
         tally, split = survey.labels, survey.file.split
         what = "kept for prediction, not for evaluation" if split == "test" else "set aside"
-        if tally.unlabelled:
+        if tally.unlabelled and not tally.labelled and split != "test":
+            message = f"no row of {split} has a label: {count(tally.unlabelled, 'row')} without."
+            found.append(_finding("D31", "error", tally.unlabelled, message, NO_LABEL[split]))
+        elif tally.unlabelled:
             message = f"{count(tally.unlabelled, 'row')} of {split} without a label: {what}."
             found.append(_finding("D31", "note", tally.unlabelled, message, "label them, or not"))
         if tally.without_any:
@@ -380,4 +383,8 @@ def _finding(
 
 
 SPLITS = ("train", "dev", "test")
+NO_LABEL = {
+    "train": "label some rows of it",
+    "dev": "label some, or take the file away: dev rows are then held out of train",
+}
 RULES = (_too_few, _alike, _unknown, _without_rows, _rare, _too_many, _other_readings)
