@@ -248,4 +248,5 @@ def lengths_of(
 
 def _of_each_row(tokens: Tokens, marked: NDArray[np.bool_]) -> NDArray[np.int64]:
     """int64 [rows]: how many tokens of each row are marked."""
-    return np.diff(np.r_[0, np.cumsum(marked)][tokens.starts])
+    counts: NDArray[np.int64] = np.diff(np.r_[0, np.cumsum(marked)][tokens.starts])
+    return counts
