@@ -258,6 +258,7 @@ def checks(draw) -> Case:
         "--leak": LEAKS,
         "--conflict": st.sampled_from(["keep", "drop", "error", "x"]),
         "--encoding": ENCODINGS,
+        "--on-bad-row": st.sampled_from(["fail", "quarantine", "x"]),
         "--max-length": st.sampled_from(["8", "7", "x", "9999", "64"]),
         "--labels": st.just("{}/names.json"),
         "--merge-labels": st.just("{}/merges.json"),

@@ -273,7 +273,11 @@ BAD = [
         **GOES_ON,
     ),
     bad(
-        *("D31", {"train.json": rows(*SETS)}, "1 row of 4 in train (25.0 %) with no label ([])."),
+        *(
+            "D31",
+            {"train.json": rows(*SETS)},
+            "1 row of 4 in train (25.0 %), 1 row of 4 in dev (25.0 %) with no label ([]).",
+        ),
         others={"dev.json": rows(*SETS, start=10), "test.json": None},
         **QUIETLY,
     ),
@@ -373,6 +377,7 @@ def test_each_bad_input_is_said_by_check_and_train(tmp_path, monkeypatch, case):
         assert "./nowhere" not in trained.err, "the encoder was asked for"
     if case.mended:
         words = [*options, *case.mended]
+        assert main("check", data, *words).code == 0
         again = main("train", data, "-o", tmp_path / "m", "--encoder", "./nowhere", *words)
         assert again.code == PAST_ITS_DATA, again
 

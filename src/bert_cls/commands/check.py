@@ -38,6 +38,15 @@ def check(
     conflict: Annotated[
         str, typer.Option(help="Texts with different labels: keep, drop, error.")
     ] = "keep",
+    on_bad_row: Annotated[
+        str, typer.Option(help="fail, or quarantine: bad rows are warnings.")
+    ] = "fail",
+    coerce_numbers: Annotated[
+        bool, typer.Option("--coerce-numbers", help="Take numbers for the texts they are.")
+    ] = False,
+    fix_unicode: Annotated[
+        bool, typer.Option("--fix-unicode", help="Replace broken characters by U+FFFD.")
+    ] = False,
     encoding: Annotated[str | None, typer.Option(help="The files' text encoding.")] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write everything as JSON.")
@@ -59,7 +68,8 @@ def check(
     options: dict[str, Any] = {"task": task, "label_merges": merges}
     lengths = _text_lengths(encoder, max_length)
     checked: dict[str, Any] = {"labels": labels, "leak": leak, "conflict": conflict}
-    checked["text_lengths"] = lengths
+    checked |= {"on_bad_row": on_bad_row, "coerce_numbers": coerce_numbers}
+    checked |= {"fix_unicode": fix_unicode, "text_lengths": lengths}
     found = audit(data, encoding=encoding, **options, **checked)
     _show_audit(found)
     if json_file is not None:
