@@ -54,7 +54,7 @@ bench-check: $(STAMP)  ## one million rows audited
 	@$(BIN)/python benchmarks/audit_pass.py $(ARGS)
 
 corpus: $(STAMP)  ## 2,000 hostile inputs through the command line
-	@PYTHONPATH=tests $(BIN)/python tests/corpus.py $(ARGS)
+	@$(BIN)/python tests/corpus.py $(ARGS)
 
 clean:  ## remove what was built
 	@rm -rf $(VENV) runs build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
