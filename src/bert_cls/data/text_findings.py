@@ -187,7 +187,7 @@ def full_width(corpus: Corpus) -> list[Finding]:
     if not rows:
         return []
     message = f"{count(rows, 'row')} ({percent(rows, len(corpus))}) with full-width letters or "
-    message += "digits, which an encoder reads as others than the usual ones."
+    message += "digits, which an encoder may read as others than the usual ones."
     remedy = "train with --set text.normalise=nfkc"
     examples = [e for survey in corpus.surveys for e in survey.full_width.examples]
     return [Finding("D42", "note", rows, message, remedy, tuple(examples[: corpus.shown]))]
