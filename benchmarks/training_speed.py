@@ -34,7 +34,7 @@ from bert_cls.network import Network
 from bert_cls.text import Tokens
 from bert_cls.training import Request, Silent
 from bert_cls.training.loop import Trainer, choose_precision
-from bert_cls.training.prepare import read_dataset
+from bert_cls.training.prepare import read_audited
 from bert_cls.training.recipe import Settled
 from bert_cls.training.setup import Setup, set_up
 from record import RESULTS, console, data_set, machine, show, write_results
@@ -103,7 +103,7 @@ def prepare(args: argparse.Namespace) -> Bench:
     }
     config, origins = resolve_config(settings=args.settings, flags=flags)
     request = Request(data_set(args.data), Path(), config, origins)
-    setup = set_up(request, read_dataset(request.data, config, Silent()), Silent())
+    setup = set_up(request, read_audited(request.data, config, Silent()), Silent())
     if setup.dataset.task != "multilabel":
         sys.exit(f"{args.data} holds {setup.dataset.task} data. This benchmark takes multilabel.")
     statistics = LabelStatistics(setup.counts, len(setup.splits["train"].truth))

@@ -23,12 +23,17 @@ from hypothesis import strategies as st
 
 from bert_cls.commands.check import check
 from bert_cls.data import Example, load
-from bert_cls.data.audit import audit
+from bert_cls.data.audit import Settings as AuditSettings
+from bert_cls.data.audit import audit, audit_gathered
+from bert_cls.data.dataset import assemble, gather
 from bert_cls.data.duplicates import THRESHOLD, differing, fold, repeats, similarity
 from bert_cls.data.findings import SEVERITIES, Audit, Finding, excerpt
 from bert_cls.data.lengths import EstimatedLengths, TokenLengths, unknown_id
 from bert_cls.data.problems import KINDS
+from bert_cls.data.raw import Options
+from bert_cls.data.read import ON_BAD_ROW
 from bert_cls.data.repair import CHANGES_FILE, repair
+from bert_cls.data.row_numbers import COLUMNS, RowNumbers
 from bert_cls.data.split import text_key
 from bert_cls.errors import BertClsError, ConfigError, DataError
 from bert_cls.text import TextEncoder, TextSettings
@@ -285,10 +290,16 @@ CASES = [
         n=2,
     ),
     case("D31", "error", {"train.json": labelled(None, None)}, "no row has a label.", n=0),
+    case(
+        *("D31", "error", {"train.json": GOOD, "dev.json": [{**r, "label": None} for r in DEV]}),
+        *("no row of dev has a label: 2 rows without.",),
+        n=2,
+        remedy="take the file away",
+    ),
     case("D31", "note", with_rows(row(label=None)), "1 row of train without a label: set aside."),
     case(
         *("D31", "note", {"train.json": labelled(["a"], [], ["b"], [], [])}),
-        *("3 rows of 5 in train with no label ([]).",),
+        *("3 rows of 5 in train (60.0 %) with no label ([]).",),
         n=3,
     ),
     case(
@@ -339,6 +350,16 @@ CASES = [
     case(
         *("D36", "warning", with_rows({**GOOD[0], "index": 7, "label": "内饰"})),
         *("1 text with different labels, in 2 rows.",),
+    ),
+    case(
+        *("D36", "error", with_rows({**GOOD[0], "index": 7, "label": "内饰"})),
+        *("1 text with different labels, in 2 rows.",),
+        conflict="error",
+    ),
+    case(
+        *("D36", "note", with_rows({**GOOD[0], "index": 7, "label": "内饰"})),
+        *("in 2 rows; their rows are dropped from train.",),
+        conflict="drop",
     ),
     case(
         *("D36", "error", {"train.json": [*STUDIO, {**STUDIO[0], "id": 2, "annotations": TWICE}]}),
@@ -507,6 +528,9 @@ def test_an_audit_has_errors_just_when_load_refuses(
     except DataError:
         assert found.of("error")
         return
+    if not data.train or data.dev == []:  # a data set, but none to train on
+        assert "D31" in {finding.code for finding in found.of("error")}
+        return
     assert clean(found) == []
     assert found.task == data.task or merges
     assert found.pair == data.pair
@@ -584,6 +608,7 @@ def checked(data: Path, **options) -> None:
         "labels": None,
         "merge_labels": None,
         "leak": "error",
+        "conflict": "keep",
         "encoding": None,
         "json_file": None,
         "fix": None,
@@ -651,6 +676,51 @@ def test_the_order_of_rows_does_not_matter(tmp_path):
     assert {"D05", "D08", "D09", "D22", "D25", "D27", "D34", "D35", "D36"} <= codes
     severities = [SEVERITIES.index(f.severity) for f in told[0]]
     assert severities == sorted(severities)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(train=ANY_ROWS, dev=ANY_ROWS, as_lines=st.booleans(), bad=st.sampled_from(ON_BAD_ROW))
+def test_rows_that_were_read_already_give_the_same_audit(
+    tmp_path_factory, train, dev, as_lines, bad
+):
+    folder = tmp_path_factory.mktemp("held")
+    for start, (split, content) in enumerate((("train", train), ("dev", dev))):
+        rows = [{**r, "index": i} if isinstance(r, dict) else r for i, r in enumerate(content)]
+        rows += labelled("a", "b", start=10 * start)
+        text = "\n".join(map(json.dumps, rows)) if as_lines else json.dumps(rows)
+        (folder / f"{split}.json{'l' * as_lines}").write_text(text, encoding="utf-8")
+    looked = AuditSettings(label_merges={"A": "a"}, on_bad_row=bad)
+    gathered = gather(folder, Options())
+    held = audit_gathered(gathered, Options(), looked)
+    assert held == audit(folder, label_merges={"A": "a"}, on_bad_row=bad)
+    if not held.of("error"):
+        options = {"task": None, "labels": None, "label_merges": {"A": "a"}, "on_bad_row": bad}
+        assert assemble(gathered, **options) == load(folder, **options)
+
+
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(sizes=st.lists(st.integers(1, 40), max_size=6), most=st.sampled_from([0, 1, 5000, 1 << 20]))
+def test_columns_come_back_from_memory_and_from_the_file(monkeypatch, sizes, most):
+    monkeypatch.setattr("bert_cls.data.row_numbers.IN_MEMORY_BYTES", most)
+    generator = np.random.default_rng(sum(sizes))
+    numbers = RowNumbers()
+    windows = [
+        {name: generator.integers(0, 2**31, size).astype(kind) for name, kind in COLUMNS.items()}
+        for size in sizes
+    ]
+    for window in windows:
+        numbers.add(window)
+        if most:
+            numbers.column("band 3")  # reading in between is no trouble
+    assert len(numbers) == sum(sizes)
+    for name in COLUMNS:
+        wanted = [value for window in windows for value in window[name].tolist()]
+        assert numbers.column(name).tolist() == wanted
+    numbers.close()
 
 
 # ---- rows that are the same, or nearly -----------------------------------------------------------
@@ -831,11 +901,38 @@ def test_errors_can_be_raised_and_say_what_and_where(tmp_path):
     with pytest.raises(DataError) as caught:
         found.raise_errors()
     message = str(caught.value)
-    assert "1 kind of errors\nD34 the same text twice: 1 row of train" in message
+    assert f"{found.data}: D34 the same text twice: 1 row of train" in message
     assert 'train.json: row 1 (line 1): "尾灯换过一次' in message
     assert "the same at dev.json: row 3 (line 1)" in message
-    assert "remedy: --leak drop" in message
+    assert caught.value.hint.startswith("--leak drop trains without them")
     audit(tmp_path, leak="allow").raise_errors()
+    two = audit(put(tmp_path / "two", {**LEAKY, "test.json": [row(text_a="")]}))
+    with pytest.raises(
+        DataError, match=r"two: 3 errors, 0 warnings, 0 notes\nD20 no rows: "
+    ) as caught:
+        two.raise_errors()
+    assert "\n  remedy: --leak drop trains" in str(caught.value)
+    assert caught.value.hint == f"bert-cls check {two.data}"
+
+
+def test_an_audit_in_short_has_codes_and_counts_and_no_words_of_rows(tmp_path):
+    found = audit(put(tmp_path, {**LEAKY, "test.json": DEV}), leak="drop")
+    summary = found.summary()
+    assert {
+        "code": "D34",
+        "title": KINDS["D34"],
+        "severity": "note",
+        "findings": 1,
+        "count": 1,
+    } in (summary)
+    assert sum(entry["findings"] for entry in summary) == len(found.findings)
+    assert GOOD[0]["text_a"][:6] not in json.dumps(summary, ensure_ascii=False)
+    other = replace(found.lengths, estimated=False)
+    cut = Finding("D23", "warning", 2, "2 rows cut.")
+    measured = found.measured(other, [cut])
+    assert measured.lengths == other
+    assert of_code(measured, "D23") == [cut]
+    assert len(measured.findings) == len(found.findings) + 1
 
 
 def test_many_problems_are_counted_and_a_few_are_shown(tmp_path):

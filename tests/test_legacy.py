@@ -575,11 +575,11 @@ def test_what_stops_a_run_before_it_begins_spares_the_model_it_would_replace(tra
     (folder / "dev.json").write_text(json.dumps(unlabelled), "utf-8")
     _, code, messages = train("--overwrite_output_dir", folder=folder)
     assert code == 2
-    assert "no row of the dev file has a label" in messages[-2]
+    assert any("no row of dev has a label" in message for message in messages)
     (folder / "train.json").write_text('[{"index": 0}]', "utf-8")
     _, code, messages = train("--overwrite_output_dir", folder=folder)
     assert code == 2
-    assert "text_a is missing" in messages[-2]
+    assert any("text_a is missing" in message for message in messages)
     assert sha256(output / "model.safetensors") == before
     assert Classifier.load(output).bundle.details["history"]
 

@@ -18,6 +18,7 @@ from bert_cls.errors import BundleError, ConfigError, DataError, Interrupted, Tr
 from bert_cls.folders import sha256
 from bert_cls.training import Request, Silent, resumed, train
 from bert_cls.training.loop import Trainer
+from bert_cls.training.prepare import read_audited
 from small import MAKERS, multilabel_rows, paired, write_folder
 from tiny import tiny_encoder
 
@@ -250,12 +251,35 @@ def test_one_file_is_split_by_seed_and_leaks_are_refused(encoder, tmp_path):
     test = json.loads((data / "test.json").read_text("utf-8"))
     leaked = [*rows, {**test[0], "index": 999, "text_a": f" {test[0]['text_a']} "}]
     (data / "train.json").write_text(json.dumps(leaked, ensure_ascii=False), "utf-8")
-    with pytest.raises(DataError, match="1 training texts are also in test"):
+    with pytest.raises(
+        DataError, match="1 row of train with a text that is also held out: 1 in test"
+    ):
         train(request_for(data, tmp_path / "n", encoder), Silent())
     notes = Notes()
     dropped = train(request_for(data, tmp_path / "o", encoder, **{"data.leak": "drop"}), notes)
     assert dropped.bundle.details["data"]["rows"]["train"] == len(rows)
     assert any("dropped from train" in note for note in notes.notes)
+    audit = dropped.bundle.details["data"]["audit"]
+    assert [(e["severity"], e["count"]) for e in audit if e["code"] == "D34"] == [("note", 1)]
+
+
+def test_texts_with_different_labels_are_kept_dropped_or_an_error(tmp_path):
+    rows = multilabel_rows(40)
+    rows += [{**rows[0], "index": 90, "label": ["另一个"]}, {**rows[1], "index": 91}]
+    (tmp_path / "all.json").write_text(json.dumps(rows, ensure_ascii=False), "utf-8")
+    kept: dict[str, set[str]] = {}
+    for way in ("keep", "drop"):
+        config, _ = resolve_config(flags={"data.conflict": way})
+        notes = Notes()
+        prepared = read_audited(tmp_path / "all.json", config, notes)
+        dataset = prepared.dataset
+        kept[way] = {e.index for e in (*dataset.train, *dataset.dev, *dataset.test)}
+        assert any("other labels elsewhere; dropped" in n for n in notes.notes) == (way == "drop")
+        assert any(n.startswith("D36 ") for n in notes.notes) == (way == "keep")
+    assert kept["keep"] - kept["drop"] == {0, 90}
+    config, _ = resolve_config(flags={"data.conflict": "error"})
+    with pytest.raises(DataError, match="1 text with different labels, in 2 rows"):
+        read_audited(tmp_path / "all.json", config, Silent())
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ from bert_cls.encoders import (
 from bert_cls.encoders.trim import _MOST_LATIN, _keep_pieces
 from bert_cls.errors import ConfigError, EncoderError
 from bert_cls.text import TextEncoder, TextSettings
+from doors import main
 from hostile import rewrite
 from tiny import CHINESE, ENGLISH, TEXTS, tiny_tokenizer, word_piece
 
@@ -347,3 +348,18 @@ def test_the_real_built_in_knows_a_translation():
 def sentence_vectors(folder: Path, texts: list[str]) -> np.ndarray:
     vectors = np.stack([rows.mean(0) for rows in hidden_states(folder, texts)])
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_the_command_trims_a_folder_that_has_a_vocab_txt_alone(copied, tmp_path):
+    folder = copied("bert")
+    vocabulary = open_tokenizer(folder).get_vocab()
+    pieces = sorted(vocabulary, key=vocabulary.__getitem__)
+    (folder / "vocab.txt").write_text("\n".join(pieces), "utf-8")
+    done = main("encoders", "trim", folder, "-o", tmp_path / "whole", "--script", "chinese")
+    assert done.code == 0, done
+    (folder / "tokenizer.json").unlink()
+    done = main("encoders", "trim", folder, "-o", tmp_path / "built", "--script", "chinese")
+    assert done.code == 0, done
+    whole, built = (open_tokenizer(tmp_path / name) for name in ("whole", "built"))
+    assert whole.get_vocab() == built.get_vocab()
+    assert len(pieces) >= len(built.get_vocab()) > 5

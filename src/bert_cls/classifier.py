@@ -12,6 +12,7 @@ from bert_cls import bundle as bundles
 from bert_cls.bundle import Bundle
 from bert_cls.config import resolve_config
 from bert_cls.data import Example, Problem, targets
+from bert_cls.data.rows import is_visible
 from bert_cls.decision import Rule
 from bert_cls.encoders.facts import read_config
 from bert_cls.engines import Engine, open_engine, run
@@ -169,7 +170,8 @@ class Classifier:
             return "this model reads pairs; text_b is missing."
         if not self.bundle.pair and example.text_b is not None:
             return "this model reads single texts; text_b was given."
-        if not example.text_a.strip() or (self.bundle.pair and not (example.text_b or "").strip()):
+        both = (example.text_a, example.text_b or "") if self.bundle.pair else (example.text_a,)
+        if not all(map(is_visible, both)):
             return "the text is empty."
         return None
 

@@ -57,6 +57,10 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
+    except OSError as error:  # no permission, no space, a folder where a file is to be written
+        place = error.filename2 or error.filename
+        typer.echo(f"error: {place}: {error.strerror}." if place else f"error: {error}", err=True)
+        sys.exit(exit_code(BertClsError("")))
 
 
 if __name__ == "__main__":

@@ -47,6 +47,8 @@ class DataConfig(Section):
     """Share that becomes the test split when a single file is given; 0 for none."""
     leak: Literal["error", "drop", "allow"] = "error"
     """Texts of train that are also in dev or test: stop, drop them from train, or accept."""
+    conflict: Literal["keep", "drop", "error"] = "keep"
+    """Texts that have different labels: keep them, drop their rows from train, or stop."""
     train_rows: int | None = Field(None, ge=1)
     """A seeded sample of this many training rows; None uses all."""
 
@@ -245,7 +247,7 @@ def _parse_setting(text: str) -> tuple[str, Any]:
         raise ConfigError(f"--set takes section.field=value. Got {text!r} instead.")
     try:
         return key.strip(), json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return key.strip(), value
 
 

@@ -35,6 +35,18 @@ def check(
     leak: Annotated[
         str, typer.Option(help="Texts of train in dev or test: error, drop, allow.")
     ] = "error",
+    conflict: Annotated[
+        str, typer.Option(help="Texts with different labels: keep, drop, error.")
+    ] = "keep",
+    on_bad_row: Annotated[
+        str, typer.Option(help="fail, or quarantine: bad rows are warnings.")
+    ] = "fail",
+    coerce_numbers: Annotated[
+        bool, typer.Option("--coerce-numbers", help="Take numbers for the texts they are.")
+    ] = False,
+    fix_unicode: Annotated[
+        bool, typer.Option("--fix-unicode", help="Replace broken characters by U+FFFD.")
+    ] = False,
     encoding: Annotated[str | None, typer.Option(help="The files' text encoding.")] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write everything as JSON.")
@@ -55,7 +67,9 @@ def check(
     merges = read_label_merges(merge_labels) if merge_labels else None
     options: dict[str, Any] = {"task": task, "label_merges": merges}
     lengths = _text_lengths(encoder, max_length)
-    checked: dict[str, Any] = {"labels": labels, "leak": leak, "text_lengths": lengths}
+    checked: dict[str, Any] = {"labels": labels, "leak": leak, "conflict": conflict}
+    checked |= {"on_bad_row": on_bad_row, "coerce_numbers": coerce_numbers}
+    checked |= {"fix_unicode": fix_unicode, "text_lengths": lengths}
     found = audit(data, encoding=encoding, **options, **checked)
     _show_audit(found)
     if json_file is not None:
@@ -86,8 +100,6 @@ def _text_lengths(encoder: str | None, max_length: int) -> TextLengths:
 
 
 def _show_audit(found: Audit) -> None:
-    from bert_cls.data.findings import SEVERITIES
-    from bert_cls.data.problems import count
     from bert_cls.terminal import audit_table, labels_table, splits_table
 
     console = open_console(stderr=False)
@@ -108,8 +120,7 @@ def _show_audit(found: Audit) -> None:
         )
     console.print()
     console.print(audit_table(found))
-    totals = (count(len(found.of(severity)), severity) for severity in SEVERITIES)
-    console.print(", ".join(totals), highlight=False)
+    console.print(found.totals(), highlight=False)
 
 
 def _show_repair(repaired: Repaired, found: Audit) -> None:

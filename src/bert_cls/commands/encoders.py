@@ -69,15 +69,16 @@ def trim_encoder(
         raise ConfigError(f"output folder {output} is not empty.")
     console = open_console()
     source = resolve(name, notify=lambda line: console.print(line, highlight=False))
+    tokenizer = open_tokenizer(source)  # from vocab.txt where there is no tokenizer.json
     sample = []
     if texts is not None:
         rows = (row for row in stream(texts) if isinstance(row, Example))
         sample = [part for row in rows for part in (row.text_a, row.text_b) if part]
     keep: set[str] | None = None
     if script is not None:
-        keep = pieces_of_script(orjson.loads((source / "tokenizer.json").read_bytes()), script)
+        keep = pieces_of_script(orjson.loads(tokenizer.to_str()), script)
     if texts is not None:
-        keep = (keep or set()) | pieces_of_texts(open_tokenizer(source), sample)
+        keep = (keep or set()) | pieces_of_texts(tokenizer, sample)
     report = run(source, output, keep=keep, layers=_numbers(layers), sample=sample)
     lines = [
         f"pieces      {report.pieces_before:>12,} -> {report.pieces_after:,}",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bert_cls.commands.console import open_console, quiet_hub
-from bert_cls.errors import ConfigError, DataError
+from bert_cls.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,6 +41,9 @@ def train(
     loss: Annotated[str | None, typer.Option(help="A loss by name.")] = None,
     leak: Annotated[
         str | None, typer.Option(help="Texts of train in dev or test: error, drop, allow.")
+    ] = None,
+    conflict: Annotated[
+        str | None, typer.Option(help="Texts with different labels: keep, drop, error.")
     ] = None,
     on_bad_row: Annotated[
         str | None, typer.Option(help="fail, or quarantine: bad rows go to a file, and on.")
@@ -79,6 +82,7 @@ def train(
             "encoder.name": encoder,
             "data.task": task,
             "data.leak": leak,
+            "data.conflict": conflict,
             "data.on_bad_row": on_bad_row,
             "data.encoding": encoding,
             "data.coerce_numbers": coerce_numbers,
@@ -93,8 +97,6 @@ def train(
         resolved, origins = resolve_config(
             preset=preset, file=config, settings=settings or (), flags=flags
         )
-        if not data.exists():
-            raise DataError(f"there is no data {data}.", hint="give a folder or a file.")
         request = Request(data, output, resolved, origins, preset, labels)
     from bert_cls.terminal import TerminalObserver
     from bert_cls.training.run import train as run

@@ -7,11 +7,12 @@ the rows that findings show. Memory peaks at about 300 bytes a row, whatever the
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from bert_cls.data.dataset import declared_names, find_splits
+from bert_cls.data.dataset import Gathered, declared_names, find_splits
 from bert_cls.data.example import Task
 from bert_cls.data.findings import (
     Audit,
@@ -23,6 +24,7 @@ from bert_cls.data.findings import (
     in_order,
     plain,
 )
+from bert_cls.data.held_rows import HeldRows
 from bert_cls.data.label_findings import (
     Labels,
     about_labels,
@@ -33,11 +35,13 @@ from bert_cls.data.label_findings import (
 from bert_cls.data.lengths import EstimatedLengths, TextLengths
 from bert_cls.data.near import NearTexts
 from bert_cls.data.problem_tally import ProblemTally
+from bert_cls.data.problems import Problem
 from bert_cls.data.raw import Options
 from bert_cls.data.read import OnBadRow, check_on_bad_row
-from bert_cls.data.survey import DataFile, FileRows, Survey, survey
+from bert_cls.data.survey import DataFile, FileRows, OpenRows, Survey, survey
 from bert_cls.data.task import SHAPES
 from bert_cls.data.text_findings import (
+    CONFLICTS,
     LEAKS,
     Corpus,
     Question,
@@ -65,38 +69,95 @@ def audit(
     coerce_numbers: bool = False,
     fix_unicode: bool = False,
     leak: str = "error",
+    conflict: str = "keep",
     text_lengths: TextLengths | None = None,
     shown: int = 5,
 ) -> Audit:
     """Everything that is wrong with a folder of train, dev and test files, or with one file.
 
     The options are those of `load`, and its errors are findings here; `leak` is what becomes of
-    texts of train that are held out (error, drop, allow). `text_lengths` counts tokens (None
-    estimates them for 256). A finding has at most `shown` examples. DataError when there is no
-    data at `path` to begin with.
+    texts of train that are held out (error, drop, allow), `conflict` of texts with different labels
+    (keep, drop, error). `text_lengths` counts tokens (None estimates them for 256). A finding has
+    at most `shown` examples. DataError when there is no data at `path` to begin with.
     """
-    check_on_bad_row(on_bad_row)
-    pick(LEAKS, leak, "leak")
-    if task is not None:
-        pick(SHAPES, task, "task")
     path = Path(path)
-    row_severity: Severity = "error" if on_bad_row == "fail" else "warning"
-    problems = ProblemTally(shown=shown, row_severity=row_severity)
-    paths, passed_over = find_splits(path)
-    problems.noticed(passed_over)
-    names = _declared(path, labels, problems)
     options = Options(coerce_numbers=coerce_numbers, fix_unicode=fix_unicode, task=task)
-    lengths = EstimatedLengths() if text_lengths is None else text_lengths
-    merges = label_merges or {}
-    files = [DataFile(split, p, options, encoding, merges) for split, p in paths.items()]
-    surveys = [survey(file, lengths, problems, shown=shown) for file in files]
-    settled, about_task = settle_task(surveys, task, names, shown=shown)
+    settings = Settings(
+        labels=labels,
+        label_merges=label_merges or {},
+        encoding=encoding,
+        on_bad_row=on_bad_row,
+        leak=leak,
+        conflict=conflict,
+        text_lengths=text_lengths,
+        shown=shown,
+    )
+    settings.check(task)
+    paths, passed_over = find_splits(path)
+    return _audited(path, paths, passed_over, options, settings, FileRows)
+
+
+def audit_gathered(gathered: Gathered, options: Options, settings: Settings) -> Audit:
+    """The audit of files that were read with these options; they are not read again."""
+    settings.check(options.task)
+
+    def open_rows(file: DataFile, problems: ProblemTally) -> HeldRows:
+        return HeldRows(file, problems, gathered.rows[file.split])
+
+    return _audited(gathered.path, gathered.paths, gathered.notes, options, settings, open_rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How an audit looks at what was read; see `audit`."""
+
+    labels: str | Path | Sequence[str] | None = None
+    label_merges: Mapping[str, str] = field(default_factory=dict)
+    encoding: str | None = None
+    on_bad_row: OnBadRow = "fail"
+    leak: str = "error"
+    conflict: str = "keep"
+    text_lengths: TextLengths | None = None
+    shown: int = 5
+
+    @property
+    def row_severity(self) -> Severity:
+        """What a row that cannot be read is: an error, or set aside."""
+        return "error" if self.on_bad_row == "fail" else "warning"
+
+    def check(self, task: Task | None) -> None:
+        """ConfigError for a word that is none of those allowed."""
+        check_on_bad_row(self.on_bad_row)
+        pick(LEAKS, self.leak, "leak")
+        pick(CONFLICTS, self.conflict, "conflict")
+        if task is not None:
+            pick(SHAPES, task, "task")
+
+
+def _audited(
+    path: Path,
+    paths: Mapping[str, Path],
+    passed_over: Sequence[Problem],
+    options: Options,
+    settings: Settings,
+    open_rows: OpenRows,
+) -> Audit:
+    shown, merges = settings.shown, settings.label_merges
+    problems = ProblemTally(shown=shown, row_severity=settings.row_severity)
+    problems.noticed(passed_over)
+    names = _declared(path, settings.labels, problems)
+    lengths = EstimatedLengths() if settings.text_lengths is None else settings.text_lengths
+    files = [DataFile(split, p, options, settings.encoding, merges) for split, p in paths.items()]
+    surveys = [survey(f, lengths, problems, open_rows=open_rows, shown=shown) for f in files]
+    settled, about_task = settle_task(surveys, options.task, names, shown=shown)
     counts = counted(surveys, settled, merges)
     found = problems.findings() + about_task + about_pairs(surveys, shown=shown)
     if settled is not None:
         found += about_labels(Labels(surveys, settled, names, counts, shown))
     corpus = Corpus(surveys, shown=shown)
-    measured, about_texts = _about_texts(corpus, lengths, leak, row_severity)
+    measured, about_texts = _about_texts(corpus, lengths, settings, open_rows)
+    for found_in in surveys:
+        found_in.numbers.close()
     return Audit(
         data=plain(str(path)),
         task=settled,
@@ -120,41 +181,42 @@ def _declared(
 
 
 def _about_texts(
-    corpus: Corpus, lengths: TextLengths, leak: str, row_severity: Severity
+    corpus: Corpus, lengths: TextLengths, settings: Settings, open_rows: OpenRows
 ) -> tuple[Lengths | None, list[Finding]]:
     found = full_width(corpus) + huge(corpus)
     if not corpus.has("train"):
         message = "there is no file train: nothing to learn from."
         found.append(Finding("D39", "error", 0, message, "name the training rows' file train"))
     measured, questions = about_lengths(corpus, lengths)
-    questions += indices_used_twice(corpus, row_severity) + leaks(corpus, leak)
-    questions += repeated_texts(corpus) + conflicts(corpus) + variants(corpus)
-    return measured, found + _answers(corpus, questions)
+    questions += indices_used_twice(corpus, settings.row_severity) + leaks(corpus, settings.leak)
+    questions += repeated_texts(corpus) + conflicts(corpus, settings.conflict) + variants(corpus)
+    return measured, found + _answers(corpus, questions, open_rows)
 
 
-def _answers(corpus: Corpus, questions: Sequence[Question]) -> list[Finding]:
+def _answers(corpus: Corpus, questions: Sequence[Question], open_rows: OpenRows) -> list[Finding]:
     """The findings with the rows they show, and near-duplicates; a second pass over the files."""
     near = NearTexts(corpus)
-    for first in corpus.surveys:
-        first.bands.clear()  # two thirds of the memory, and done with
     shown = {row for question in questions for pair in question.pairs for row in pair}
     seen: dict[int, Seen] = {}
-    for row, found in _second_pass(corpus, near.wanted | shown):
+    for row, found in _second_pass(corpus, near.wanted | shown, open_rows):
         near.see(row, found)
         if row in shown:
             seen[row] = found
     return [question.answer(seen) for question in questions] + near.findings()
 
 
-def _second_pass(corpus: Corpus, wanted: Iterable[int]) -> Iterable[tuple[int, Seen]]:
+def _second_pass(
+    corpus: Corpus, wanted: Iterable[int], open_rows: OpenRows
+) -> Iterable[tuple[int, Seen]]:
     """The wanted rows, by their numbers through all files and in that order."""
     rows = np.array(sorted(wanted), np.int64)
     for first, end in zip(corpus.surveys, corpus.ends.tolist(), strict=True):
         begin = end - len(first)
-        inside = rows[(rows >= begin) & (rows < end)].tolist()
-        numbers = {first.position[row - begin]: row for row in inside}
+        inside = rows[(rows >= begin) & (rows < end)]
+        positions = first.numbers.column("position")[inside - begin]
+        numbers = dict(zip(positions.tolist(), inside.tolist(), strict=True))
         # what is wrong with the file was said in the first pass
-        again = FileRows(first.file, ProblemTally(shown=0))
+        again = open_rows(first.file, ProblemTally(shown=0))
         for position, number, example in again.at(list(numbers)):
             yield numbers[position], Seen(first, again.place(position, number), example)
 

@@ -11,7 +11,7 @@ from bert_cls.data.example import Example, LabelSpace, Task
 from bert_cls.data.label_files import checked_names, read_labels
 from bert_cls.data.problems import Problem, count, raise_errors, some
 from bert_cls.data.raw import Options, number
-from bert_cls.data.read import READERS, OnBadRow, check_on_bad_row, collect
+from bert_cls.data.read import READERS, OnBadRow, check_any, check_on_bad_row, collect
 from bert_cls.data.rows import Rows
 from bert_cls.data.source import check_is_file
 from bert_cls.data.task import fit_labels, infer_task, label_space, merge_labels, space_of
@@ -46,6 +46,20 @@ class Dataset:
     pair: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """The files of a data set read one by one, before anybody looks at them together.
+
+    `rows` has what a file holds, or the error of one that is broken; `notes` are on files that are
+    passed over.
+    """
+
+    path: Path
+    paths: dict[str, Path]
+    rows: dict[str, Rows | DataError]
+    notes: list[Problem]
+
+
 def load(
     path: str | Path,
     *,
@@ -64,30 +78,54 @@ def load(
     taken when it is there. DataError lists everything that is wrong.
     """
     check_on_bad_row(on_bad_row)
+    options = Options(coerce_numbers=coerce_numbers, fix_unicode=fix_unicode, task=task)
+    gathered = gather(path, options, encoding=encoding)
+    merges = label_merges or {}
+    return assemble(gathered, task=task, labels=labels, label_merges=merges, on_bad_row=on_bad_row)
+
+
+def gather(path: str | Path, options: Options, *, encoding: str | None = None) -> Gathered:
+    """Read every file of a folder, or one file; DataError when there is none."""
     path = Path(path)
     paths, notes = find_splits(path)
-    names, labels_path = declared_names(path, labels)
-    options = Options(coerce_numbers=coerce_numbers, fix_unicode=fix_unicode, task=task)
-    files = {p.name: _sha256(p) for p in (*paths.values(), labels_path) if p is not None}
-    splits = {split: collect(p, options, encoding=encoding) for split, p in paths.items()}
+    rows: dict[str, Rows | DataError] = {}
+    for split, file in paths.items():
+        try:
+            rows[split] = collect(file, options, encoding=encoding)
+        except DataError as error:
+            rows[split] = error
+    return Gathered(path, paths, rows, notes)
+
+
+def assemble(
+    gathered: Gathered,
+    *,
+    task: Task | None,
+    labels: str | Path | Sequence[str] | None,
+    label_merges: Mapping[str, str],
+    on_bad_row: OnBadRow,
+) -> Dataset:
+    """One data set of files that were read; see `load`."""
+    names, labels_path = declared_names(gathered.path, labels)
+    splits = _whole(gathered)
     if on_bad_row == "fail":
         raise_errors(problem for rows in splits.values() for problem in rows.problems)
     stated, task = task, infer_task(list(splits.values()), task=task, names=names)
     splits = {
-        split: merge_labels(fit_labels(rows, task), label_merges or {})
-        for split, rows in splits.items()
+        split: merge_labels(fit_labels(rows, task), label_merges) for split, rows in splits.items()
     }
     pair = check_pairs(list(splits.values()))
     splits, unlabelled, set_aside = _set_unlabelled_aside(splits)
     space, about_labels = _space(splits, task, names)
     raise_errors(about_labels)
-    notes += [problem for rows in splits.values() for problem in rows.problems]
+    notes = [*gathered.notes, *(p for rows in splits.values() for p in rows.problems)]
     notes += set_aside + about_labels
     if stated is None and names is None:
         notes += _doubts(splits, task, space)
     if task == "regression" and names is not None:
         notes.append(_note("D33", "", "the label names are not used in regression."))
     examples = {split: rows.examples for split, rows in splits.items()}
+    hashed = [p for p in (*gathered.paths.values(), labels_path) if p is not None]
     return Dataset(
         examples.get("train"),
         examples.get("dev"),
@@ -95,10 +133,21 @@ def load(
         task,
         space,
         notes,
-        files,
+        {p.name: _sha256(p) for p in hashed},
         unlabelled,
         pair,
     )
+
+
+def _whole(gathered: Gathered) -> dict[str, Rows]:
+    """The rows of each split; DataError for a file that is broken or has no good row."""
+    splits: dict[str, Rows] = {}
+    for split, rows in gathered.rows.items():
+        if isinstance(rows, DataError):
+            raise rows
+        check_any(rows)
+        splits[split] = rows
+    return splits
 
 
 def find_splits(path: Path) -> tuple[dict[str, Path], list[Problem]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from bert_cls.data.example import Task
@@ -13,6 +13,7 @@ from bert_cls.errors import DataError
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 EXCERPT_CHARACTERS = 40
+LENGTH_CODES = ("D23", "D41")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +114,38 @@ class Audit:
         errors = self.of("error")
         if not errors:
             return
-        kinds = count(len(errors), "kind")
-        lines = [f"{self.data}: {kinds} of errors", *(line for e in errors for line in spelled(e))]
-        raise DataError("\n".join(lines), hint=f"bert-cls check {self.data}")
+        more = f"bert-cls check {self.data}"
+        if len(errors) == 1:
+            (error,) = errors
+            said = "\n".join(spelled(replace(error, remedy=None)))
+            raise DataError(f"{self.data}: {said}", hint=error.remedy or more)
+        lines = [line for error in errors for line in spelled(error)]
+        raise DataError("\n".join([f"{self.data}: {self.totals()}", *lines]), hint=more)
+
+    def totals(self) -> str:
+        """`1 error, 2 warnings, 0 notes`."""
+        return ", ".join(count(len(self.of(severity)), severity) for severity in SEVERITIES)
+
+    def summary(self) -> list[dict[str, Any]]:
+        """JSON-ready: how many findings of each code and severity, and what they count in all."""
+        table: dict[tuple[Severity, str], list[int]] = {}
+        for finding in self.findings:
+            table.setdefault((finding.severity, finding.code), []).append(finding.count)
+        return [
+            {
+                "code": code,
+                "title": KINDS[code],
+                "severity": severity,
+                "findings": len(counts),
+                "count": sum(counts),
+            }
+            for (severity, code), counts in table.items()
+        ]
+
+    def measured(self, lengths: Lengths, findings: Iterable[Finding]) -> Audit:
+        """The same with counted lengths and what there is to say of them (D23, D41)."""
+        others = [finding for finding in self.findings if finding.code not in LENGTH_CODES]
+        return replace(self, lengths=lengths, findings=in_order([*others, *findings]))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""

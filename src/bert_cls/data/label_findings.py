@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bert_cls.data.example import Task
-from bert_cls.data.findings import Finding, Occurrence, Severity, plain
+from bert_cls.data.findings import Finding, Occurrence, Severity, percent, plain
 from bert_cls.data.labels import look
 from bert_cls.data.nearest import nearest
 from bert_cls.data.problems import count, some
@@ -209,16 +209,24 @@ def about_labels(labels: Labels) -> list[Finding]:
 
 def _unlabelled(labels: Labels) -> list[Finding]:
     found = []
+    parts = []
     for survey in labels.surveys:
         tally, split = survey.labels, survey.file.split
         what = "kept for prediction, not for evaluation" if split == "test" else "set aside"
-        if tally.unlabelled:
+        if tally.unlabelled and not tally.labelled and split != "test":
+            message = f"no row of {split} has a label: {count(tally.unlabelled, 'row')} without."
+            found.append(_finding("D31", "error", tally.unlabelled, message, NO_LABEL[split]))
+        elif tally.unlabelled:
             message = f"{count(tally.unlabelled, 'row')} of {split} without a label: {what}."
             found.append(_finding("D31", "note", tally.unlabelled, message, "label them, or not"))
         if tally.without_any:
-            part = count(tally.without_any, "row")
-            message = f"{part} of {len(survey):,} in {split} with no label ([])."
-            found.append(_finding("D31", "note", tally.without_any, message))
+            share = percent(tally.without_any, len(survey))
+            part = f"{count(tally.without_any, 'row')} of {len(survey):,} in {split} ({share})"
+            parts.append(part)
+    if parts:
+        rows = sum(survey.labels.without_any for survey in labels.surveys)
+        message = f"{', '.join(parts)} with no label ([])."
+        found.append(_finding("D31", "note", rows, message))
     return found
 
 
@@ -375,4 +383,8 @@ def _finding(
 
 
 SPLITS = ("train", "dev", "test")
+NO_LABEL = {
+    "train": "label some rows of it",
+    "dev": "label some, or take the file away: dev rows are then held out of train",
+}
 RULES = (_too_few, _alike, _unknown, _without_rows, _rare, _too_many, _other_readings)

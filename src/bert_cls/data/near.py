@@ -141,14 +141,13 @@ def _pairs(corpus: Corpus, asked: Rows, among: Rows) -> Pairs:
 
 
 def _bands(corpus: Corpus, rows: Rows) -> Iterator[Band]:
-    windows = [window for survey in corpus.surveys for window in survey.bands]
     for band in range(BANDS):
-        yield np.concatenate([window[band] for window in windows])[rows]
+        yield corpus.column(f"band {band}")[rows]
 
 
 def _affordable(corpus: Corpus, asked: Rows, pairs: Pairs) -> tuple[Rows, Pairs]:
     """As many of the rows asked, evenly, and their pairs, as there is memory for their texts."""
-    characters = np.minimum(corpus.lengths() * NARROW_PER_TOKEN, COMPARED_CHARACTERS)
+    characters = np.minimum(corpus.column("length") * NARROW_PER_TOKEN, COMPARED_CHARACTERS)
     needed = int((characters[pairs] + CHARACTERS_A_ROW).sum())
     asked = asked[:: max(1, -(-needed // WAITING_CHARACTERS))]
     return asked, pairs[np.isin(pairs[:, 0], asked)]

@@ -81,6 +81,7 @@ def read(
     check_on_bad_row(on_bad_row)
     options = Options(coerce_numbers=coerce_numbers, fix_unicode=fix_unicode, task=task)
     rows = collect(path, options, encoding=encoding)
+    check_any(rows)
     if on_bad_row == "fail":
         raise_errors(rows.problems)
     return rows if task is None else fit_labels(rows, task)
@@ -95,12 +96,15 @@ def check_on_bad_row(on_bad_row: str) -> None:
 
 
 def collect(path: str | Path, options: Options, *, encoding: str | None = None) -> Rows:
-    """All good rows and all problems of a file; DataError only when no row is good."""
+    """All good rows, be it none, and all problems of a file; DataError when it is broken."""
     with opened(path, encoding=encoding) as source:
-        rows = _read_all(source, options)
+        return _read_all(source, options)
+
+
+def check_any(rows: Rows) -> None:
+    """DataError with all problems when no row is good."""
     if not rows.examples:
         raise_errors(rows.problems)
-    return rows
 
 
 def find_format(source: Source) -> Format:

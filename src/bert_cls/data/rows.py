@@ -185,7 +185,7 @@ class RowChecker:
             faults.append(_not_text(value, key))
             return None
         value = self._unicode(value, key, at, faults)
-        if not (_visible(value) or SURROGATE.search(value)):
+        if not (is_visible(value) or SURROGATE.search(value)):
             message = f"{key} is blank: nothing is left without white space and controls."
             faults.append(Fault("D22", message, key=key))
         elif _CONTROL.search(value):
@@ -255,7 +255,8 @@ def _not_text(value: object, key: str) -> Fault:
     return Fault("D09", message, hint, key)
 
 
-def _visible(text: str) -> bool:
+def is_visible(text: str) -> bool:
+    """Whether anything is left of a text without white space, controls and what draws nothing."""
     if text.isprintable():
         return bool(text.strip(BLANK))
     return any(c.isprintable() and c not in BLANK for c in text)

@@ -8,8 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
-from bert_cls.data.duplicates import Bands, bands
+import numpy as np
+
+from bert_cls.data.duplicates import bands
 from bert_cls.data.example import Example, Label
 from bert_cls.data.exports import adapt
 from bert_cls.data.findings import Occurrence, excerpt, plain
@@ -19,6 +22,7 @@ from bert_cls.data.problem_tally import ProblemTally
 from bert_cls.data.problems import Problem
 from bert_cls.data.raw import Options
 from bert_cls.data.read import find_format
+from bert_cls.data.row_numbers import RowNumbers
 from bert_cls.data.rows import RowChecker
 from bert_cls.data.source import Source, opened
 from bert_cls.data.split import text_key
@@ -28,6 +32,7 @@ HUGE_CHARACTERS = 100_000
 WINDOW_ROWS = 1024
 WINDOW_CHARACTERS = 1 << 17
 UNLABELLED = 0
+_TAKEN = ("position", "text", "folded", "raw", "label", "index")
 _FULL_WIDTH = re.compile("[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\uff66-\uff9d]")
 
 
@@ -65,12 +70,11 @@ class Spotted:
 
 
 class Survey:
-    """What a pass over one file leaves: counts, and for each good row about 150 bytes.
+    """What a pass over one file leaves: counts, and for each good row the `numbers` of COLUMNS.
 
     `position` says which row of the file it was. 64-bit hashes: `text` of the key that makes two
     rows the same text, `folded` of the key without case, `raw` of the texts as they stand, `label`
-    (UNLABELLED without one), `index`. `length` and `unknown` count tokens, `bands` are
-    LSH bands, one window of rows after the other.
+    (UNLABELLED without one), `index`. `length` and `unknown` count tokens; then the LSH bands.
     """
 
     def __init__(self, file: DataFile, *, shown: int) -> None:
@@ -79,40 +83,61 @@ class Survey:
         self.huge = Spotted(shown)
         self.full_width = Spotted(shown)
         self.refused = self.tokens_read = 0
-        self.position = array("Q")
-        self.text, self.folded, self.raw, self.label, self.index = (array("q") for _ in range(5))
-        self.length, self.unknown = array("i"), array("i")
-        self.bands: list[Bands] = []
+        self.numbers = RowNumbers()
+        self._columns = {name: array("q") for name in _TAKEN}
 
     def __len__(self) -> int:
-        return len(self.text)
+        return len(self.numbers)
 
     def take(self, example: Example, key: tuple[str, str], position: int) -> None:
         """Remember the numbers of a row that need no window."""
-        label = example.label
-        self.position.append(position)
-        self.text.append(hash(key))
-        self.folded.append(hash((key[0].casefold(), key[1].casefold())))
-        self.raw.append(hash((example.text_a, example.text_b)))
+        columns = self._columns
+        columns["position"].append(position)
+        columns["text"].append(hash(key))
+        columns["folded"].append(hash((key[0].casefold(), key[1].casefold())))
+        columns["raw"].append(hash((example.text_a, example.text_b)))
         # repr, because Python's hashes of -1 and -2 are the same
-        self.index.append(hash(repr(example.index)))
-        self.label.append(_label_hash(label))
+        columns["index"].append(hash(repr(example.index)))
+        columns["label"].append(_label_hash(example.label))
 
     def measure(self, window: list[tuple[Example, tuple[str, str]]], lengths: TextLengths) -> None:
-        """Remember the numbers of a window of rows: lengths and LSH bands."""
+        """Remember the numbers of the rows that were taken since: lengths and LSH bands too."""
         if not window:
             return
         first = [example.text_a for example, _ in window]
         second = [example.text_b or "" for example, _ in window]
         measured = lengths.measure(first, second if any(second) else None)
-        self.length.extend(measured.lengths.tolist())
-        self.unknown.extend(measured.unknown.tolist())
         self.tokens_read += int(measured.read.sum())
-        self.bands.append(bands([key[0] for _, key in window], [key[1] for _, key in window]))
+        found = bands([key[0] for _, key in window], [key[1] for _, key in window])
+        self.numbers.add(
+            {name: np.frombuffer(column, np.int64) for name, column in self._columns.items()}
+            | {"length": measured.lengths, "unknown": measured.unknown}
+            | {f"band {number}": band for number, band in enumerate(found)}
+        )
+        self._columns = {name: array("q") for name in _TAKEN}
+
+
+class CheckedRows(Protocol):
+    """The checked rows of a file, labels merged; what is wrong with it is told elsewhere."""
+
+    merged: int
+    """Rows whose label was merged so far."""
+
+    def place(self, position: int, number: int) -> str:
+        """Where the row at `position` (from 0) is; `number` is its line or table row."""
+
+    def all(self) -> Iterator[tuple[int, int, Example | list[Problem]]]:
+        """Every row as (position, number, the example or its problems)."""
+
+    def at(self, positions: Sequence[int]) -> Iterator[tuple[int, int, Example]]:
+        """The good rows at some positions, which rise."""
+
+
+OpenRows = Callable[[DataFile, ProblemTally], CheckedRows]
 
 
 class FileRows:
-    """The checked rows of a file, labels merged; what is wrong with it goes to `problems`."""
+    """The rows of a file, read anew each time; what is wrong with it goes to `problems`."""
 
     def __init__(self, file: DataFile, problems: ProblemTally) -> None:
         self.merged = 0
@@ -167,17 +192,28 @@ class FileRows:
             self._problems.noticed([*source.notes, *(checker.notes() if checker else ())])
 
     def _merge(self, example: Example) -> Example:
-        label = merged(example.label, self._file.merges) if self._file.merges else example.label
-        if label == example.label:
-            return example
-        self.merged += 1
-        return replace(example, label=label)
+        found = with_merged_label(example, self._file.merges)
+        self.merged += found is not example
+        return found
 
 
-def survey(file: DataFile, lengths: TextLengths, problems: ProblemTally, *, shown: int) -> Survey:
-    """Read a file once, in constant memory save for JSON lists and a few numbers a row."""
+def with_merged_label(example: Example, merges: Mapping[str, str]) -> Example:
+    """The example with its label names replaced; the same object when none is."""
+    label = merged(example.label, merges) if merges else example.label
+    return example if label == example.label else replace(example, label=label)
+
+
+def survey(
+    file: DataFile,
+    lengths: TextLengths,
+    problems: ProblemTally,
+    *,
+    open_rows: OpenRows,
+    shown: int,
+) -> Survey:
+    """Go through a file once, keeping a few numbers a row."""
     found = Survey(file, shown=shown)
-    rows = FileRows(file, problems)
+    rows = open_rows(file, problems)
     window: list[tuple[Example, tuple[str, str]]] = []
     characters = 0
     for position, number, item in rows.all():
@@ -205,7 +241,9 @@ def spot(file: DataFile, place: str, example: Example, detail: str = "") -> Occu
     return Occurrence(file.name, place, excerpt(example.text_a), detail)
 
 
-def _described(file: DataFile, rows: FileRows, example: Example, at: tuple[int, int]) -> Occurrence:
+def _described(
+    file: DataFile, rows: CheckedRows, example: Example, at: tuple[int, int]
+) -> Occurrence:
     return spot(file, rows.place(*at), example)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +68,8 @@ class Corpus:
         self.surveys = surveys
         self.shown = shown
         self.ends = np.cumsum([len(survey) for survey in surveys])
-        self.text, self.label = self._joined("text"), self._joined("label")
+        self.text: Hashes = self.column("text")
+        self.label: Hashes = self.column("label")
 
     def __len__(self) -> int:
         return len(self.text)
@@ -88,24 +90,9 @@ class Corpus:
         """Whether there is a file for it."""
         return any(survey.file.split == split for survey in self.surveys)
 
-    def folded(self) -> Hashes:
-        """Hashes of the texts without case."""
-        return self._joined("folded")
-
-    def raw(self) -> Hashes:
-        """Hashes of the texts as they stand."""
-        return self._joined("raw")
-
-    def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each row."""
-        return self._joined("length")
-
-    def unknown(self) -> NDArray[np.int64]:
-        """Unknown tokens of each row."""
-        return self._joined("unknown")
-
-    def _joined(self, name: str) -> NDArray[np.int64]:
-        parts = [np.asarray(getattr(survey, name), np.int64) for survey in self.surveys]
+    def column(self, name: str) -> NDArray[Any]:
+        """A column of all rows (see row_numbers.COLUMNS)."""
+        parts = [survey.numbers.column(name) for survey in self.surveys]
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
 
@@ -113,7 +100,7 @@ def indices_used_twice(corpus: Corpus, severity: Severity) -> list[Question]:
     """Rows of one file that have the index of an earlier one (D13)."""
     asked = []
     for survey, end in zip(corpus.surveys, corpus.ends, strict=True):
-        pairs = repeats(np.asarray(survey.index, np.int64)) + (end - len(survey))
+        pairs = repeats(survey.numbers.column("index")) + (end - len(survey))
         if not len(pairs):
             continue
         verb = "has" if len(pairs) == 1 else "have"
@@ -153,33 +140,39 @@ def leaks(corpus: Corpus, leak: str) -> list[Question]:
 
 def repeated_texts(corpus: Corpus) -> list[Question]:
     """Texts that come more than once in one split (D34)."""
-    found = []
+    parts: list[str] = []
+    found: list[Pairs] = []
     for survey in corpus.surveys:
         rows = corpus.used(survey.file.split)
         pairs = repeats(corpus.text[rows])
         if len(pairs):
-            message = f"{count(len(pairs), 'row')} of {survey.file.split} with the text of an "
-            message += "earlier row of it."
-            finding = Finding("D34", "note", len(pairs), message, "keep one, if they mean nothing")
-            found.append(Question(finding, _first(rows[pairs], corpus), _same))
-    return found
+            parts.append(f"{count(len(pairs), 'row')} of {survey.file.split}")
+            found.append(rows[pairs])
+    if not found:
+        return []
+    every = np.concatenate(found)
+    message = f"{', '.join(parts)} with the text of an earlier row of the same split."
+    finding = Finding("D34", "note", len(every), message, "keep one, if they mean nothing")
+    return [Question(finding, _first(every, corpus), _same)]
 
 
-def conflicts(corpus: Corpus) -> list[Question]:
+def conflicts(corpus: Corpus, conflict: str) -> list[Question]:
     """Texts whose rows have different labels (D36)."""
     rows = np.flatnonzero(corpus.label != UNLABELLED)
     groups = differing(corpus.text[rows], corpus.label[rows])
     if not groups.keys:
         return []
-    message = f"{count(groups.keys, 'text')} with different labels, in {count(groups.rows, 'row')}."
-    remedy = "decide for one label a text; where raters disagree, figures cannot reach 1"
-    finding = Finding("D36", "warning", groups.keys, message, remedy)
+    severity, effect = pick(CONFLICTS, conflict, "conflict")
+    message = f"{count(groups.keys, 'text')} with different labels, in {count(groups.rows, 'row')}"
+    remedy = "decide for one label a text, or train with --conflict drop; where raters disagree, "
+    remedy += "figures cannot reach 1"
+    finding = Finding("D36", severity, groups.keys, f"{message}{effect}.", remedy)
     return [Question(finding, _first(rows[groups.pairs], corpus), _labels)]
 
 
 def variants(corpus: Corpus) -> list[Question]:
     """Texts that differ from another one only in case, width or spaces (D42)."""
-    groups = differing(corpus.folded(), corpus.raw())
+    groups = differing(corpus.column("folded"), corpus.column("raw"))
     if not groups.keys:
         return []
     message = f"{count(groups.keys, 'text')} in several spellings that differ only in case, width "
@@ -194,7 +187,7 @@ def full_width(corpus: Corpus) -> list[Finding]:
     if not rows:
         return []
     message = f"{count(rows, 'row')} ({percent(rows, len(corpus))}) with full-width letters or "
-    message += "digits, which an encoder reads as others than the usual ones."
+    message += "digits, which an encoder may read as others than the usual ones."
     remedy = "train with --set text.normalise=nfkc"
     examples = [e for survey in corpus.surveys for e in survey.full_width.examples]
     return [Finding("D42", "note", rows, message, remedy, tuple(examples[: corpus.shown]))]
@@ -215,28 +208,41 @@ def huge(corpus: Corpus) -> list[Finding]:
 
 def about_lengths(corpus: Corpus, by: TextLengths) -> tuple[Lengths | None, list[Question]]:
     """How long the rows are; what is cut (D23), and what the encoder has no piece for (D41)."""
-    lengths = corpus.lengths()
+    lengths = corpus.column("length")
     if not len(lengths):
         return None, []
-    over = lengths > by.max_length
-    unknown = corpus.unknown() if by.has_unknown else None
+    unknown = corpus.column("unknown") if by.has_unknown else None
     read = sum(survey.tokens_read for survey in corpus.surveys)
-    share = None if unknown is None else float(unknown.sum() / max(1, read))
-    median, p99 = np.percentile(lengths, (50, 99), method="lower").tolist()
-    found = Lengths(
-        not by.exact, by.max_length, median, p99, int(lengths.max()), int(over.sum()), share
-    )
-    asked = _too_long(corpus, found, lengths) if found.over else []
-    if unknown is not None and share:
-        asked += _unknown_tokens(corpus, unknown, share)
+    found = summed(lengths, unknown, read, max_length=by.max_length, estimated=not by.exact)
+    asked = [_largest(corpus, f, lengths, "token") for f in too_long(found, len(lengths))]
+    if unknown is not None:
+        for finding in unknown_tokens(found, int((unknown > 0).sum()), len(lengths)):
+            asked.append(_largest(corpus, finding, unknown, "unknown token"))
     return found, asked
 
 
-def _too_long(corpus: Corpus, found: Lengths, lengths: NDArray[np.int64]) -> list[Question]:
-    many = found.over >= MANY_CUT * len(lengths)
+def summed(
+    lengths: NDArray[np.int64],
+    unknown: NDArray[np.int64] | None,
+    read: int,
+    *,
+    max_length: int,
+    estimated: bool,
+) -> Lengths:
+    """The lengths of rows in short; `unknown` tokens of each row, of `read` in all."""
+    median, p99 = np.percentile(lengths, (50, 99), method="lower").tolist()
+    share = None if unknown is None else float(unknown.sum() / max(1, read))
+    over = int((lengths > max_length).sum())
+    return Lengths(estimated, max_length, median, p99, int(lengths.max()), over, share)
+
+
+def too_long(found: Lengths, rows: int) -> list[Finding]:
+    """What the maximum length costs (D23)."""
+    if not found.over:
+        return []
     about = "an estimated " if found.estimated else ""
     message = (
-        f"{about}{count(found.over, 'row')} ({percent(found.over, len(lengths))}) of over "
+        f"{about}{count(found.over, 'row')} ({percent(found.over, rows)}) of over "
         f"{found.max_length} tokens, which are cut; the middle row has {found.median:,}, 99 of "
         f"100 have at most {found.p99:,}, the longest has {found.longest:,}."
     )
@@ -245,20 +251,21 @@ def _too_long(corpus: Corpus, found: Lengths, lengths: NDArray[np.int64]) -> lis
         remedy = f"raise --max-length towards {found.p99:,} if the encoder has as much, or {remedy}"
     if found.estimated:
         remedy += "; --encoder NAME counts instead of estimating"
-    severity: Severity = "warning" if many and not found.estimated else "note"
-    finding = Finding("D23", severity, found.over, message, remedy)
-    return [_largest(corpus, finding, lengths, "token")]
+    many = found.over >= MANY_CUT * rows and not found.estimated
+    return [Finding("D23", "warning" if many else "note", found.over, message, remedy)]
 
 
-def _unknown_tokens(corpus: Corpus, unknown: NDArray[np.int64], share: float) -> list[Question]:
-    rows = int((unknown > 0).sum())
+def unknown_tokens(found: Lengths, with_one: int, rows: int) -> list[Finding]:
+    """Tokens the encoder has no piece for (D41), in `with_one` of the rows."""
+    share = found.unknown_share
+    if not share:
+        return []
     said = "under 0.1 %" if share < 0.001 else f"{share:.1%}"
-    message = f"{said} of the tokens are unknown to the encoder, in {count(rows, 'row')} "
-    message += f"({percent(rows, len(corpus))})."
+    message = f"{said} of the tokens are unknown to the encoder, in {count(with_one, 'row')} "
+    message += f"({percent(with_one, rows)})."
     severity: Severity = "warning" if share >= MANY_UNKNOWN else "note"
     remedy = "take an encoder of this language; one piece stands for all that is unknown"
-    finding = Finding("D41", severity, rows, message, remedy)
-    return [_largest(corpus, finding, unknown, "unknown token")]
+    return [Finding("D41", severity, with_one, message, remedy)]
 
 
 def _largest(corpus: Corpus, finding: Finding, of: NDArray[np.int64], unit: str) -> Question:
@@ -303,4 +310,9 @@ LEAKS: dict[str, tuple[Severity, str]] = {
     "error": ("error", ""),
     "drop": ("note", "; dropped from train"),
     "allow": ("warning", "; kept, so scores are too good"),
+}
+CONFLICTS: dict[str, tuple[Severity, str]] = {
+    "keep": ("warning", ""),
+    "drop": ("note", "; their rows are dropped from train"),
+    "error": ("error", ""),
 }

@@ -21,10 +21,10 @@ from bert_cls.legacy.held import check_test_rows, file_of, held_rows
 from bert_cls.legacy.log import LOG, LogObserver
 from bert_cls.outputs import write_predictions
 from bert_cls.request import RUN
-from bert_cls.training import Request, Silent, Trained
+from bert_cls.training import Request, Trained
 from bert_cls.training import train as run_training
 from bert_cls.training.checkpoint import checkpoints
-from bert_cls.training.prepare import read_dataset
+from bert_cls.training.prepare import read_audited
 
 EVAL_RESULTS = "eval_results.txt"
 TEST_RESULTS = "test_results.txt"
@@ -54,12 +54,17 @@ def train(arguments: Namespace) -> Trained:
     _check_output(output, overwrite=arguments.overwrite_output_dir)
     if arguments.do_predict:
         check_test_rows(data)
-    config, origins = _settings(arguments)
-    request = Request(data, output, config, origins, labels=_labels(arguments))
-    observer = LogObserver(batch_size=config.training.batch_size or 1)
+    labels = _labels(arguments)
+    asked, _ = flags.resolve(arguments, encoder=arguments.model_name_or_path, lowercase=False)
+    observer = LogObserver(batch_size=asked.training.batch_size or 1)
+    prepared = read_audited(data, asked, observer, labels=labels)
+    config, origins = _settings(arguments, rows=len(prepared.dataset.train or []))
+    request = Request(data, output, config, origins, labels=labels)
     if torch.cuda.device_count() > 1:
         LOG.warning("%d GPUs are visible; one is used.", torch.cuda.device_count())
-    trained = run_training(request, observer, overwrite=arguments.overwrite_output_dir)
+    trained = run_training(
+        request, observer, overwrite=arguments.overwrite_output_dir, prepared=prepared
+    )
     last = trained.history[-1]
     LOG.info(" global_step = %d, average loss = %.4f", last.step, last.loss)
     for key, why in sorted(trained.bundle.details["origins"].items()):
@@ -115,8 +120,8 @@ def predict(arguments: Namespace, classifier: Classifier) -> int:
     return 0
 
 
-def _settings(arguments: Namespace) -> tuple[RunConfig, Origins]:
-    """The run's settings; for a fraction of an epoch the rows are counted first."""
+def _settings(arguments: Namespace, *, rows: int) -> tuple[RunConfig, Origins]:
+    """The run's settings; a fraction of an epoch is so many steps of the training `rows`."""
     cache = Path(arguments.cache_dir) if arguments.cache_dir else None
     folder = resolve(arguments.model_name_or_path, cache=cache, notify=LOG.info)
     flags.check_family(arguments, describe(folder))
@@ -126,9 +131,7 @@ def _settings(arguments: Namespace) -> tuple[RunConfig, Origins]:
     epochs = flags.fraction_of_epochs(arguments)
     if epochs is None:
         return config, origins
-    data = Path(arguments.data_dir)
-    rows = read_dataset(data, config, Silent(), labels=_labels(arguments)).train or []
-    steps = max(1, round(epochs * math.ceil(len(rows) / (config.training.batch_size or 1))))
+    steps = max(1, round(epochs * math.ceil(rows / (config.training.batch_size or 1))))
     return flags.resolve(arguments, encoder=encoder, lowercase=lowercase, max_steps=steps)
 
 

@@ -209,6 +209,8 @@ def _details(
         "data": {
             "files": setup.dataset.files,
             "rows": {name: len(split.truth) for name, split in setup.splits.items()},
+            "audit": setup.audit.summary(),
+            "lengths": asdict(setup.audit.lengths) if setup.audit.lengths else None,
             "scale": list(setup.scale),
             "label_counts": dict(
                 zip(setup.dataset.space.names, setup.counts.tolist(), strict=False)

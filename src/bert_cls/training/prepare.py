@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bert_cls.config import RunConfig
-from bert_cls.data import Dataset, Example, load, read_label_merges, targets
+from bert_cls.data import Dataset, Example, Label, load, read_label_merges, targets
+from bert_cls.data.audit import Settings, audit_gathered
+from bert_cls.data.dataset import assemble, gather
+from bert_cls.data.findings import Audit, Finding, Lengths
+from bert_cls.data.lengths import EstimatedLengths
+from bert_cls.data.raw import Options
 from bert_cls.data.split import split, text_key
+from bert_cls.data.text_findings import summed, too_long, unknown_tokens
 from bert_cls.errors import ConfigError, DataError
 from bert_cls.text import TextEncoder, Tokens
 from bert_cls.training.loop import Observer
+
+PLACES_SHOWN = 3
+Labels = Path | Sequence[str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +38,51 @@ class Encoded:
     """bool [rows, labels], int64 [rows] or float64 [rows], by task"""
 
 
-def read_dataset(data: Path, config: RunConfig, observer: Observer, **options: Any) -> Dataset:
-    """Load, drop or refuse leaks, split what is not split, and sample; everything is said."""
-    merges = read_label_merges(config.data.merge_labels) if config.data.merge_labels else None
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A data set that passed its audit, split and sampled."""
+
+    dataset: Dataset
+    audit: Audit
+
+
+def read_audited(
+    data: Path, config: RunConfig, observer: Observer, *, labels: Labels = None
+) -> Prepared:
+    """Read the files once, audit them, and make the data set of a run; everything is said.
+
+    DataError with all errors of the audit; `bert-cls check` has the rest.
+    """
+    merges = _merges(config)
+    options = Options(config.data.coerce_numbers, config.data.fix_unicode, config.data.task)
+    gathered = gather(data, options, encoding=config.data.encoding)
+    settings = Settings(
+        labels=labels,
+        label_merges=merges,
+        encoding=config.data.encoding,
+        on_bad_row=config.data.on_bad_row,
+        leak=config.data.leak,
+        conflict=config.data.conflict,
+        text_lengths=EstimatedLengths(config.text.max_length),
+        shown=PLACES_SHOWN,
+    )
+    audit = audit_gathered(gathered, options, settings)
+    _say(audit, observer)
+    audit.raise_errors()
+    dataset = assemble(
+        gathered,
+        task=config.data.task,
+        labels=labels,
+        label_merges=merges,
+        on_bad_row=config.data.on_bad_row,
+    )
+    return Prepared(_of_a_run(dataset, data, config, observer), audit)
+
+
+def read_dataset(
+    data: Path, config: RunConfig, observer: Observer, *, labels: Labels = None
+) -> Dataset:
+    """The data set of a run made again, without an audit."""
     dataset = load(
         data,
         task=config.data.task,
@@ -38,11 +90,32 @@ def read_dataset(data: Path, config: RunConfig, observer: Observer, **options: A
         on_bad_row=config.data.on_bad_row,
         coerce_numbers=config.data.coerce_numbers,
         fix_unicode=config.data.fix_unicode,
-        label_merges=merges,
-        **options,
+        label_merges=_merges(config),
+        labels=labels,
     )
-    for problem in dataset.problems:
-        observer.noticed(str(problem))
+    return _of_a_run(dataset, data, config, observer)
+
+
+def _merges(config: RunConfig) -> dict[str, str]:
+    path = config.data.merge_labels
+    return read_label_merges(path) if path else {}
+
+
+def _say(audit: Audit, observer: Observer) -> None:
+    """The audit in short: a line for each warning; errors come as an exception."""
+    observer.phase(f"audit: {audit.totals()}; bert-cls check {audit.data} shows them all")
+    for finding in audit.of("warning"):
+        observer.noticed(f"{finding.code} {finding.title}: {finding.message}")
+    notes = [entry for entry in audit.summary() if entry["severity"] == "note"]
+    if notes:
+        kinds = (f"{entry['code']} {entry['title']} ({entry['count']:,})" for entry in notes)
+        observer.noticed(f"besides: {', '.join(kinds)}")
+
+
+def _of_a_run(dataset: Dataset, data: Path, config: RunConfig, observer: Observer) -> Dataset:
+    """Drop conflicts, split what is not split, drop or refuse leaks, and sample; all is said."""
+    if config.data.conflict == "drop":
+        dataset = _without_conflicts(dataset, observer)
     if dataset.train is None or not dataset.train:
         raise DataError(f"{data} has no labelled training rows.")
     if dataset.dev is not None and not dataset.dev:
@@ -101,6 +174,23 @@ def _without_leaks(dataset: Dataset, config: RunConfig, observer: Observer) -> D
     )
 
 
+def _without_conflicts(dataset: Dataset, observer: Observer) -> Dataset:
+    labels: dict[tuple[str, str], set[object]] = {}
+    for example in chain(dataset.train or (), dataset.dev or (), dataset.test or ()):
+        if example.label is not None:
+            labels.setdefault(text_key(example), set()).add(_as_set(example.label))
+    train = dataset.train or []
+    kept = [example for example in train if len(labels[text_key(example)]) == 1]
+    if len(kept) < len(train):
+        dropped = len(train) - len(kept)
+        observer.noticed(f"{dropped} training texts have other labels elsewhere; dropped")
+    return replace(dataset, train=kept)
+
+
+def _as_set(label: Label) -> object:
+    return frozenset(label) if isinstance(label, tuple) else label
+
+
 def _leaks(counts: dict[str, int]) -> str:
     return " and ".join(
         f"{count} training texts are also in {name}" for name, count in counts.items() if count
@@ -142,13 +232,21 @@ def check_length(max_length: int, positions: int) -> None:
         )
 
 
-def truncation_notice(tokens: Tokens, max_length: int) -> str | None:
-    """What the maximum length costs, in one line; None when no row is cut."""
-    cut = int(tokens.cut.sum())
-    if not cut:
-        return None
-    full = tokens.full_lengths
-    return (
-        f"{cut} of {len(tokens)} training texts ({cut / len(tokens):.1%}) are cut to {max_length} "
-        f"tokens; the middle text has {int(np.median(full))}, the longest {int(full.max())}"
-    )
+def lengths_of(
+    tokens: Sequence[Tokens], max_length: int, unknown_id: int | None
+) -> tuple[Lengths, list[Finding]]:
+    """How long all rows are, counted; and what is cut (D23) or unknown to the encoder (D41)."""
+    full = np.concatenate([part.full_lengths for part in tokens]).astype(np.int64)
+    unknown: NDArray[np.int64] | None = None
+    if unknown_id is not None:
+        unknown = np.concatenate([_of_each_row(part, part.ids == unknown_id) for part in tokens])
+    read = sum(len(part.ids) for part in tokens)
+    found = summed(full, unknown, read, max_length=max_length, estimated=False)
+    with_one = 0 if unknown is None else int((unknown > 0).sum())
+    return found, [*too_long(found, len(full)), *unknown_tokens(found, with_one, len(full))]
+
+
+def _of_each_row(tokens: Tokens, marked: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """int64 [rows]: how many tokens of each row are marked."""
+    counts: NDArray[np.int64] = np.diff(np.r_[0, np.cumsum(marked)][tokens.starts])
+    return counts

@@ -25,28 +25,36 @@ from bert_cls.training.checkpoint import (
 )
 from bert_cls.training.finish import Trained, finish, static_files
 from bert_cls.training.loop import Keeper, Observer, Progress, Trainer
-from bert_cls.training.prepare import read_dataset
+from bert_cls.training.prepare import Prepared, read_audited
 from bert_cls.training.setup import make_trainer, set_up
 
 QUARANTINE = "quarantine.jsonl"
 
 
 def train(
-    request: Request, observer: Observer, *, resume: bool = False, overwrite: bool = False
+    request: Request,
+    observer: Observer,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    prepared: Prepared | None = None,
 ) -> Trained:
-    """Train, tune, evaluate and write the model folder `request.output`.
+    """Audit, train, tune, evaluate and write the model folder `request.output`.
 
+    An error in the data is a DataError before the encoder is fetched or anything is written.
+    `prepared` are the request's data where they were read and audited before.
     A non-empty output folder is a ConfigError unless it is to be resumed or overwritten, and
     overwriting removes only what a run of ours wrote. With `resume` the newest whole checkpoint
     goes on. Interrupted after SIGINT or SIGTERM, with a checkpoint saved.
     """
     config = request.config
     _claim(request.output, resume=resume, overwrite=overwrite)
-    observer.phase("reading data")
-    dataset = read_dataset(request.data, config, observer, labels=request.labels)
+    if prepared is None:
+        observer.phase("reading data")
+        prepared = read_audited(request.data, config, observer, labels=request.labels)
     if resume:
-        _same_data(request.output, dataset.files)
-    setup = set_up(request, dataset, observer)
+        _same_data(request.output, prepared.dataset.files)
+    setup = set_up(request, prepared, observer)
     origins = {**request.origins, **{k: f"recipe: {v}" for k, v in setup.recipe.reasons.items()}}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trainer = make_trainer(setup, observer, options=config.loss.options, device=device)
@@ -59,13 +67,15 @@ def train(
         remember(request, setup.dataset.files, static_files(setup))
     if config.data.on_bad_row == "quarantine":
         request.output.mkdir(parents=True, exist_ok=True)
-        if count := write_quarantine(request.output / QUARANTINE, dataset.problems):
+        if count := write_quarantine(request.output / QUARANTINE, setup.dataset.problems):
             observer.noticed(f"{count} bad rows were left out: {request.output / QUARANTINE}")
     _run(trainer, request.output, setup.recipe.training.keep_checkpoints)
     return finish(request, setup, trainer, origins, observer)
 
 
 def _claim(output: Path, *, resume: bool, overwrite: bool) -> None:
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"output folder {output} is a file.", hint="give another folder.")
     clean_orphans(output)
     if resume or not output.exists() or not any(output.iterdir()):
         return

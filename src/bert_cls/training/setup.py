@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from bert_cls.data import Dataset, Task
+from bert_cls.data.findings import Audit
+from bert_cls.data.lengths import unknown_id
 from bert_cls.encoders import describe, open_tokenizer, resolve
 from bert_cls.engines import run as run_engine
 from bert_cls.engines.torch_engine import TorchEngine
@@ -20,7 +22,7 @@ from bert_cls.network import Network, open_network
 from bert_cls.request import Request
 from bert_cls.text import TextEncoder, TextSettings
 from bert_cls.training.loop import Observer, Trainer
-from bert_cls.training.prepare import Encoded, check_length, encode, truncation_notice
+from bert_cls.training.prepare import Encoded, Prepared, check_length, encode, lengths_of
 from bert_cls.training.recipe import Recipe, settle
 from bert_cls.training.selection import selection_score
 
@@ -37,6 +39,7 @@ class Setup:
     """All that a run works with, before its first step."""
 
     dataset: Dataset
+    audit: Audit
     splits: Mapping[str, Encoded]
     """train, dev and, where there is one, test: labelled rows only"""
     recipe: Recipe
@@ -56,8 +59,9 @@ class Setup:
         return max(1, len(self.dataset.space))
 
 
-def set_up(request: Request, dataset: Dataset, observer: Observer) -> Setup:
+def set_up(request: Request, prepared: Prepared, observer: Observer) -> Setup:
     """Open the encoder, settle the recipe, tokenise, and start the head at the priors."""
+    dataset = prepared.dataset
     config, task = request.config, dataset.task
     folder = resolve(config.encoder.name, notify=observer.phase)
     facts = describe(folder)
@@ -70,8 +74,11 @@ def set_up(request: Request, dataset: Dataset, observer: Observer) -> Setup:
     text = TextEncoder(tokenizer, settings)
     observer.phase("tokenising")
     splits = {name: encode(examples, dataset, text) for name, examples in labelled.items()}
-    if notice := truncation_notice(splits["train"].tokens, config.text.max_length):
-        observer.noticed(notice)
+    unknown = unknown_id(tokenizer.to_str())
+    parts = [split.tokens for split in splits.values()]
+    lengths, about_lengths = lengths_of(parts, config.text.max_length, unknown)
+    for finding in about_lengths:
+        observer.noticed(f"{finding.code} {finding.title}: {finding.message}")
     truth = splits["train"].truth
     torch.manual_seed(config.training.seed)  # draws the head
     network = open_network(
@@ -88,6 +95,7 @@ def set_up(request: Request, dataset: Dataset, observer: Observer) -> Setup:
     pad = encoder.config.pad_token_id
     return Setup(
         dataset=dataset,
+        audit=prepared.audit.measured(lengths, about_lengths),
         splits=splits,
         recipe=recipe,
         loss_name=loss_name,
