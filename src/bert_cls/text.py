@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any, Literal
 
@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from bert_cls.errors import BundleError, ConfigError, DataError
+from bert_cls.windows import WindowPooling, Windows, join, spans
 
-LongText = Literal["head", "head_tail", "error"]
+LongText = Literal["head", "head_tail", "windows", "error"]
 Normalise = Literal["none", "nfkc"]
 
 # ordinary text has more tokens than one per this many characters, so of a long text only the ends
@@ -70,29 +71,44 @@ class Tokens:
 
     `ids` int32 and `types` int8 [tokens]; `starts` int64 [rows + 1]; `full_lengths` int32 [rows]:
     how many tokens a row would have had uncut (of texts so long that only their ends were tokenised
-    the tokens of the ends, more than the row has in any case).
+    the tokens of the ends, more than the row has in any case). With `windows` a row is made of one
+    or more of them, and `starts` is int64 [windows + 1].
     """
 
     ids: NDArray[np.int32]
     types: NDArray[np.int8]
     starts: NDArray[np.int64]
     full_lengths: NDArray[np.int32]
+    windows: Windows | None = None
 
     def __len__(self) -> int:
-        return len(self.starts) - 1
+        return len(self.full_lengths)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """int64 [rows]: tokens of each row, special ones included."""
-        return np.diff(self.starts)
+        """int64 [rows]: tokens of each row, special ones included, in all its windows together."""
+        return np.diff(self.starts if self.windows is None else self.starts[self.windows.first])
 
     @property
     def cut(self) -> NDArray[np.bool_]:
-        """Bool [rows]: rows that lost tokens to the maximum length."""
-        return self.full_lengths > self.lengths
+        """Bool [rows]: rows of which tokens are lost; under windows those that are in none."""
+        return self.full_lengths > self.lengths if self.windows is None else self.windows.cut
+
+    @property
+    def pieces(self) -> Tokens:
+        """What a network reads at once, each window as a row of its own."""
+        if self.windows is None:
+            return self
+        return Tokens(self.ids, self.types, self.starts, np.diff(self.starts).astype(np.int32))
+
+    def pooled(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits float32 [pieces, outputs] become float32 [rows, outputs]."""
+        return logits if self.windows is None else self.windows.pooled(logits)
 
     def padded(self, rows: Sequence[int] | NDArray[np.int64], pad_id: int) -> PaddedBatch:
-        """Rows side by side, padded to the longest of them."""
+        """Rows (all windows of each) side by side, padded to the longest of them."""
+        if self.windows is not None:
+            return self.pieces.padded(self.windows.of(rows), pad_id)
         lengths = self.lengths[rows]
         width = int(lengths.max(initial=1))
         ids = np.full((len(rows), width), pad_id, dtype=np.int64)
@@ -121,13 +137,23 @@ class TextSettings:
     max_length: int = 256
     """Tokens a row may have, special ones included."""
     long: LongText = "head"
-    """What is kept of a longer text: its head, a quarter head and the rest tail, or an error."""
+    """What is read of a longer text: its head, a quarter head and the rest tail, windows over all
+    of it, or an error."""
     normalise: Normalise = "none"
     """`nfkc` folds full-width and compatibility characters before tokenising."""
+    max_windows: int = 8
+    """Windows a row may have; of a longer one the first ones and the last are read."""
+    window_overlap: float = 0.25
+    """The share of a window that the next one repeats at least."""
+    window_pooling: WindowPooling = "mean"
+    """How a row's logits come from its windows'."""
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return {"max_length": self.max_length, "long": self.long, "normalise": self.normalise}
+        """JSON-ready; what is about windows only where they are used."""
+        fields = asdict(self)
+        if self.long != "windows":
+            fields = {k: v for k, v in fields.items() if "window" not in k}
+        return fields
 
 
 class TextEncoder:
@@ -162,6 +188,8 @@ class TextEncoder:
         return self._encode(first, second, at=0)
 
     def _encode(self, first: Sequence[str], second: Sequence[str] | None, *, at: int) -> Tokens:
+        if self.settings.long == "windows":
+            return self._encode_windows(first, second, at=at)
         ids_a, full_a = self._ids(first, at)
         if second is None:
             room = self.settings.max_length - len(self.template.before + self.template.after)
@@ -184,6 +212,26 @@ class TextEncoder:
             )
         return tokens
 
+    def _encode_windows(
+        self, first: Sequence[str], second: Sequence[str] | None, *, at: int
+    ) -> Tokens:
+        ids_a, full = self._ids(first, at)
+        known = np.array([len(a) for a in ids_a], dtype=np.int64)
+        if second is None:
+            rows = [self._single_windows(a) for a in ids_a]
+            specials = len(self.template.before + self.template.after)
+        else:
+            ids_b, full_b = self._ids(second, at)
+            full, known = full + full_b, known + [len(b) for b in ids_b]
+            rows = [self._pair_windows(a, b) for a, b in zip(ids_a, ids_b, strict=True)]
+            t = self.template
+            specials = len(t.pair_before + t.pair_between + t.pair_after)
+        first_windows = np.cumsum([0] + [len(windows) for windows, _ in rows], dtype=np.int64)
+        cut = np.array([lost for _, lost in rows], dtype=np.bool_) | (full > known)
+        windows = Windows(first_windows, cut, self.settings.window_pooling)
+        flat = [window for row, _ in rows for window in row]
+        return _joined(flat, (full + specials).astype(np.int32), self.template.second_type, windows)
+
     def encode_in_chunks(
         self,
         first: Sequence[str],
@@ -201,6 +249,7 @@ class TextEncoder:
             for at in range(0, max(len(first), 1), chunk)
         ]
         offsets = np.cumsum([0] + [len(part.ids) for part in parts])
+        windows = [part.windows for part in parts if part.windows is not None]
         return Tokens(
             ids=np.concatenate([part.ids for part in parts]),
             types=np.concatenate([part.types for part in parts]),
@@ -208,11 +257,14 @@ class TextEncoder:
                 [[0]] + [part.starts[1:] + at for part, at in zip(parts, offsets, strict=False)]
             ).astype(np.int64),
             full_lengths=np.concatenate([part.full_lengths for part in parts]),
+            windows=join(windows) if windows else None,
         )
 
     def _ids(self, texts: Sequence[str], at: int) -> tuple[list[list[int]], NDArray[np.int64]]:
         """Ids of each text, or of as much of its ends as is needed; how many it has at least."""
         enough = self.settings.max_length + _MARGIN
+        if self.settings.long == "windows":
+            enough += self.settings.max_length * (self.settings.max_windows - 1)
         window = enough * _CHARACTERS_PER_TOKEN
         ids: list[list[int]] = [[]] * len(texts)
         sizes = np.zeros(len(texts), dtype=np.int64)
@@ -232,7 +284,7 @@ class TextEncoder:
         return ids, sizes
 
     def _ends(self, text: str, window: int) -> tuple[str, ...]:
-        if self.settings.long == "head_tail":
+        if self.settings.long in ("head_tail", "windows"):
             return (text,) if len(text) <= 2 * window else (text[:window], text[-window:])
         return (text,) if len(text) <= window else (text[:window],)
 
@@ -267,6 +319,31 @@ class TextEncoder:
         row = [*left, *b, *t.pair_after]
         return row, len(left)
 
+    def _single_windows(self, a: list[int]) -> tuple[list[tuple[list[int], int]], bool]:
+        before, after = self.template.before, self.template.after
+        places, lost = self._spans(len(a), self.settings.max_length - len(before + after))
+        rows = [[*before, *a[start:end], *after] for start, end in places]
+        return [(row, len(row)) for row in rows], lost
+
+    def _pair_windows(self, a: list[int], b: list[int]) -> tuple[list[tuple[list[int], int]], bool]:
+        """Windows over the longer text, each beside the shorter one (half of a window at most)."""
+        t = self.template
+        room = self.settings.max_length - len(t.pair_before + t.pair_between + t.pair_after)
+        shorter, longer = sorted((a, b), key=len)
+        kept = len(shorter) if len(a) + len(b) <= room else min(len(shorter), room // 2)
+        places, lost = self._spans(len(longer), room - kept)
+        rows = []
+        for start, end in places:
+            part, short = longer[start:end], shorter[:kept]
+            left, right = (part, short) if longer is a else (short, part)
+            head = [*t.pair_before, *left, *t.pair_between]
+            rows.append(([*head, *right, *t.pair_after], len(head)))
+        return rows, lost or kept < len(shorter)
+
+    def _spans(self, length: int, room: int) -> tuple[list[tuple[int, int]], bool]:
+        settings = self.settings
+        return spans(length, room, overlap=settings.window_overlap, most=settings.max_windows)
+
 
 def _refuse_surrogates(texts: Sequence[str], at: int) -> None:
     for row, text in enumerate(texts):
@@ -280,7 +357,12 @@ def _refuse_surrogates(texts: Sequence[str], at: int) -> None:
             ) from error
 
 
-def _joined(rows: list[tuple[list[int], int]], full: NDArray[np.int32], second_type: int) -> Tokens:
+def _joined(
+    rows: list[tuple[list[int], int]],
+    full: NDArray[np.int32],
+    second_type: int,
+    windows: Windows | None = None,
+) -> Tokens:
     """Rows given as ids and the place where the second text begins (their end without one)."""
     starts = np.zeros(len(rows) + 1, dtype=np.int64)
     np.cumsum([len(ids) for ids, _ in rows], out=starts[1:])
@@ -289,7 +371,7 @@ def _joined(rows: list[tuple[list[int], int]], full: NDArray[np.int32], second_t
     if second_type:
         for (_, second), start, end in zip(rows, starts[:-1], starts[1:], strict=True):
             types[start + second : end] = second_type
-    return Tokens(ids, types, starts, full)
+    return Tokens(ids, types, starts, full, windows)
 
 
 def batches_by_length(

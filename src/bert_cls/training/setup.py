@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bert_cls.config import TextConfig
 from bert_cls.data import Dataset, Task
 from bert_cls.encoders import describe, open_tokenizer, resolve
 from bert_cls.engines import run as run_engine
@@ -23,12 +24,20 @@ from bert_cls.training.loop import Observer, Trainer
 from bert_cls.training.prepare import Encoded, check_length, encode, truncation_notice
 from bert_cls.training.recipe import Recipe, settle
 from bert_cls.training.selection import selection_score
+from bert_cls.windows import WindowPooling
 
 DEFAULT_LOSS: dict[Task, str] = {
     "multilabel": "bce",
     "binary": "cross_entropy",
     "multiclass": "cross_entropy",
     "regression": "mse",
+}
+# one window is enough to show a label; a class or a value is of the whole text
+WINDOW_POOLING: dict[Task, WindowPooling] = {
+    "multilabel": "max",
+    "binary": "mean",
+    "multiclass": "mean",
+    "regression": "mean",
 }
 
 
@@ -66,11 +75,10 @@ def set_up(request: Request, dataset: Dataset, observer: Observer) -> Setup:
     labelled = {k: kept for k, v in rows.items() if (kept := [e for e in v or [] if _known(e)])}
     recipe = settle(config, facts, rows=len(labelled["train"]), preset=request.preset)
     tokenizer = open_tokenizer(folder, lowercase=config.text.lowercase)
-    settings = TextSettings(config.text.max_length, config.text.long, config.text.normalise)
-    text = TextEncoder(tokenizer, settings)
+    text = TextEncoder(tokenizer, _text_settings(config.text, task))
     observer.phase("tokenising")
     splits = {name: encode(examples, dataset, text) for name, examples in labelled.items()}
-    if notice := truncation_notice(splits["train"].tokens, config.text.max_length):
+    if notice := truncation_notice(splits["train"].tokens, text.settings):
         observer.noticed(notice)
     truth = splits["train"].truth
     torch.manual_seed(config.training.seed)  # draws the head
@@ -139,6 +147,18 @@ def unscale(network: Network, scale: tuple[float, float]) -> None:
     with torch.no_grad():
         network.head.weight.mul_(spread)
         network.head.bias.mul_(spread).add_(mean)
+
+
+def _text_settings(text: TextConfig, task: Task) -> TextSettings:
+    pooling = text.window_pooling or WINDOW_POOLING[task]
+    return TextSettings(
+        max_length=text.max_length,
+        long=text.long,
+        normalise=text.normalise,
+        max_windows=text.max_windows,
+        window_overlap=text.window_overlap,
+        window_pooling=pooling,
+    )
 
 
 def _known(example: Any) -> bool:
