@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from bert_cls.errors import BundleError, ConfigError, DataError
-from bert_cls.windows import WindowPooling, Windows, join, spans
+from bert_cls.windows import WindowPooling, Windows, join, pair_spans, spans
 
 LongText = Literal["head", "head_tail", "windows", "error"]
 Normalise = Literal["none", "nfkc"]
@@ -156,6 +156,14 @@ class TextSettings:
         return fields
 
 
+class TextError(DataError):
+    """A text that a model cannot read; `reason` says why without the row it is in."""
+
+    def __init__(self, row: int, has: str, *, hint: str) -> None:
+        super().__init__(f"row {row} of the texts has {has}", hint=hint)
+        self.reason = f"the text has {has}"
+
+
 class TextEncoder:
     """Texts and pairs to token ids, by one tokenizer and one set of settings."""
 
@@ -182,7 +190,7 @@ class TextEncoder:
     def encode(self, first: Sequence[str], second: Sequence[str] | None = None) -> Tokens:
         """Token ids of texts, or of pairs when `second` is given (same length as `first`).
 
-        DataError names the first row that is over `max_length` when `long` is "error", or that is
+        TextError names the first row that is over `max_length` when `long` is "error", or that is
         not valid Unicode (half a surrogate pair).
         """
         return self._encode(first, second, at=0)
@@ -193,7 +201,7 @@ class TextEncoder:
         ids_a, full_a = self._ids(first, at)
         if second is None:
             room = self.settings.max_length - len(self.template.before + self.template.after)
-            rows = [self._single(a, room) for a in ids_a]
+            rows = [self._row(self._cut(a, room)) for a in ids_a]
             full = full_a + len(self.template.before + self.template.after)
         else:
             ids_b, full_b = self._ids(second, at)
@@ -205,10 +213,10 @@ class TextEncoder:
         tokens = _joined(rows, full.astype(np.int32), self.template.second_type)
         if self.settings.long == "error" and tokens.cut.any():
             row = int(np.argmax(tokens.cut))
-            raise DataError(
-                f"row {at + row} of the texts has {tokens.full_lengths[row]} tokens. "
-                f"The model reads {self.settings.max_length}.",
-                hint="set text.long to head or head_tail, or a larger text.max_length.",
+            raise TextError(
+                at + row,
+                f"{tokens.full_lengths[row]} tokens. The model reads {self.settings.max_length}.",
+                hint="set text.long to head, head_tail or windows, or a larger text.max_length.",
             )
         return tokens
 
@@ -217,20 +225,33 @@ class TextEncoder:
     ) -> Tokens:
         ids_a, full = self._ids(first, at)
         known = np.array([len(a) for a in ids_a], dtype=np.int64)
+        settings, t = self.settings, self.template
+        overlap, most = settings.window_overlap, settings.max_windows
+        rows: list[tuple[list[int], int]] = []
+        counts, lost = [0], []
         if second is None:
-            rows = [self._single_windows(a) for a in ids_a]
-            specials = len(self.template.before + self.template.after)
+            specials = len(t.before + t.after)
+            for a in ids_a:
+                places, cut = spans(
+                    len(a), settings.max_length - specials, overlap=overlap, most=most
+                )
+                rows += [self._row(a[start:end]) for start, end in places]
+                counts.append(len(places))
+                lost.append(cut)
         else:
             ids_b, full_b = self._ids(second, at)
-            full, known = full + full_b, known + [len(b) for b in ids_b]
-            rows = [self._pair_windows(a, b) for a, b in zip(ids_a, ids_b, strict=True)]
-            t = self.template
+            full = full + full_b
+            known += np.array([len(b) for b in ids_b], dtype=np.int64)
             specials = len(t.pair_before + t.pair_between + t.pair_after)
-        first_windows = np.cumsum([0] + [len(windows) for windows, _ in rows], dtype=np.int64)
-        cut = np.array([lost for _, lost in rows], dtype=np.bool_) | (full > known)
-        windows = Windows(first_windows, cut, self.settings.window_pooling)
-        flat = [window for row, _ in rows for window in row]
-        return _joined(flat, (full + specials).astype(np.int32), self.template.second_type, windows)
+            room = settings.max_length - specials
+            for a, b in zip(ids_a, ids_b, strict=True):
+                pairs, cut = pair_spans(len(a), len(b), room, overlap=overlap, most=most)
+                rows += [self._row(a[i:j], b[k:m]) for (i, j), (k, m) in pairs]
+                counts.append(len(pairs))
+                lost.append(cut)
+        unread = np.array(lost, dtype=np.bool_) | (full > known)
+        windows = Windows(np.cumsum(counts, dtype=np.int64), unread, settings.window_pooling)
+        return _joined(rows, (full + specials).astype(np.int32), t.second_type, windows)
 
     def encode_in_chunks(
         self,
@@ -306,43 +327,19 @@ class TextEncoder:
             return ids[:head] + ids[len(ids) - (room - head) :]
         return ids[:room]
 
-    def _single(self, a: list[int], room: int) -> tuple[list[int], int]:
-        row = [*self.template.before, *self._cut(a, room), *self.template.after]
-        return row, len(row)
-
     def _pair(self, a: list[int], b: list[int], room: int) -> tuple[list[int], int]:
         # the longer side gives way first, so a question stays whole beside its long answer
         kept = min(len(b), max(room // 2, room - len(a)))
-        a, b = self._cut(a, room - kept), self._cut(b, kept)
+        return self._row(self._cut(a, room - kept), self._cut(b, kept))
+
+    def _row(self, a: list[int], b: list[int] | None = None) -> tuple[list[int], int]:
+        """The ids of a row and where its second text begins (its end without one)."""
         t = self.template
+        if b is None:
+            row = [*t.before, *a, *t.after]
+            return row, len(row)
         left = [*t.pair_before, *a, *t.pair_between]
-        row = [*left, *b, *t.pair_after]
-        return row, len(left)
-
-    def _single_windows(self, a: list[int]) -> tuple[list[tuple[list[int], int]], bool]:
-        before, after = self.template.before, self.template.after
-        places, lost = self._spans(len(a), self.settings.max_length - len(before + after))
-        rows = [[*before, *a[start:end], *after] for start, end in places]
-        return [(row, len(row)) for row in rows], lost
-
-    def _pair_windows(self, a: list[int], b: list[int]) -> tuple[list[tuple[list[int], int]], bool]:
-        """Windows over the longer text, each beside the shorter one (half of a window at most)."""
-        t = self.template
-        room = self.settings.max_length - len(t.pair_before + t.pair_between + t.pair_after)
-        shorter, longer = sorted((a, b), key=len)
-        kept = len(shorter) if len(a) + len(b) <= room else min(len(shorter), room // 2)
-        places, lost = self._spans(len(longer), room - kept)
-        rows = []
-        for start, end in places:
-            part, short = longer[start:end], shorter[:kept]
-            left, right = (part, short) if longer is a else (short, part)
-            head = [*t.pair_before, *left, *t.pair_between]
-            rows.append(([*head, *right, *t.pair_after], len(head)))
-        return rows, lost or kept < len(shorter)
-
-    def _spans(self, length: int, room: int) -> tuple[list[tuple[int, int]], bool]:
-        settings = self.settings
-        return spans(length, room, overlap=settings.window_overlap, most=settings.max_windows)
+        return [*left, *b, *t.pair_after], len(left)
 
 
 def _refuse_surrogates(texts: Sequence[str], at: int) -> None:
@@ -350,9 +347,9 @@ def _refuse_surrogates(texts: Sequence[str], at: int) -> None:
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise DataError(
-                f"row {at + row} of the texts has {text[error.start]!a}, half a surrogate pair, "
-                "which is not valid Unicode.",
+            raise TextError(
+                at + row,
+                f"{text[error.start]!a}, half a surrogate pair, which is not valid Unicode.",
                 hint="read the text as UTF-8, or replace such characters.",
             ) from error
 

@@ -71,6 +71,21 @@ def spans(length: int, room: int, *, overlap: float, most: int) -> tuple[list[Sp
     return [(start, start + room) for start in starts], count > most
 
 
+def pair_spans(
+    first: int, second: int, room: int, *, overlap: float, most: int
+) -> tuple[list[tuple[Span, Span]], bool]:
+    """`spans` of pairs: over the longer text, each window beside the shorter one.
+
+    Where both do not fit the shorter one has half of a window at most.
+    """
+    shorter, longer = min(first, second), max(first, second)
+    kept = shorter if first + second <= room else min(shorter, room // 2)
+    places, lost = spans(longer, room - kept, overlap=overlap, most=most)
+    beside = (0, kept)
+    pairs = [(place, beside) if first > second else (beside, place) for place in places]
+    return pairs, lost or kept < shorter
+
+
 def join(parts: Sequence[Windows]) -> Windows:
     """Windows of rows that follow each other; `parts` is not empty."""
     offsets = np.cumsum([0] + [int(part.first[-1]) for part in parts])

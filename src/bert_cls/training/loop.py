@@ -253,7 +253,7 @@ class Trainer:
             logits: Tensor = network(ids, types, mask).float()
         if tokens.windows is None:
             return logits
-        parts = logits.split(tokens.windows.counts(rows).tolist())
+        parts = torch.split(logits, tokens.windows.counts(rows).tolist())
         pool = _POOLS[tokens.windows.pooling]
         return torch.stack([pool(part) for part in parts])
 
