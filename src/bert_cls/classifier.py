@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bert_cls import bundle as bundles
 from bert_cls.bundle import Bundle
 from bert_cls.config import resolve_config
+from bert_cls.cuts import cut_note
 from bert_cls.data import Example, Problem, targets
 from bert_cls.decision import Rule
 from bert_cls.engines import Engine, open_engine, run
@@ -103,7 +104,8 @@ class Classifier:
         top: int | None = None,
         window: int = WINDOW,
         skip: int = 0,
-    ) -> Iterator[dict[str, Any]]:
+        computed: Callable[[float], None] = lambda rows: None,
+    ) -> Generator[dict[str, Any]]:
         """One JSON-ready object a row, in order: a prediction, or {"index", "error"}.
 
         `top` keeps only the highest scores of each row. Problems of severity "note" are passed
@@ -113,13 +115,17 @@ class Classifier:
         iterator ends the thread.
 
         `skip` rows are read and not answered; the others get the answers they would have had
-        without it, bit for bit, because windows and batches stay the same.
+        without it, bit for bit, because windows and batches stay the same. After each batch
+        `computed` is told, in the thread, how many rows it had.
         """
         stop = Event()
-        engine = Interruptible(self.engine, stop)
 
         def compute(ready: _Ready) -> list[Prediction]:
-            return self._decided(ready.tokens, engine) if ready.tokens is not None else []
+            if ready.tokens is None:
+                return []
+            rows_a_piece = len(ready.tokens) / len(ready.tokens.pieces)
+            engine = Interruptible(self.engine, stop, lambda n: computed(n * rows_a_piece))
+            return self._decided(ready.tokens, engine)
 
         for ready, predicted in ahead(self._ready(rows, window, skip), compute, stop=stop):
             answers = iter(predicted)
@@ -170,19 +176,27 @@ class Classifier:
             raise DataError("no row has a label, so there is nothing to evaluate.")
         self._check_labels(labelled)
         truth = targets(labelled, self.bundle.task, self.bundle.space)
-        scores = self.bundle.rule.scores(self.logits(self._tokens(labelled)))
+        tokens = self._tokens(labelled)
+        scores = self.bundle.rule.scores(self.logits(tokens))
+        decided = self.bundle.rule.decide(scores)
         counts = self.bundle.details.get("data", {}).get("label_counts") or None
-        return evaluate(
-            self.bundle.task,
-            self.bundle.space,
-            truth,
-            scores,
-            self.bundle.rule.decide(scores),
-            train_counts=[counts[name] for name in self.labels] if counts else None,
-            calibrated=self.bundle.rule.calibrated,
-            resamples=resamples,
-            seed=seed,
-        )
+
+        def judged(rows: Any, resamples: int) -> Evaluation:
+            return evaluate(
+                self.bundle.task,
+                self.bundle.space,
+                truth[rows],
+                scores[rows],
+                decided[rows],
+                train_counts=[counts[name] for name in self.labels] if counts else None,
+                calibrated=self.bundle.rule.calibrated,
+                resamples=resamples,
+                seed=seed,
+            )
+
+        whole = judged(slice(None), resamples)
+        note = cut_note(tokens.cut, self.bundle.text.max_length, lambda rows: judged(rows, 0))
+        return replace(whole, notes=(*whole.notes, note)) if note else whole
 
     def logits(self, tokens: Tokens) -> Any:
         """float32 [rows, outputs] of tokens in their order."""

@@ -51,18 +51,21 @@ def windows_of(rows: Iterable[Row], *, most: int) -> Iterator[list[Row]]:
 
 
 class Interruptible:
-    """An engine that can be stopped between two batches."""
+    """An engine that can be stopped between two batches, and tells how many rows of them it did."""
 
-    def __init__(self, engine: Engine, stop: Event) -> None:
+    def __init__(self, engine: Engine, stop: Event, told: Callable[[int], None]) -> None:
         self.name = engine.name
         self._engine = engine
         self._stop = stop
+        self._told = told
 
     def logits(self, batch: PaddedBatch) -> NDArray[np.float32]:
         """The engine's; RuntimeError once it is to stop."""
         if self._stop.is_set():
             raise RuntimeError("the engine was stopped.")
-        return self._engine.logits(batch)
+        logits = self._engine.logits(batch)
+        self._told(len(logits))
+        return logits
 
 
 def ahead(

@@ -14,7 +14,7 @@ from bert_cls.config import RunConfig
 from bert_cls.data import Dataset, Example, load, read_label_merges, targets
 from bert_cls.data.split import split, text_key
 from bert_cls.errors import ConfigError, DataError
-from bert_cls.text import TextEncoder, TextSettings, Tokens
+from bert_cls.text import TextEncoder, Tokens
 from bert_cls.training.loop import Observer
 
 
@@ -140,25 +140,3 @@ def check_length(max_length: int, positions: int) -> None:
         raise ConfigError(
             f"text.max_length must be at most {positions} with this encoder. Got {max_length}."
         )
-
-
-def truncation_notice(tokens: Tokens, settings: TextSettings) -> str | None:
-    """What the maximum length costs, in one line; None when every row is read at once."""
-    full = tokens.full_lengths
-    many = int((full > settings.max_length).sum())
-    cut = int(tokens.cut.sum())
-    if not many:
-        return None
-    share = f"of {len(tokens)} training texts"
-    longest = f"the middle text has {int(np.median(full))}, the longest {int(full.max())}"
-    if tokens.windows is None:
-        return (
-            f"{cut} {share} ({cut / len(tokens):.1%}) are cut to {settings.max_length} tokens; "
-            f"{longest}"
-        )
-    more = len(tokens.pieces) / len(tokens)
-    return (
-        f"{many} {share} ({many / len(tokens):.1%}) are read in windows of {settings.max_length} "
-        f"tokens, {more:.2f} windows a text; {longest}; {cut} need more than "
-        f"{settings.max_windows} and are cut"
-    )

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from bert_cls.config import TextConfig
+from bert_cls.cuts import truncation_notice
 from bert_cls.data import Dataset, Task
 from bert_cls.encoders import describe, open_tokenizer, resolve
 from bert_cls.engines import run as run_engine
@@ -21,7 +22,7 @@ from bert_cls.network import Network, open_network
 from bert_cls.request import Request
 from bert_cls.text import TextEncoder, TextSettings
 from bert_cls.training.loop import Observer, Trainer
-from bert_cls.training.prepare import Encoded, check_length, encode, truncation_notice
+from bert_cls.training.prepare import Encoded, check_length, encode
 from bert_cls.training.recipe import Recipe, settle
 from bert_cls.training.selection import selection_score
 from bert_cls.windows import WindowPooling
