@@ -63,7 +63,7 @@ class TextConfig(Section):
     max_windows: int = Field(8, ge=2, le=64)
     """Windows a row may have; of a row that needs more the first ones and the last are read."""
     window_overlap: float = Field(0.25, ge=0, le=0.75)
-    """The share of a window that the next one repeats at least."""
+    """The share of a window that the next one repeats, where `max_windows` allows it."""
     window_pooling: Literal["mean", "max", "logsumexp"] | None = None
     """How a row's logits come from its windows'; None: max for multilabel, else mean."""
     normalise: Literal["none", "nfkc"] = "none"

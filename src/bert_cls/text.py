@@ -93,7 +93,7 @@ class TextSettings:
     max_windows: int = 8
     """Windows a row may have; of a longer one the first ones and the last are read."""
     window_overlap: float = 0.25
-    """The share of a window that the next one repeats at least."""
+    """The share of a window that the next one repeats, where `max_windows` allows it."""
     window_pooling: WindowPooling = "mean"
     """How a row's logits come from its windows'."""
 

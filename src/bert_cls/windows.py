@@ -56,19 +56,20 @@ class Windows:
 def spans(length: int, room: int, *, overlap: float, most: int) -> tuple[list[Span], bool]:
     """Where the windows of `length` tokens begin and end, and whether tokens are in none of them.
 
-    Windows of a longer text are all `room` tokens long and share `overlap` (0 to 1) of that at
-    least with the next; they are spread evenly from the first token to the last. A text that
-    needs more than `most` of them gets the first ones and the last.
+    Windows of a longer text are all `room` tokens long and spread evenly from the first token to
+    the last, so many that each shares `overlap` (0 to 1) of its tokens with the next, but `most`
+    at most. Where these do not cover the text they are its first tokens and its last.
     """
     if length <= room:
         return [(0, length)], False
     step = max(1, room - int(room * overlap))
-    count = 1 - (room - length) // step
-    if count <= most:
-        starts = [i * (length - room) // (count - 1) for i in range(count)]
+    count = min(most, 1 - (room - length) // step)
+    lost = count * room < length
+    if lost:
+        starts = [*(i * room for i in range(most - 1)), length - room]
     else:
-        starts = [*(i * step for i in range(most - 1)), length - room]
-    return [(start, start + room) for start in starts], count > most
+        starts = [i * (length - room) // (count - 1) for i in range(count)]
+    return [(start, start + room) for start in starts], lost
 
 
 def pair_spans(

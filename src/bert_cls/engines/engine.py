@@ -53,7 +53,8 @@ def _from_module(module: str, bundle: Bundle, precision: str) -> Engine:
     except ImportError as error:
         raise EngineError(
             f"the torch engine needs a package that is not installed: {error.name}.",
-            hint="pip install 'bert-cls[train]'",
+            hint="pip install 'bert-cls[train]', or, where that is installed, bert-cls export "
+            "writes the model for an engine that is installed here",
         ) from error
     return opened
 
