@@ -7,6 +7,7 @@ import io
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
+from bert_cls import terminal
 from bert_cls.classifier import Classifier
 from bert_cls.data import Example, Problem, stream
 from bert_cls.errors import ConfigError, DataError, EngineError
@@ -360,3 +363,17 @@ def test_standard_input_foresees_nothing(monkeypatch):
     rows = stream("-")
     assert isinstance(next(r for r in rows if isinstance(r, Example)), Example)
     assert rows.expected is None
+
+
+def test_a_log_gets_rows_rate_and_time_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(terminal, "_LOG_SECONDS", 0.0)
+    console = Console(file=io.StringIO(), width=100)
+    rows = stream(written(tmp_path / "rows.jsonl", 400))
+    with terminal.PredictionProgress(console, rows, done=7) as progress:
+        list(counting_classifier().predict_stream(rows, window=50, computed=progress.computed))
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) >= 8
+    good = 400 - len(range(3, 400, 7))
+    assert re.fullmatch(
+        rf" *0:\d\d  {good + 7} rows  [\d,]+ rows/s  \d+%, about 0 s left", lines[-1]
+    )

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,9 @@ class Interruptible:
         self._engine = engine
         self._stop = stop
         self._told = told
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
 
     def logits(self, batch: PaddedBatch) -> NDArray[np.float32]:
         """The engine's; RuntimeError once it is to stop."""
