@@ -155,7 +155,7 @@ def _read(state: Path) -> tuple[Job, Written]:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and value:
         return ", ".join(f"{key} {_shown(inner)}" for key, inner in value.items())
-    text = "none" if value is None else str(value)
+    text = str(value) if value else "none"
     return text if len(text) < 40 else text[:12] + "..."
