@@ -213,7 +213,7 @@ def opened(path: str | Path, *, encoding: str | None = None) -> Iterator[Source]
         raw: BinaryFile = gzip.GzipFile(fileobj=plain) if packed else plain
         source = Source(path.name, suffix, raw, encoding=encoding, path=path)
         size = max(1, path.stat().st_size)
-        source.measured_by(lambda: plain.tell() / size)
+        source.measured_by(lambda: 1.0 if plain.closed else plain.tell() / size)
         yield source
 
 
