@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEMO := runs/car_parts
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench bench-training bench-quality bench-data bench-check corpus clean
+.PHONY: help setup demo test test-kill corpus light check format bench bench-training bench-quality bench-data bench-check bench-stream clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -26,6 +26,12 @@ demo: $(STAMP)  ## train on examples/car_parts, evaluate, predict a sentence
 
 test: $(STAMP)  ## all tests (under 5 minutes on 2 cores)
 	@$(BIN)/python -m pytest -n auto
+
+test-kill: $(STAMP)  ## predictions killed 25 times at random and gone on with
+	@BERT_CLS_KILLS=25 $(BIN)/python -m pytest tests/test_predict.py tests/test_cli.py -k "killed or interrupted"
+
+light: $(STAMP)  ## the base package alone predicts: make light ARGS="MODEL"
+	@$(BIN)/python benchmarks/light_install.py $(ARGS)
 
 check: $(STAMP)  ## the gate: style, types, import order, tests
 	@$(BIN)/ruff check .
@@ -55,6 +61,8 @@ bench-check: $(STAMP)  ## one million rows audited
 
 corpus: $(STAMP)  ## 2,000 hostile inputs through the command line
 	@$(BIN)/python tests/corpus.py $(ARGS)
+bench-stream: $(STAMP)  ## a long file through a 6-layer model; memory, overlap (ARGS="--rows N")
+	@$(BIN)/python benchmarks/stream.py $(ARGS)
 
 clean:  ## remove what was built
 	@rm -rf $(VENV) runs build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

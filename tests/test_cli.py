@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from bert_cls.resumable import part_of
 from small import multilabel_rows, write_folder
+from test_predict import send_at
 from tiny import tiny_encoder
 
+KILLS = int(os.environ.get("BERT_CLS_KILLS", "1"))  # more by `make test-kill`
 COMMAND = Path(sys.executable).with_name("bert-cls")
 
 
@@ -74,6 +79,48 @@ def test_bad_rows_become_error_lines_and_the_exit_code_says_so(trained, tmp_path
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert ["error" in line for line in lines] == [False, True, True]
     assert "2 of them errors" in done.stderr
+
+
+def test_an_interrupted_prediction_is_gone_on_with(trained, tmp_path):
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    lines = [json.dumps(row, ensure_ascii=False) for row in multilabel_rows(9000)]
+    lines[5] = "not json"
+    rows.write_text("\n".join(lines), "utf-8")
+    whole = run("predict", trained["model"], rows, "-o", tmp_path / "whole.jsonl")
+    assert "9000 rows, 1 of them errors" in whole.stderr
+    command = [str(COMMAND), "predict", str(trained["model"]), str(rows), "-o", str(out)]
+    for kill in range(KILLS):
+        flags = ["--resume"] if kill else []
+        process = subprocess.Popen([*command, *flags], stderr=subprocess.PIPE, text=True)
+        number = (signal.SIGTERM, signal.SIGKILL, signal.SIGINT)[kill % 3]
+        at = (tmp_path / "whole.jsonl").stat().st_size * (kill + 1) // (KILLS + 2)
+        send_at(process, number, part_of(out), at)
+        said = process.communicate()[1]
+        assert "Traceback" not in said
+        if number != signal.SIGKILL:
+            assert process.returncode == 128 + number, said
+            assert "--resume goes on" in said
+    refused = run(*command[1:])
+    assert refused.returncode == 2
+    assert "rows of an unfinished job" in refused.stderr
+    other = run(*command[1:], "--resume", "--top", 2)
+    assert other.returncode == 2
+    assert "top 2" in other.stderr
+    done = run(*command[1:], "--resume")
+    assert done.returncode == 1, done.stderr
+    assert "going on after row" in done.stderr
+    assert "9000 rows, 1 of them errors" in done.stderr
+    assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    assert not part_of(out).exists()
+
+
+@pytest.mark.parametrize(
+    "words", [["-", "-o", "x.jsonl"], ["rows.jsonl"], ["rows.jsonl", "-o", "x.parquet"]]
+)
+def test_what_cannot_be_resumed_is_refused_with_what_can(words, tmp_path):
+    done = run("predict", "model", *words, "--resume")
+    assert done.returncode == 2
+    assert ".jsonl or .csv" in done.stderr
 
 
 def test_csv_and_parquet_come_out_and_formulas_are_defused(trained, tmp_path):

@@ -59,8 +59,15 @@ class TextConfig(Section):
     max_length: int = Field(256, ge=8, le=8192)
     """Tokens a row may have, special ones included; batches are padded to their longest row only,
     so a generous value costs nothing for short texts."""
-    long: Literal["head", "head_tail", "error"] = "head"
-    """What is kept of a longer text: its head, a quarter head and the rest tail, or an error."""
+    long: Literal["head", "head_tail", "windows", "error"] = "head"
+    """What is read of a longer text: its head, a quarter head and the rest tail, overlapping
+    windows over all of it, or an error."""
+    max_windows: int = Field(8, ge=2, le=64)
+    """Windows a row may have; of a row that needs more the first ones and the last are read."""
+    window_overlap: float = Field(0.25, ge=0, le=0.75)
+    """The share of a window that the next one repeats, where `max_windows` allows it."""
+    window_pooling: Literal["mean", "max", "logsumexp"] | None = None
+    """How a row's logits come from its windows'; None: max for multilabel, else mean."""
     normalise: Literal["none", "nfkc"] = "none"
     """`nfkc` folds full-width and compatibility characters before tokenising."""
     lowercase: bool | None = None

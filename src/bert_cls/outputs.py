@@ -3,42 +3,80 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import orjson
 
 from bert_cls.errors import ConfigError, DataError
 from bert_cls.folders import replacing
 
-Rows = Iterable[Mapping[str, Any]]
+Row = Mapping[str, Any]
+Rows = Iterable[Row]
 # what makes a spreadsheet read a text as a formula, full-width forms included; and the apostrophe
 # itself, so that removing one leading apostrophe gives back every text
 _FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n", "'")
+_COLUMNS = ("index", "labels", "score", "scores", "error", "truncated")
+_ROW_GROUP = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """A format that is written row after row: how the file begins, and the bytes of a row."""
+
+    head: bytes
+    row: Callable[[Row], bytes]
 
 
 def write_predictions(rows: Rows, path: str) -> tuple[int, int]:
     """Write all rows; gives how many were written and how many of them are errors.
 
-    A file appears under its name only when it is complete. ConfigError for an unknown suffix.
+    A file appears under its name only when it is complete. ConfigError for an unknown suffix,
+    DataError when the file cannot be written.
     """
     counted = _Counted(rows)
     if path == "-":
-        _jsonl(counted, sys.stdout)
+        for row in counted:
+            sys.stdout.write(_json_line(row).decode())
+        with suppress(BrokenPipeError):
+            sys.stdout.flush()
         return counted.rows, counted.errors
-    suffix = Path(path).suffix.lower()
-    if suffix not in WRITERS:
-        raise ConfigError(
-            f"the output's suffix must be one of {sorted(WRITERS)}, or - for standard output. "
-            f"Got {suffix!r} instead."
-        )
-    with replacing(Path(path)) as scratch:
-        WRITERS[suffix](counted, scratch)
+    suffix = check_suffix(path)
+    with writing(path), replacing(Path(path)) as scratch:
+        if suffix in LINES:
+            lines = LINES[suffix]
+            with scratch.open("wb") as file:
+                file.write(lines.head)
+                file.writelines(map(lines.row, counted))
+        else:
+            _parquet_file(counted, scratch)
     return counted.rows, counted.errors
+
+
+def check_suffix(path: str) -> str:
+    """The suffix of an output file in lower case. ConfigError when nothing is written so."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in (*LINES, ".parquet"):
+        raise ConfigError(
+            f"the output's suffix must be one of {sorted([*LINES, '.parquet'])}, or - for standard "
+            f"output. Got {suffix!r} instead."
+        )
+    return suffix
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """DataError instead of what the system says when a file cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
 class _Counted:
@@ -47,35 +85,28 @@ class _Counted:
         self.rows = 0
         self.errors = 0
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Row]:
         for row in self._source:
             self.rows += 1
             self.errors += "error" in row
             yield row
 
 
-def _jsonl(rows: Rows, stream: TextIO) -> None:
-    for row in rows:
-        stream.write(orjson.dumps(row).decode() + "\n")
-    with suppress(BrokenPipeError):
-        stream.flush()
+def _json_line(row: Row) -> bytes:
+    return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _jsonl_file(rows: Rows, path: Path) -> None:
-    with path.open("w", encoding="utf-8", newline="\n") as stream:
-        _jsonl(rows, stream)
+def _csv_line(row: Row) -> bytes:
+    return _csv([_cell(value) for value in _columns(row)])
 
 
-def _csv_file(rows: Rows, path: Path) -> None:
-    # utf-8-sig: Excel takes a CSV without the mark for the system's own encoding
-    with path.open("w", encoding="utf-8-sig", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["index", "labels", "score", "scores", "error"])
-        for row in rows:
-            writer.writerow([_cell(value) for value in _columns(row)])
+def _csv(cells: Iterable[Any]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text).writerow(cells)
+    return text.getvalue().encode()
 
 
-def _columns(row: Mapping[str, Any]) -> list[Any]:
+def _columns(row: Row) -> list[Any]:
     labels, scores = row.get("labels"), row.get("scores")
     return [
         row.get("index"),
@@ -83,6 +114,7 @@ def _columns(row: Mapping[str, Any]) -> list[Any]:
         row.get("score"),
         None if scores is None else json.dumps(scores, ensure_ascii=False),
         row.get("error"),
+        row.get("truncated"),
     ]
 
 
@@ -104,38 +136,24 @@ def _parquet_file(rows: Rows, path: Path) -> None:
         raise DataError(
             "writing Parquet needs pyarrow.", hint="pip install 'bert-cls[tables]'"
         ) from error
-    schema = pa.schema(
-        [
-            ("index", pa.string()),
-            ("labels", pa.list_(pa.string())),
-            ("score", pa.float64()),
-            ("scores", pa.string()),
-            ("error", pa.string()),
-        ]
-    )
+    text = pa.string()
+    kinds = (text, pa.list_(text), pa.float64(), text, text, pa.bool_())
+    schema = pa.schema(list(zip(_COLUMNS, kinds, strict=True)))
     with pq.ParquetWriter(path, schema) as writer:
         batch: list[dict[str, Any]] = []
         for row in rows:
-            index, _, score, scores, failure = _columns(row)
-            batch.append(
-                {
-                    "index": None if index is None else str(index),
-                    "labels": row.get("labels"),
-                    "score": score,
-                    "scores": scores,
-                    "error": failure,
-                }
-            )
+            index, _, *others = _columns(row)
+            cells = (None if index is None else str(index), row.get("labels"), *others)
+            batch.append(dict(zip(_COLUMNS, cells, strict=True)))
             if len(batch) == _ROW_GROUP:
                 writer.write_table(pa.Table.from_pylist(batch, schema=schema))
                 batch = []
         writer.write_table(pa.Table.from_pylist(batch, schema=schema))
 
 
-_ROW_GROUP = 8192
-WRITERS: dict[str, Callable[[Rows, Path], None]] = {
-    ".jsonl": _jsonl_file,
-    ".json": _jsonl_file,
-    ".csv": _csv_file,
-    ".parquet": _parquet_file,
+# CSV begins with a byte order mark: Excel takes a CSV without one for the system's own encoding
+LINES: dict[str, Lines] = {
+    ".jsonl": Lines(b"", _json_line),
+    ".json": Lines(b"", _json_line),
+    ".csv": Lines("\ufeff".encode() + _csv(_COLUMNS), _csv_line),
 }

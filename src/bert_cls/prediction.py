@@ -21,7 +21,7 @@ class Prediction:
 
     `labels` are the decided names (one for classes, any number for multilabel, none for
     regression); `scores` every label's score; `score` the value of a regression; `truncated`
-    whether the text was cut.
+    whether some of the text was not read.
     """
 
     labels: tuple[str, ...] = ()

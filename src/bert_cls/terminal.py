@@ -13,12 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from bert_cls.data import RowStream
     from bert_cls.data.findings import Audit
     from bert_cls.metrics import Evaluation
     from bert_cls.training.loop import EpochResult
     from bert_cls.training.loop import Progress as TrainingProgress
 
 _PER_LABEL_ROWS = 20
+_REDRAW_SECONDS, _LOG_SECONDS = 0.2, 30.0
 _SEVERITY_STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 
@@ -93,6 +95,54 @@ class TerminalObserver:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+class PredictionProgress:
+    """How far a prediction is: a line that is rewritten on a terminal, rare lines in a log.
+
+    `done` rows were there before.
+    """
+
+    def __init__(self, console: Console, rows: RowStream, *, done: int = 0) -> None:
+        self.console = console
+        self._rows = rows
+        self._done = done
+        self._computed = 0.0
+        self._every = _REDRAW_SECONDS if console.is_terminal else _LOG_SECONDS
+        self._began = self._told = time.perf_counter()
+        self._line = console.status("reading", spinner="line") if console.is_terminal else None
+
+    def __enter__(self) -> PredictionProgress:
+        if self._line is not None:
+            self._line.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._line is not None:
+            self._line.stop()
+
+    def computed(self, rows: float) -> None:
+        """After each batch, from any thread."""
+        if not self._computed:  # passing over what was there, and the first batch, say little
+            self._began = time.perf_counter()
+        self._computed += rows
+        now = time.perf_counter()
+        if now - self._told < self._every:
+            return
+        self._told = now
+        text = self._text(now - self._began)
+        if self._line is not None:
+            self._line.update(text)
+        else:
+            self.console.print(text, highlight=False)
+
+    def _text(self, seconds: float) -> str:
+        done, rate = int(self._done + self._computed), self._computed / max(seconds, 1e-3)
+        text = f"{_clock(self._began)}  {done:,} rows  {rate:,.0f} rows/s"
+        if (expected := self._rows.expected) is None:
+            return text
+        left = _duration(max(0, expected - done) / rate)
+        return f"{text}  {done / max(expected, done):.0%}, about {left} left"
 
 
 def settings_table(config: Mapping[str, Any], origins: Mapping[str, str]) -> Table:

@@ -7,8 +7,8 @@ prediction alike.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -19,8 +19,23 @@ from tokenizers import Tokenizer
 
 from bert_cls.errors import BundleError, ConfigError, DataError
 from bert_cls.foreign_tokenizer import read_tokenizer
+from bert_cls.tokens import PaddedBatch, Tokens, batches_by_length, concatenated, joined
+from bert_cls.windows import WindowPooling, Windows, pair_spans, spans
 
-LongText = Literal["head", "head_tail", "error"]
+__all__ = [
+    "LongText",
+    "Normalise",
+    "PaddedBatch",
+    "Template",
+    "TextEncoder",
+    "TextError",
+    "TextSettings",
+    "Tokens",
+    "batches_by_length",
+    "tokenizer_json",
+]
+
+LongText = Literal["head", "head_tail", "windows", "error"]
 Normalise = Literal["none", "nfkc"]
 
 # ordinary text has more tokens than one per this many characters, so of a long text only the ends
@@ -72,69 +87,37 @@ class Template:
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
-    """Token ids of rows, one after the other, nothing padded.
-
-    `ids` int32 and `types` int8 [tokens]; `starts` int64 [rows + 1]; `full_lengths` int32 [rows]:
-    how many tokens a row would have had uncut (of texts so long that only their ends were tokenised
-    the tokens of the ends, more than the row has in any case).
-    """
-
-    ids: NDArray[np.int32]
-    types: NDArray[np.int8]
-    starts: NDArray[np.int64]
-    full_lengths: NDArray[np.int32]
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """int64 [rows]: tokens of each row, special ones included."""
-        return np.diff(self.starts)
-
-    @property
-    def cut(self) -> NDArray[np.bool_]:
-        """Bool [rows]: rows that lost tokens to the maximum length."""
-        return self.full_lengths > self.lengths
-
-    def padded(self, rows: Sequence[int] | NDArray[np.int64], pad_id: int) -> PaddedBatch:
-        """Rows side by side, padded to the longest of them."""
-        lengths = self.lengths[rows]
-        width = int(lengths.max(initial=1))
-        ids = np.full((len(rows), width), pad_id, dtype=np.int64)
-        types = np.zeros((len(rows), width), dtype=np.int64)
-        mask = np.arange(width)[None, :] < lengths[:, None]
-        for place, row in enumerate(rows):
-            start, end = self.starts[row], self.starts[row + 1]
-            ids[place, : end - start] = self.ids[start:end]
-            types[place, : end - start] = self.types[start:end]
-        return PaddedBatch(ids, types, mask)
-
-
-@dataclass(frozen=True, slots=True)
-class PaddedBatch:
-    """`ids` and `types` int64 [rows, tokens], `mask` bool [rows, tokens] (False is padding)."""
-
-    ids: NDArray[np.int64]
-    types: NDArray[np.int64]
-    mask: NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
 class TextSettings:
     """How a model reads text; part of the model folder."""
 
     max_length: int = 256
     """Tokens a row may have, special ones included."""
     long: LongText = "head"
-    """What is kept of a longer text: its head, a quarter head and the rest tail, or an error."""
+    """What is read of a longer text: its head, a quarter head and the rest tail, windows over all
+    of it, or an error."""
     normalise: Normalise = "none"
     """`nfkc` folds full-width and compatibility characters before tokenising."""
+    max_windows: int = 8
+    """Windows a row may have; of a longer one the first ones and the last are read."""
+    window_overlap: float = 0.25
+    """The share of a window that the next one repeats, where `max_windows` allows it."""
+    window_pooling: WindowPooling = "mean"
+    """How a row's logits come from its windows'."""
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return {"max_length": self.max_length, "long": self.long, "normalise": self.normalise}
+        """JSON-ready; what is about windows only where they are used."""
+        fields = asdict(self)
+        if self.long != "windows":
+            fields = {k: v for k, v in fields.items() if "window" not in k}
+        return fields
+
+
+class TextError(DataError):
+    """A text that a model cannot read; `reason` says why without the row it is in."""
+
+    def __init__(self, row: int, has: str, *, hint: str) -> None:
+        super().__init__(f"row {row} of the texts has {has}", hint=hint)
+        self.reason = f"the text has {has}"
 
 
 def text_settings(stored: Mapping[str, Any]) -> TextSettings:
@@ -181,16 +164,18 @@ class TextEncoder:
     def encode(self, first: Sequence[str], second: Sequence[str] | None = None) -> Tokens:
         """Token ids of texts, or of pairs when `second` is given (same length as `first`).
 
-        DataError names the first row that is over `max_length` when `long` is "error", or that is
+        TextError names the first row that is over `max_length` when `long` is "error", or that is
         not valid Unicode (half a surrogate pair).
         """
         return self._encode(first, second, at=0)
 
     def _encode(self, first: Sequence[str], second: Sequence[str] | None, *, at: int) -> Tokens:
+        if self.settings.long == "windows":
+            return self._encode_windows(first, second, at=at)
         ids_a, full_a = self._ids(first, at)
         if second is None:
             room = self.settings.max_length - len(self.template.before + self.template.after)
-            rows = [self._single(a, room) for a in ids_a]
+            rows = [self._row(self._cut(a, room)) for a in ids_a]
             full = full_a + len(self.template.before + self.template.after)
         else:
             ids_b, full_b = self._ids(second, at)
@@ -199,15 +184,48 @@ class TextEncoder:
             room = self.settings.max_length - extra
             rows = [self._pair(a, b, room) for a, b in zip(ids_a, ids_b, strict=True)]
             full = full_a + full_b + extra
-        tokens = _joined(rows, full.astype(np.int32), self.template.second_type)
+        tokens = joined(rows, full.astype(np.int32), self.template.second_type)
         if self.settings.long == "error" and tokens.cut.any():
             row = int(np.argmax(tokens.cut))
-            raise DataError(
-                f"row {at + row} of the texts has {tokens.full_lengths[row]} tokens. "
-                f"The model reads {self.settings.max_length}.",
-                hint="set text.long to head or head_tail, or a larger text.max_length.",
+            raise TextError(
+                at + row,
+                f"{tokens.full_lengths[row]} tokens. The model reads {self.settings.max_length}.",
+                hint="set text.long to head, head_tail or windows, or a larger text.max_length.",
             )
         return tokens
+
+    def _encode_windows(
+        self, first: Sequence[str], second: Sequence[str] | None, *, at: int
+    ) -> Tokens:
+        ids_a, full = self._ids(first, at)
+        known = np.array([len(a) for a in ids_a], dtype=np.int64)
+        settings, t = self.settings, self.template
+        overlap, most = settings.window_overlap, settings.max_windows
+        rows: list[tuple[list[int], int]] = []
+        counts, lost = [0], []
+        if second is None:
+            specials = len(t.before + t.after)
+            for a in ids_a:
+                places, cut = spans(
+                    len(a), settings.max_length - specials, overlap=overlap, most=most
+                )
+                rows += [self._row(a[start:end]) for start, end in places]
+                counts.append(len(places))
+                lost.append(cut)
+        else:
+            ids_b, full_b = self._ids(second, at)
+            full = full + full_b
+            known += np.array([len(b) for b in ids_b], dtype=np.int64)
+            specials = len(t.pair_before + t.pair_between + t.pair_after)
+            room = settings.max_length - specials
+            for a, b in zip(ids_a, ids_b, strict=True):
+                pairs, cut = pair_spans(len(a), len(b), room, overlap=overlap, most=most)
+                rows += [self._row(a[i:j], b[k:m]) for (i, j), (k, m) in pairs]
+                counts.append(len(pairs))
+                lost.append(cut)
+        unread = np.array(lost, dtype=np.bool_) | (full > known)
+        windows = Windows(np.cumsum(counts, dtype=np.int64), unread, settings.window_pooling)
+        return joined(rows, (full + specials).astype(np.int32), t.second_type, windows)
 
     def encode_in_chunks(
         self,
@@ -225,19 +243,13 @@ class TextEncoder:
             )
             for at in range(0, max(len(first), 1), chunk)
         ]
-        offsets = np.cumsum([0] + [len(part.ids) for part in parts])
-        return Tokens(
-            ids=np.concatenate([part.ids for part in parts]),
-            types=np.concatenate([part.types for part in parts]),
-            starts=np.concatenate(
-                [[0]] + [part.starts[1:] + at for part, at in zip(parts, offsets, strict=False)]
-            ).astype(np.int64),
-            full_lengths=np.concatenate([part.full_lengths for part in parts]),
-        )
+        return concatenated(parts)
 
     def _ids(self, texts: Sequence[str], at: int) -> tuple[list[list[int]], NDArray[np.int64]]:
         """Ids of each text, or of as much of its ends as is needed; how many it has at least."""
         enough = self.settings.max_length + _MARGIN
+        if self.settings.long == "windows":
+            enough += self.settings.max_length * (self.settings.max_windows - 1)
         window = enough * _CHARACTERS_PER_TOKEN
         ids: list[list[int]] = [[]] * len(texts)
         sizes = np.zeros(len(texts), dtype=np.int64)
@@ -257,7 +269,7 @@ class TextEncoder:
         return ids, sizes
 
     def _ends(self, text: str, window: int) -> tuple[str, ...]:
-        if self.settings.long == "head_tail":
+        if self.settings.long in ("head_tail", "windows"):
             return (text,) if len(text) <= 2 * window else (text[:window], text[-window:])
         return (text,) if len(text) <= window else (text[:window],)
 
@@ -279,18 +291,19 @@ class TextEncoder:
             return ids[:head] + ids[len(ids) - (room - head) :]
         return ids[:room]
 
-    def _single(self, a: list[int], room: int) -> tuple[list[int], int]:
-        row = [*self.template.before, *self._cut(a, room), *self.template.after]
-        return row, len(row)
-
     def _pair(self, a: list[int], b: list[int], room: int) -> tuple[list[int], int]:
         # the longer side gives way first, so a question stays whole beside its long answer
         kept = min(len(b), max(room // 2, room - len(a)))
-        a, b = self._cut(a, room - kept), self._cut(b, kept)
+        return self._row(self._cut(a, room - kept), self._cut(b, kept))
+
+    def _row(self, a: list[int], b: list[int] | None = None) -> tuple[list[int], int]:
+        """The ids of a row and where its second text begins (its end without one)."""
         t = self.template
+        if b is None:
+            row = [*t.before, *a, *t.after]
+            return row, len(row)
         left = [*t.pair_before, *a, *t.pair_between]
-        row = [*left, *b, *t.pair_after]
-        return row, len(left)
+        return [*left, *b, *t.pair_after], len(left)
 
 
 def _refuse_surrogates(texts: Sequence[str], at: int) -> None:
@@ -298,38 +311,11 @@ def _refuse_surrogates(texts: Sequence[str], at: int) -> None:
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise DataError(
-                f"row {at + row} of the texts has {text[error.start]!a}, half a surrogate pair, "
-                "which is not valid Unicode.",
+            raise TextError(
+                at + row,
+                f"{text[error.start]!a}, half a surrogate pair, which is not valid Unicode.",
                 hint="read the text as UTF-8, or replace such characters.",
             ) from error
-
-
-def _joined(rows: list[tuple[list[int], int]], full: NDArray[np.int32], second_type: int) -> Tokens:
-    """Rows given as ids and the place where the second text begins (their end without one)."""
-    starts = np.zeros(len(rows) + 1, dtype=np.int64)
-    np.cumsum([len(ids) for ids, _ in rows], out=starts[1:])
-    ids = np.fromiter(chain.from_iterable(ids for ids, _ in rows), np.int32, int(starts[-1]))
-    types = np.zeros(len(ids), dtype=np.int8)
-    if second_type:
-        for (_, second), start, end in zip(rows, starts[:-1], starts[1:], strict=True):
-            types[start + second : end] = second_type
-    return Tokens(ids, types, starts, full)
-
-
-def batches_by_length(
-    lengths: NDArray[np.int64], max_tokens: int, *, max_rows: int = 1024
-) -> Iterator[NDArray[np.int64]]:
-    """Row numbers in batches of similar length, longest first, each at most `max_tokens` padded.
-
-    A row longer than `max_tokens` makes a batch of its own.
-    """
-    order = np.argsort(-lengths, kind="stable")
-    at = 0
-    while at < len(order):
-        size = max(1, min(max_rows, max_tokens // max(1, int(lengths[order[at]]))))
-        yield order[at : at + size]
-        at += size
 
 
 def tokenizer_json(tokenizer: Tokenizer) -> bytes:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bert_cls.commands.console import open_console, quiet_hub
+from bert_cls.commands.console import open_console, quiet_hub, terminable
 from bert_cls.errors import ConfigError
+
+if TYPE_CHECKING:
+    from bert_cls.classifier import Classifier
+    from bert_cls.data import RowStream
+
+STDIN = "-"
 
 
 def predict(
@@ -32,15 +42,32 @@ def predict(
     ] = None,
     engine: Annotated[str, typer.Option(help="torch or torch-bfloat16.")] = "torch",
     encoding: Annotated[str | None, typer.Option(help="The file's text encoding.")] = None,
+    resume: Annotated[
+        bool | None,
+        typer.Option(
+            "--resume/--no-resume", help="Go on with an interrupted job, or begin it again."
+        ),
+    ] = None,
 ) -> None:
-    """Labels and scores, one JSON line per row, in input order."""
+    """Labels and scores, one JSON line per row, in input order.
+
+    A .jsonl or .csv output grows as OUT.part and gets its name when it is complete. Interrupted in
+    any way, the same command with --resume goes on with it.
+    """
     quiet_hub()
     from bert_cls.classifier import Classifier
     from bert_cls.data import Example, stream
     from bert_cls.outputs import write_predictions
+    from bert_cls.resumable import can_resume
 
     if (file is None) == (not text):
         raise ConfigError("predict needs a FILE or --text.", hint="bert-cls predict --help")
+    resumable = can_resume(output) and file not in (None, STDIN)
+    if resume and not resumable:
+        raise ConfigError(
+            "--resume needs rows from a file and an output in .jsonl or .csv.",
+            hint="standard input cannot be read again, and Parquet is written in one piece.",
+        )
     classifier = Classifier.load(model, engine=engine)
     changes: dict[str, Any] = {"min_labels": min_labels, "max_labels": max_labels}
     changes = {key: value for key, value in changes.items() if value is not None}
@@ -48,12 +75,22 @@ def predict(
         changes["thresholds"] = (threshold,) * len(classifier.bundle.rule.thresholds)
     if changes:
         classifier = classifier.with_rule(**changes)
-    rows: Any = (
-        stream(file, encoding=encoding)
-        if file is not None
-        else [Example(i, content) for i, content in enumerate(text or [])]
-    )
-    written, errors = write_predictions(classifier.predict_stream(rows, top=top), output)
+    if resumable and file is not None:
+        given = {"top": top, "threshold": threshold, "encoding": encoding, **changes}
+        job = _job(classifier, Path(file), {k: v for k, v in given.items() if v is not None})
+        written, errors = _write_resumable(
+            classifier, Path(file), Path(output), job, top=top, encoding=encoding, resume=resume
+        )
+    else:
+        rows: Any = (
+            stream(file, encoding=encoding)
+            if file is not None
+            else [Example(i, content) for i, content in enumerate(text or [])]
+        )
+        shown = file is not None and not (output == "-" and sys.stdout.isatty())
+        with _progress(rows) if shown else nullcontext(_unseen) as computed:
+            answers = classifier.predict_stream(rows, top=top, computed=computed)
+            written, errors = write_predictions(answers, output)
     if output != "-" or errors:
         open_console().print(
             f"{written} rows"
@@ -63,3 +100,66 @@ def predict(
         )
     if errors:
         raise typer.Exit(1)
+
+
+def _unseen(_rows: float) -> None:
+    """For answers that a terminal shows by themselves."""
+
+
+@contextmanager
+def _progress(rows: RowStream, *, done: int = 0) -> Iterator[Callable[[float], None]]:
+    from bert_cls.terminal import PredictionProgress
+
+    with PredictionProgress(open_console(), rows, done=done) as progress:
+        yield progress.computed
+
+
+def _job(classifier: Classifier, file: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """What must be the same for a job to be gone on with."""
+    from bert_cls import __version__
+    from bert_cls.classifier import WINDOW
+    from bert_cls.data.source import check_is_file
+    from bert_cls.folders import MANIFEST, sha256
+
+    check_is_file(file)
+    return {
+        "input": {"bytes": file.stat().st_size, "sha256": sha256(file)},
+        "model": {"sha256": sha256(classifier.bundle.folder / MANIFEST)},
+        "engine": classifier.engine.name,
+        "settings": settings,
+        "window": WINDOW,
+        "version": __version__,
+    }
+
+
+def _write_resumable(
+    classifier: Classifier,
+    file: Path,
+    output: Path,
+    job: dict[str, Any],
+    *,
+    top: int | None,
+    encoding: str | None,
+    resume: bool | None,
+) -> tuple[int, int]:
+    from bert_cls.data import stream
+    from bert_cls.errors import Interrupted
+    from bert_cls.resumable import begin, part_of, write
+
+    before = begin(output, job, resume=resume)
+    if resume:
+        said = f"going on after row {before.rows:,}" if before.rows else "nothing to go on with"
+        open_console().print(f"{said}: {part_of(output)}", highlight=False, markup=False)
+    rows = stream(file, encoding=encoding)
+    try:
+        with terminable(), _progress(rows, done=before.rows) as computed:
+            answers = classifier.predict_stream(rows, top=top, skip=before.rows, computed=computed)
+            with closing(answers):
+                written = write(answers, output, job, before)
+    except KeyboardInterrupt as stop:
+        raise Interrupted(
+            f"stopped; the rows so far are in {part_of(output)}.",
+            signal_number=stop.args[0] if stop.args else signal.SIGINT,
+            hint="the same command with --resume goes on.",
+        ) from None
+    return written.rows, written.errors

@@ -6,7 +6,7 @@ from bert_cls.data.dataset import Dataset, load
 from bert_cls.data.example import Example, Label, LabelSpace, Task, targets
 from bert_cls.data.label_files import read_label_merges, read_labels
 from bert_cls.data.problems import Problem, raise_errors, summarise, write_quarantine
-from bert_cls.data.read import READERS, read, stream
+from bert_cls.data.read import READERS, RowStream, read, stream
 from bert_cls.data.rows import Rows
 from bert_cls.data.task import infer_task, label_space, unknown_labels
 
@@ -17,6 +17,7 @@ __all__ = [
     "Label",
     "LabelSpace",
     "Problem",
+    "RowStream",
     "Rows",
     "Task",
     "infer_task",

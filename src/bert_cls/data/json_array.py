@@ -51,6 +51,7 @@ def _elements(text: str, source: Source, parser: JsonParser) -> Iterator[RawRow]
         line += text.count("\n", counted, at)
         counted = at
         value, at = _element(text, at, source, parser)
+        source.share = at / len(text)
         yield line, value
         at = _after_space(text, at)
         comma = text[at : at + 1] == ","

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -35,6 +35,43 @@ class Format:
     place: str
 
 
+class RowStream(Iterator[Example | Problem]):
+    """Rows of a file one after another (see `stream`)."""
+
+    def __init__(self, path: str | Path, options: Options, *, encoding: str | None) -> None:
+        self._source: Source | None = None
+        self._rows = 0
+        self._items = self._read(path, options, encoding)
+
+    def __next__(self) -> Example | Problem:
+        item = next(self._items)
+        self._rows += isinstance(item, Example) or item.severity == "error"
+        return item
+
+    @property
+    def expected(self) -> int | None:
+        """About how many rows the file has, by those so far; None where that cannot be known."""
+        share = None if self._source is None else self._source.share
+        return round(self._rows / share) if share else None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._items.close()
+
+    def _read(
+        self, path: str | Path, options: Options, encoding: str | None
+    ) -> Generator[Example | Problem]:
+        with opened(path, encoding=encoding) as source:
+            self._source = source
+            found = find_format(source)
+            checker = RowChecker(source.name, found.place, options)
+            yield from _take(source.notes)
+            for _, _, item in _checked(source, found.reader, checker, options):
+                yield item if isinstance(item, Example) else _one(item)
+            yield from _take(source.notes)
+            yield from checker.notes()
+
+
 def stream(
     path: str | Path,
     *,
@@ -42,7 +79,7 @@ def stream(
     task: Task | None = None,
     coerce_numbers: bool = False,
     fix_unicode: bool = False,
-) -> Iterator[Example | Problem]:
+) -> RowStream:
     """Rows in file order, in constant memory save for JSON lists; "-" is standard input.
 
     Each row gives exactly one item: its Example, or its first Problem of severity "error" (which
@@ -51,14 +88,7 @@ def stream(
     wrong with the file itself, after the rows before that place.
     """
     options = Options(coerce_numbers=coerce_numbers, fix_unicode=fix_unicode, task=task)
-    with opened(path, encoding=encoding) as source:
-        found = find_format(source)
-        checker = RowChecker(source.name, found.place, options)
-        yield from _take(source.notes)
-        for _, _, item in _checked(source, found.reader, checker, options):
-            yield item if isinstance(item, Example) else _one(item)
-        yield from _take(source.notes)
-        yield from checker.notes()
+    return RowStream(path, options, encoding=encoding)
 
 
 def read(

@@ -7,7 +7,7 @@ import gzip
 import stat
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -33,7 +33,8 @@ class Source:
 
     `name` is for messages; `suffix` says the format (".jsonl" for "rows.jsonl.gz"); `codec`
     decodes each line that `lines` has given; `notes` grows as repairs are made; `open_end` is True
-    once the last line turned out to have no line break; `size` is how many bytes were read.
+    once the last line turned out to have no line break; `size` is how many bytes were read. `share`
+    says how much of the file has been given out, for readers of lines; others set it.
     """
 
     def __init__(
@@ -51,6 +52,24 @@ class Source:
         self._encoding = encoding
         self._blocks = self._decided_blocks()
         self._peeked: bytes | None = None
+        self._read_share: Callable[[], float] | None = None
+        self._share: float | None = None
+        self._received = self._given = 0
+
+    @property
+    def share(self) -> float | None:
+        """How much of the file its rows so far are, 0 to 1; None where that cannot be known."""
+        if self._share is not None or self._read_share is None or not self._received:
+            return self._share
+        return self._read_share() * min(1.0, self._given / self._received)
+
+    @share.setter
+    def share(self, share: float) -> None:
+        self._share = share
+
+    def measured_by(self, read_share: Callable[[], float]) -> None:
+        """Take `read_share` for how much of the file has been read from disk."""
+        self._read_share = read_share
 
     def peek(self) -> bytes:
         """The first block, which stays to be read; empty for an empty file."""
@@ -69,12 +88,15 @@ class Source:
         r"""Lines without their \n; cut at that byte alone, so U+2028 and \r stay inside."""
         pending: list[bytes] = []
         for block in self.blocks():
+            self._received += len(block)
             first, *rest = block.split(b"\n")
             pending.append(first)
             if rest:
-                yield b"".join(pending)
-                pending = [rest.pop()]
-                yield from rest
+                last = rest.pop()
+                for line in (b"".join(pending), *rest):
+                    self._given += len(line) + 1
+                    yield line
+                pending = [last]
         last = b"".join(pending)
         if last:
             self.open_end = True
@@ -189,7 +211,10 @@ def opened(path: str | Path, *, encoding: str | None = None) -> Iterator[Source]
         raise DataError(f"{path}: cannot be opened: {error.strerror}.") from None
     with plain:
         raw: BinaryFile = gzip.GzipFile(fileobj=plain) if packed else plain
-        yield Source(path.name, suffix, raw, encoding=encoding, path=path)
+        source = Source(path.name, suffix, raw, encoding=encoding, path=path)
+        size = max(1, path.stat().st_size)
+        source.measured_by(lambda: 1.0 if plain.closed else plain.tell() / size)
+        yield source
 
 
 def check_is_file(path: Path) -> None:

@@ -33,10 +33,11 @@ def read_parquet(source: Source, options: Options) -> Iterator[RawRow]:
             # Other columns may hold what Python has no value for; their names are enough.
             known = [name for name in names if name in KNOWN_KEYS]
             blank = dict.fromkeys(names)
-            number = 0
+            number, rows = 0, max(1, file.metadata.num_rows)
             for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=known):
                 for row in batch.to_pylist():
                     number += 1
+                    source.share = number / rows
                     yield number, {**blank, **row}
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{source.name}: cannot be read as parquet: {error}") from None

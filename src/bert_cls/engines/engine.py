@@ -27,10 +27,11 @@ def run(
     engine: Engine, tokens: Tokens, *, pad_id: int, outputs: int, max_tokens: int = 4096
 ) -> NDArray[np.float32]:
     """float32 logits [rows, outputs] in the rows' order; batches are of similar length."""
-    out = np.zeros((len(tokens), outputs), dtype=np.float32)
-    for rows in batches_by_length(tokens.lengths, max_tokens):
-        out[rows] = engine.logits(tokens.padded(rows, pad_id))
-    return out
+    pieces = tokens.pieces
+    out = np.zeros((len(pieces), outputs), dtype=np.float32)
+    for rows in batches_by_length(pieces.lengths, max_tokens):
+        out[rows] = engine.logits(pieces.padded(rows, pad_id))
+    return tokens.pooled(out)
 
 
 def open_engine(bundle: Bundle, name: str = "torch") -> Engine:
@@ -52,7 +53,8 @@ def _from_module(module: str, bundle: Bundle, precision: str) -> Engine:
     except ImportError as error:
         raise EngineError(
             f"the torch engine needs a package that is not installed: {error.name}.",
-            hint="pip install 'bert-cls[train]'",
+            hint="pip install 'bert-cls[train]', or, where that is installed, bert-cls export "
+            "writes the model for an engine that is installed here",
         ) from error
     return opened
 

@@ -26,6 +26,7 @@ from bert_cls.training.dropout import Source, install
 from bert_cls.training.memory import keep_freed_memory
 from bert_cls.training.optimiser import make_optimiser, schedule, set_rates
 from bert_cls.training.recipe import Settled
+from bert_cls.windows import WindowPooling
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,8 +250,12 @@ class Trainer:
             torch.from_numpy(a).to(self.device) for a in (batch.ids, batch.types, batch.mask)
         )
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            logits: Tensor = network(ids, types, mask)
-        return logits.float()
+            logits: Tensor = network(ids, types, mask).float()
+        if tokens.windows is None:
+            return logits
+        parts = torch.split(logits, tokens.windows.counts(rows).tolist())
+        pool = _POOLS[tokens.windows.pooling]
+        return torch.stack([pool(part) for part in parts])
 
     def _end_epoch(self, keeper: Keeper, *, seconds: float) -> None:
         progress = self.progress
@@ -300,6 +305,14 @@ class Trainer:
             f"before the step. Training rows (from 0) of the step: {[int(r) for r in rows]}.",
             hint="lower training.learning_rate, or set training.precision=float32.",
         )
+
+
+# what `Windows.pooled` does, where gradients flow: [windows, outputs] -> [outputs]
+_POOLS: dict[WindowPooling, Callable[[Tensor], Tensor]] = {
+    "mean": lambda part: part.mean(0),
+    "max": lambda part: part.amax(0),
+    "logsumexp": lambda part: part.logsumexp(0) - math.log(len(part)),
+}
 
 
 def _mixed(*numbers: int) -> int:

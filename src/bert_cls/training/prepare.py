@@ -235,7 +235,10 @@ def check_length(max_length: int, positions: int) -> None:
 def lengths_of(
     tokens: Sequence[Tokens], max_length: int, unknown_id: int | None
 ) -> tuple[Lengths, list[Finding]]:
-    """How long all rows are, counted; and what is cut (D23) or unknown to the encoder (D41)."""
+    """How long all rows are, counted; and what is cut (D23) or unknown to the encoder (D41).
+
+    Rows that are read in windows are not called cut.
+    """
     full = np.concatenate([part.full_lengths for part in tokens]).astype(np.int64)
     unknown: NDArray[np.int64] | None = None
     if unknown_id is not None:
@@ -243,10 +246,11 @@ def lengths_of(
     read = sum(len(part.ids) for part in tokens)
     found = summed(full, unknown, read, max_length=max_length, estimated=False)
     with_one = 0 if unknown is None else int((unknown > 0).sum())
-    return found, [*too_long(found, len(full)), *unknown_tokens(found, with_one, len(full))]
+    cut = [] if tokens[0].windows is not None else too_long(found, len(full))
+    return found, [*cut, *unknown_tokens(found, with_one, len(full))]
 
 
 def _of_each_row(tokens: Tokens, marked: NDArray[np.bool_]) -> NDArray[np.int64]:
     """int64 [rows]: how many tokens of each row are marked."""
-    counts: NDArray[np.int64] = np.diff(np.r_[0, np.cumsum(marked)][tokens.starts])
+    counts: NDArray[np.int64] = np.diff(np.r_[0, np.cumsum(marked)][tokens.row_starts])
     return counts

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bert_cls.config import TextConfig
+from bert_cls.cuts import windows_notice
 from bert_cls.data import Dataset, Task
 from bert_cls.data.findings import Audit
 from bert_cls.data.lengths import unknown_id
@@ -25,12 +27,20 @@ from bert_cls.training.loop import Observer, Trainer
 from bert_cls.training.prepare import Encoded, Prepared, check_length, encode, lengths_of
 from bert_cls.training.recipe import Recipe, settle
 from bert_cls.training.selection import selection_score
+from bert_cls.windows import WindowPooling
 
 DEFAULT_LOSS: dict[Task, str] = {
     "multilabel": "bce",
     "binary": "cross_entropy",
     "multiclass": "cross_entropy",
     "regression": "mse",
+}
+# one window is enough to show a label; a class or a value is of the whole text
+WINDOW_POOLING: dict[Task, WindowPooling] = {
+    "multilabel": "max",
+    "binary": "mean",
+    "multiclass": "mean",
+    "regression": "mean",
 }
 
 
@@ -70,8 +80,7 @@ def set_up(request: Request, prepared: Prepared, observer: Observer) -> Setup:
     labelled = {k: kept for k, v in rows.items() if (kept := [e for e in v or [] if _known(e)])}
     recipe = settle(config, facts, rows=len(labelled["train"]), preset=request.preset)
     tokenizer = open_tokenizer(folder, lowercase=config.text.lowercase)
-    settings = TextSettings(config.text.max_length, config.text.long, config.text.normalise)
-    text = TextEncoder(tokenizer, settings)
+    text = TextEncoder(tokenizer, _text_settings(config.text, task))
     observer.phase("tokenising")
     splits = {name: encode(examples, dataset, text) for name, examples in labelled.items()}
     unknown = unknown_id(tokenizer.to_str())
@@ -79,6 +88,8 @@ def set_up(request: Request, prepared: Prepared, observer: Observer) -> Setup:
     lengths, about_lengths = lengths_of(parts, config.text.max_length, unknown)
     for finding in about_lengths:
         observer.noticed(f"{finding.code} {finding.title}: {finding.message}")
+    if notice := windows_notice(splits["train"].tokens, text.settings):
+        observer.noticed(notice)
     truth = splits["train"].truth
     torch.manual_seed(config.training.seed)  # draws the head
     network = open_network(
@@ -147,6 +158,18 @@ def unscale(network: Network, scale: tuple[float, float]) -> None:
     with torch.no_grad():
         network.head.weight.mul_(spread)
         network.head.bias.mul_(spread).add_(mean)
+
+
+def _text_settings(text: TextConfig, task: Task) -> TextSettings:
+    pooling = text.window_pooling or WINDOW_POOLING[task]
+    return TextSettings(
+        max_length=text.max_length,
+        long=text.long,
+        normalise=text.normalise,
+        max_windows=text.max_windows,
+        window_overlap=text.window_overlap,
+        window_pooling=pooling,
+    )
 
 
 def _known(example: Any) -> bool:

@@ -1,0 +1,109 @@
+"""A stream of rows through an engine: the next rows are made ready while it computes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bert_cls.data import Example, Problem
+from bert_cls.engines import Engine
+from bert_cls.text import PaddedBatch
+
+Row = Example | Problem
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+# a window of rows is also full at so many characters, or 4,096 texts of 10 MB would be held at once
+MOST_CHARACTERS = 8_000_000
+
+
+def windows_of(rows: Iterable[Row], *, most: int) -> Iterator[list[Row]]:
+    """Rows in lists of `most`, or fewer where texts are huge; the same for the same rows.
+
+    An error that `rows` raises is raised after the rows that came before it.
+    """
+    window: list[Row] = []
+    characters = 0
+    iterator = iter(rows)
+    while True:
+        try:
+            row = next(iterator, None)
+        except Exception:
+            if window:
+                yield window
+            raise
+        if row is None:
+            break
+        window.append(row)
+        if isinstance(row, Example):
+            characters += len(row.text_a) + len(row.text_b or "")
+        if len(window) == most or characters >= MOST_CHARACTERS:
+            yield window
+            window, characters = [], 0
+    if window:
+        yield window
+
+
+class Interruptible:
+    """An engine that can be stopped between two batches, and tells how many rows of them it did."""
+
+    def __init__(self, engine: Engine, stop: Event, told: Callable[[int], None]) -> None:
+        self.name = engine.name
+        self._engine = engine
+        self._stop = stop
+        self._told = told
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def logits(self, batch: PaddedBatch) -> NDArray[np.float32]:
+        """The engine's; RuntimeError once it is to stop."""
+        if self._stop.is_set():
+            raise RuntimeError("the engine was stopped.")
+        logits = self._engine.logits(batch)
+        self._told(len(logits))
+        return logits
+
+
+def ahead(
+    inputs: Iterable[In], compute: Callable[[In], Out], *, stop: Event
+) -> Iterator[tuple[In, Out]]:
+    """(input, compute(input)) in order.
+
+    A thread of its own computes, so the next input is made and the last result used meanwhile; two
+    inputs are under way at most. An error of `compute` is raised in its input's place, one of
+    `inputs` after all results before it. When the caller ends early (an error, Ctrl-C, `close`)
+    `stop` is set, and the thread is waited for.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="bert-cls-engine") as thread:
+        waiting: deque[tuple[In, Future[Out]]] = deque()
+        iterator = iter(inputs)
+        failure: Exception | None = None
+        try:
+            while True:
+                try:
+                    made = next(iterator)
+                except StopIteration:
+                    break
+                except Exception as error:
+                    failure = error
+                    break
+                waiting.append((made, thread.submit(compute, made)))
+                if len(waiting) > 1:
+                    earliest, result = waiting.popleft()
+                    yield earliest, result.result()
+            while waiting:
+                earliest, result = waiting.popleft()
+                yield earliest, result.result()
+        finally:
+            stop.set()
+            for _, result in waiting:
+                result.cancel()
+    if failure is not None:
+        raise failure
