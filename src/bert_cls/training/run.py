@@ -27,6 +27,7 @@ from bert_cls.training.finish import Trained, finish, static_files
 from bert_cls.training.loop import Keeper, Observer, Progress, Trainer
 from bert_cls.training.prepare import read_dataset
 from bert_cls.training.setup import make_trainer, set_up
+from bert_cls.training.teaching import with_unlabelled
 
 QUARANTINE = "quarantine.jsonl"
 
@@ -44,12 +45,14 @@ def train(
     _claim(request.output, resume=resume, overwrite=overwrite)
     observer.phase("reading data")
     dataset = read_dataset(request.data, config, observer, labels=request.labels)
+    if request.distillation is not None:
+        dataset = with_unlabelled(dataset, request.distillation, config, observer)
     if resume:
         _same_data(request.output, dataset.files)
     setup = set_up(request, dataset, observer)
     origins = {**request.origins, **{k: f"recipe: {v}" for k, v in setup.recipe.reasons.items()}}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trainer = make_trainer(setup, observer, options=config.loss.options, device=device)
+    trainer = make_trainer(setup, config, observer, device=device)
     if resume:
         found = restore_newest(trainer, request.output, notice=observer.noticed)
         observer.noticed(f"going on from {found.name}")
