@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEMO := runs/car_parts
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench bench-training bench-quality bench-data clean
+.PHONY: help setup demo test check format bench bench-training bench-quality bench-data bench-distill clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -38,7 +38,7 @@ format: $(STAMP)  ## lay out the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: bench-data bench-training bench-quality  ## every benchmark, one after the other
+bench: bench-data bench-training bench-quality bench-distill  ## every benchmark, one after the other
 
 bench-training: $(STAMP)  ## training speed against transformers' Trainer
 	@$(BIN)/python -c "import accelerate" 2>/dev/null || $(BIN)/python -m pip install -q --progress-bar off -c constraints.txt -e '.[bench]'
@@ -49,6 +49,9 @@ bench-quality: $(STAMP)  ## scores against the linear bar on the measurement dat
 
 bench-data: $(STAMP)  ## one million rows read, checked and tokenised
 	@$(BIN)/python benchmarks/data_pass.py $(ARGS)
+
+bench-distill: $(STAMP)  ## students against their teacher and against direct training
+	@$(BIN)/python benchmarks/distillation.py $(ARGS)
 
 clean:  ## remove what was built
 	@rm -rf $(VENV) runs build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bert_cls import Classifier, bundle
+from bert_cls.cli import main
 from bert_cls.config import RunConfig, resolve_config
 from bert_cls.data import read
 from bert_cls.errors import ConfigError, DataError, Interrupted
@@ -236,7 +236,7 @@ def test_with_all_layers_the_student_starts_as_its_teacher(task, teachers, tmp_p
     dataset = read_dataset(request.data, request.config, Silent(), labels=request.labels)
     dataset = with_unlabelled(dataset, request.distillation, request.config, Silent())
     setup = set_up(request, dataset, Silent())
-    trainer = make_trainer(setup, request.config, Silent(), device=torch.device("cpu"))
+    trainer = make_trainer(setup, request.config, Silent())
     rows = np.arange(len(trainer.tokens))
     logits = trainer.forward(trainer.network.eval(), trainer.tokens, rows).detach()
     losses = trainer.loss(logits, torch.from_numpy(trainer.targets))
@@ -297,7 +297,7 @@ def test_a_student_learns_to_answer_as_its_teacher_without_any_label(encoder, tm
     train(request, Silent())
     settings = {"distillation.label_weight": 0.0, "training.epochs": 8}
     trained = train(asked(tmp_path / "teacher", tmp_path / "s", settings=settings), Silent())
-    assert trained.history[-1].loss < trained.history[0].loss / 4
+    assert trained.history[-1].loss < trained.history[0].loss / 2
     teacher, student = Classifier.load(tmp_path / "teacher"), Classifier.load(tmp_path / "s")
     texts = [e.text_a for e in read(data / "test.json", task="multiclass").examples]
     pairs = zip(teacher.predict(texts), student.predict(texts), strict=True)
@@ -461,28 +461,36 @@ def test_settings_of_a_model_without_a_teacher_are_plain(teachers):
     assert "distillation" not in bundle.load(teachers("multilabel")).details
 
 
-def test_the_command(teachers, tmp_path):
-    command = Path(sys.executable).with_name("bert-cls")
+def command(monkeypatch, capsys, *words: object) -> tuple[int, str]:
+    """Exit code and standard error of `bert-cls` with these words."""
+    monkeypatch.setattr(sys, "argv", ["bert-cls", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0), capsys.readouterr().err
 
-    def run(*words: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([str(command), *map(str, words)], capture_output=True, text=True)
 
-    student, teacher = tmp_path / "student", teachers("multilabel")
-    done = run("distill", teacher, "--layers", 1, "-o", student, "--epochs", 1)
-    assert done.returncode == 0, done.stderr
+def test_the_command(teachers, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "120")
+    teacher, student = teachers("multilabel"), tmp_path / "student"
+
+    def run(*words):
+        return command(monkeypatch, capsys, "distill", *words)
+
+    code, said = run(teacher, "--layers", 1, "-o", student, "--epochs", 1)
+    assert code == 0, said
     for part in ("asking the teacher about 80 rows", "teacher", "linear bar", "micro_f1"):
-        assert part in done.stderr, part
-    again = run("distill", "--resume", student)
-    assert again.returncode == 2
-    assert "finished model" in again.stderr
-    missing = run("distill", teacher, "-o", tmp_path / "x")
-    assert missing.returncode == 2
-    assert "--layers" in missing.stderr
-    for words in (
-        ("distill", teacher, "--layers", 3, "-o", tmp_path / "x"),
-        ("distill", tmp_path, "--layers", 1, "-o", tmp_path / "x"),
-        ("distill", teacher, "--layers", 1, "-o", tmp_path / "x", "--unlabelled", "no.json"),
+        assert part in said, part
+    code, said = run("--resume", student)
+    assert code == 2
+    assert "finished model" in said
+    for words, part in (
+        ((teacher, "-o", tmp_path / "x"), "--layers"),
+        ((teacher, "--layers", 3, "-o", tmp_path / "x"), "from 1 to 2"),
+        ((tmp_path, "--layers", 1, "-o", tmp_path / "x"), "not a finished model"),
+        ((teacher, "--layers", 1, "-o", tmp_path / "x", "--unlabelled", "no.json"), "no.json"),
+        ((teacher, "--resume", student), "give nothing else"),
     ):
-        wrong = run(*words)
-        assert wrong.returncode in (2, 3), wrong.stderr
-        assert "Traceback" not in wrong.stderr
+        code, said = run(*words)
+        assert code in (2, 3)
+        assert part in said
+    assert not (tmp_path / "x").exists()

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import FrameType
 
 import orjson
-import torch
 
 from bert_cls.data import write_quarantine
 from bert_cls.errors import ConfigError, Interrupted
@@ -51,8 +50,7 @@ def train(
         _same_data(request.output, dataset.files)
     setup = set_up(request, dataset, observer)
     origins = {**request.origins, **{k: f"recipe: {v}" for k, v in setup.recipe.reasons.items()}}
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trainer = make_trainer(setup, config, observer, device=device)
+    trainer = make_trainer(setup, config, observer)
     if resume:
         found = restore_newest(trainer, request.output, notice=observer.noticed)
         observer.noticed(f"going on from {found.name}")

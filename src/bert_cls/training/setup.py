@@ -29,7 +29,7 @@ from bert_cls.losses import (
 from bert_cls.network import Network, open_network
 from bert_cls.request import Request
 from bert_cls.text import TextEncoder, TextSettings, Tokens
-from bert_cls.training.loop import Observer, Trainer
+from bert_cls.training.loop import Observer, Trainer, choose_precision
 from bert_cls.training.prepare import Encoded, check_length, encode, truncation_notice
 from bert_cls.training.recipe import Recipe, settle
 from bert_cls.training.selection import selection_score
@@ -109,6 +109,10 @@ def set_up(request: Request, dataset: Dataset, observer: Observer) -> Setup:
         standardise(network, scale)
     elif recipe.training.prior_bias and LOSSES[loss_name].calibrated:
         _start_at_prior(network, truth, task)
+    teaching = None
+    if distillation is not None:
+        precision = choose_precision(recipe.training.precision, device())
+        teaching = ask(distillation, dataset, splits, text, observer, precision=precision)
     encoder: Any = network.encoder
     pad = encoder.config.pad_token_id
     return Setup(
@@ -123,8 +127,13 @@ def set_up(request: Request, dataset: Dataset, observer: Observer) -> Setup:
         pad_id=int(pad) if isinstance(pad, int) else text.template.after[-1],
         counts=_counts(truth, task, len(dataset.space)),
         scale=scale,
-        teaching=ask(distillation, dataset, splits, text, observer) if distillation else None,
+        teaching=teaching,
     )
+
+
+def device() -> torch.device:
+    """Where training runs: a GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _network(
@@ -149,15 +158,13 @@ def _network(
     return network, read_config(folder)
 
 
-def make_trainer(
-    setup: Setup, config: RunConfig, observer: Observer, *, device: torch.device
-) -> Trainer:
+def make_trainer(setup: Setup, config: RunConfig, observer: Observer) -> Trainer:
     """The loop around a setup, with the loss and the targets it is to learn."""
     task, dev = setup.dataset.task, setup.splits["dev"]
     tokens, loss, goals = _lessons(setup, config)
 
     def score(network: Network) -> float:
-        engine = TorchEngine(network, precision=trainer.precision, device=device)
+        engine = TorchEngine(network, precision=trainer.precision, device=trainer.device)
         logits = run_engine(engine, dev.tokens, pad_id=setup.pad_id, outputs=setup.outputs)
         return selection_score(task, logits, dev.truth)
 
@@ -170,7 +177,7 @@ def make_trainer(
         pad_id=setup.pad_id,
         evaluate=score,
         observer=observer,
-        device=device,
+        device=device(),
     )
     return trainer
 

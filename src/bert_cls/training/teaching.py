@@ -29,6 +29,9 @@ from bert_cls.training.loop import Observer
 from bert_cls.training.prepare import Encoded, encode_texts
 from bert_cls.training.student import UNLABELLED, open_teacher
 
+ENGINE = "torch"
+_ENGINE_OF = {"float32": ENGINE, "bfloat16": "torch-bfloat16"}
+
 
 @dataclass(frozen=True, slots=True)
 class Teaching:
@@ -92,8 +95,14 @@ def ask(
     splits: Mapping[str, Encoded],
     text: TextEncoder,
     observer: Observer,
+    *,
+    precision: str,
 ) -> Teaching:
-    """Open the teacher and take its logits on every row, once. `text` is the student's."""
+    """Open the teacher and take its logits on every row, once. `text` is the student's.
+
+    What is learnt from is computed in the precision of training; held-out rows, whose figures are
+    shown, in float32.
+    """
     teacher = open_teacher(distillation)
     if dataset.pair != teacher.pair:
         kinds = ("pairs", "single texts")
@@ -103,17 +112,17 @@ def ask(
     held = {name: list(split.examples) for name, split in splits.items() if name != "train"}
     count = len(taught) + sum(map(len, held.values()))
     observer.phase(f"asking the teacher about {count:,} rows")
-    engine = open_engine(teacher)
+    engines = {name: open_engine(teacher, name) for name in {ENGINE, _ENGINE_OF[precision]}}
     own = TextEncoder.from_json((teacher.folder / "tokenizer.json").read_bytes(), teacher.text)
 
-    def logits(examples: list[Example]) -> NDArray[np.float32]:
+    def logits(examples: list[Example], engine: str = ENGINE) -> NDArray[np.float32]:
         tokens = encode_texts(examples, teacher.pair, own)
-        return run_engine(engine, tokens, pad_id=teacher.pad_id, outputs=teacher.outputs)
+        return run_engine(engines[engine], tokens, pad_id=teacher.pad_id, outputs=teacher.outputs)
 
     return Teaching(
         teacher=teacher,
         tokens=encode_texts(taught, dataset.pair, text),
-        logits=logits(taught),
+        logits=logits(taught, _ENGINE_OF[precision]),
         held_out={name: logits(examples) for name, examples in held.items()},
     )
 
