@@ -178,8 +178,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--engine", default="torch", help="what the speed is of")
     parser.add_argument("--speed-rows", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the models; finished ones "
-                        "there are not trained again")  # fmt: skip
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIR", help="keep models there; finished ones are not redone"
+    )
     parser.add_argument("--output", type=Path, default=RESULTS / "distillation.json")
     return parser.parse_args()
 

@@ -18,7 +18,7 @@ from bert_cls import Classifier, bundle
 from bert_cls.cli import main
 from bert_cls.config import RunConfig, resolve_config
 from bert_cls.data import read
-from bert_cls.errors import ConfigError, DataError, Interrupted
+from bert_cls.errors import BundleError, ConfigError, DataError, Interrupted
 from bert_cls.folders import sha256
 from bert_cls.losses import DIVERGENCES, LabelStatistics, make_distillation, make_loss, pack
 from bert_cls.training import Request, Silent, resumed, student_request, train
@@ -326,7 +326,7 @@ def test_texts_without_labels_are_learnt_from_once_and_counted(encoder, tmp_path
     assert trained.bundle.details["data"]["rows"]["unlabelled"] == 15
     assert trained.bundle.details["data"]["rows"]["train"] == 48
     assert any("15 texts without a label" in n and "3 more are repeated" in n for n in notes.notes)
-    assert any("1 rows have labels, which are not used" in n for n in notes.notes)
+    assert any("1 of its rows have labels, which are not used" in n for n in notes.notes)
     assert trained.history[-1].step == 2 * math.ceil((48 + 15) / 8)
     # a student can teach in turn
     again = train(asked(tmp_path / "s", tmp_path / "s2"), Silent())
@@ -347,7 +347,7 @@ def test_an_interrupted_student_goes_on_bit_for_bit(teachers, tmp_path):
         output = tmp_path / f"stopped-{step}"
         with pytest.raises(Interrupted):
             train(asked(teacher, output, **options), StopAt(step))
-        assert resumed(output).distillation == asked(teacher, output, **options).distillation
+        assert resumed(output) == asked(teacher, output, **options)
         again = train(resumed(output), Silent(), resume=True)
         assert sha256(output / "model.safetensors") == sha256(
             tmp_path / "whole" / "model.safetensors"
@@ -430,9 +430,25 @@ def test_data_that_changed_or_went_away_must_be_named(encoder, tmp_path):
     (data / "train.json").unlink()
     with pytest.raises(DataError, match="is not in"):
         asked(tmp_path / "t", tmp_path / "s")
+    for content in ("[", "{}", '{"data": 3, "labels": null, "data_files": {}}'):
+        (tmp_path / "t" / "run.json").write_text(content, "utf-8")
+        with pytest.raises(BundleError, match="malformed"):
+            asked(tmp_path / "t", tmp_path / "s")
     (tmp_path / "t" / "run.json").unlink()
-    with pytest.raises(Exception, match="--data"):
+    with pytest.raises(BundleError, match="--data"):
         asked(tmp_path / "t", tmp_path / "s")
+
+
+def test_bad_rows_of_the_further_texts_fail_or_go_to_the_quarantine(teachers, tmp_path):
+    file = tmp_path / "pool.jsonl"
+    file.write_text('{"index": 1, "text_a": "好"}\n{"index": 2, "text_a": ""}\n', "utf-8")
+    teacher = teachers("multilabel")
+    with pytest.raises(DataError, match=r"pool\.jsonl"):
+        train(asked(teacher, tmp_path / "a", unlabelled=file), Silent())
+    settings = {"data.on_bad_row": "quarantine", "training.epochs": 1}
+    trained = train(asked(teacher, tmp_path / "b", unlabelled=file, settings=settings), Silent())
+    assert trained.bundle.details["data"]["rows"]["unlabelled"] == 1
+    assert "pool.jsonl" in (tmp_path / "b" / "quarantine.jsonl").read_text("utf-8")
 
 
 def test_data_of_another_kind_is_refused(teachers, tmp_path):

@@ -144,9 +144,13 @@ def _own_data(bundle: Bundle) -> Path:
         raise BundleError(
             f"{bundle.folder} has no {RUN}, so the data it was trained on is not known.", hint=hint
         )
-    content = orjson.loads((bundle.folder / RUN).read_bytes())
-    data, labels = Path(content["data"]), content.get("labels")
-    for name, digest in content["data_files"].items():
+    try:
+        content = orjson.loads((bundle.folder / RUN).read_bytes())
+        data, labels = Path(content["data"]), content["labels"]
+        files = dict(content["data_files"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{bundle.folder / RUN} is malformed: {error!r}", hint=hint) from error
+    for name, digest in files.items():
         if name.startswith(UNLABELLED):
             continue
         places = [data / name, data, *([Path(labels)] if isinstance(labels, str) else [])]

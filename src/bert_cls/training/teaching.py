@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from bert_cls.bundle import Bundle
 from bert_cls.config import RunConfig
-from bert_cls.data import Dataset, Example, read
+from bert_cls.data import Dataset, Example, Rows, read
 from bert_cls.data.split import text_key
 from bert_cls.encoders import trim
 from bert_cls.encoders.facts import read_config
@@ -53,9 +53,11 @@ def with_unlabelled(
 
     Texts that are also in train, dev or test are left out: their labels are known, or asked later.
     """
-    rows, files = list(dataset.unlabelled), dict(dataset.files)
+    rows, files, problems = list(dataset.unlabelled), dict(dataset.files), list(dataset.problems)
     if (path := distillation.unlabelled) is not None:
-        rows += _read(path, dataset, config, observer)
+        further = _read(path, dataset, config, observer)
+        rows += further.examples
+        problems += further.problems
         files[UNLABELLED + path.name] = sha256(path)
     held = [e for part in (dataset.dev, dataset.test) for e in part or []]
     seen = {text_key(example) for example in [*(dataset.train or []), *held]}
@@ -67,10 +69,10 @@ def with_unlabelled(
     again = len(rows) - len(kept)
     repeated = f"; {again:,} more are repeated, or also in train, dev or test" if again else ""
     observer.noticed(f"{len(kept):,} texts without a label are learnt from{repeated}")
-    return replace(dataset, unlabelled=kept, files=files)
+    return replace(dataset, unlabelled=kept, files=files, problems=problems)
 
 
-def _read(path: Path, dataset: Dataset, config: RunConfig, observer: Observer) -> list[Example]:
+def _read(path: Path, dataset: Dataset, config: RunConfig, observer: Observer) -> Rows:
     """The texts of a file; labels in it are passed over, and that is said."""
     rows = read(
         path,
@@ -85,8 +87,8 @@ def _read(path: Path, dataset: Dataset, config: RunConfig, observer: Observer) -
             wanted = "pairs" if dataset.pair else "single texts"
             raise DataError(f"{rows.file}: {rows.place(at)}: the teacher reads {wanted}.")
     if labelled := sum(example.label is not None for example in rows.examples):
-        observer.noticed(f"{rows.file}: {labelled:,} rows have labels, which are not used")
-    return rows.examples
+        observer.noticed(f"{rows.file}: {labelled:,} of its rows have labels, which are not used")
+    return rows
 
 
 def ask(
