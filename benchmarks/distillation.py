@@ -115,26 +115,31 @@ def figures(folder: Path) -> Run:
     }
 
 
-def speeds(models: dict[str, Path], rows: int, rounds: int, engine: str) -> dict[str, float]:
-    """Rows a processor second of each model, the best of `rounds` turns over the same texts."""
-    found = {}
+def _one_a_depth(models: dict[str, Path]) -> dict[str, Path]:
+    """Teacher and students; the peers are the same networks."""
+    return {name: path for name, path in models.items() if not name.startswith("direct")}
+
+
+def speeds(models: dict[str, Path], args: argparse.Namespace) -> dict[str, float]:
+    """Rows a processor second of each model, the best of several turns over the same texts."""
+    found: dict[str, float] = {}
     opened = {name: bundles.load(path) for name, path in models.items()}
-    engines = {name: open_engine(bundle, engine) for name, bundle in opened.items()}
+    engines = {name: open_engine(bundle, args.engine) for name, bundle in opened.items()}
     teacher = opened["teacher"]
     content = (teacher.folder / "tokenizer.json").read_bytes()
     data = load(models["teacher"].parent / "data", task=teacher.task)
-    texts: list[Example] = (data.test or [])[:rows]
+    texts: list[Example] = (data.test or [])[: args.speed_rows]
     second = [e.text_b or "" for e in texts] if teacher.pair else None
     tokens = TextEncoder.from_json(content, teacher.text).encode_in_chunks(
         [e.text_a for e in texts], second
     )
-    for turn in range(rounds + 1):  # the first only warms up
+    for turn in range(args.rounds + 1):  # the first only warms up
         for name, bundle in opened.items():
             began = time.process_time()
             run_engine(engines[name], tokens, pad_id=bundle.pad_id, outputs=bundle.outputs)
             rate = len(tokens) / (time.process_time() - began)
             if turn:
-                found[name] = max(rate, found.get(name, 0.0))
+                found[name] = round(max(rate, found.get(name, 0.0)), 1)
     return found
 
 
@@ -196,10 +201,7 @@ def main() -> None:
             "layers": args.layers,
             "engine": args.engine,
             "models": {name: figures(folder) for name, folder in models.items()},
-            "rows_per_cpu_second": {
-                name: round(rate, 1)
-                for name, rate in speeds(models, args.speed_rows, args.rounds, args.engine).items()
-            },
+            "rows_per_cpu_second": speeds(_one_a_depth(models), args),
             "machine": machine(),
         }
     write_results(args.output, content)
