@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEMO := runs/car_parts
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-kill corpus light check format bench bench-training bench-quality bench-data bench-check bench-stream clean
+.PHONY: help setup demo test test-kill corpus light check format bench bench-training bench-quality bench-data bench-check bench-stream bench-distill clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -44,7 +44,7 @@ format: $(STAMP)  ## lay out the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: bench-data bench-check bench-training bench-quality  ## every benchmark, one after the other
+bench: bench-data bench-check bench-training bench-quality bench-distill  ## every benchmark, one after the other
 
 bench-training: $(STAMP)  ## training speed against transformers' Trainer
 	@$(BIN)/python -c "import accelerate" 2>/dev/null || $(BIN)/python -m pip install -q --progress-bar off -c constraints.txt -e '.[bench]'
@@ -59,10 +59,14 @@ bench-data: $(STAMP)  ## one million rows read, checked and tokenised
 bench-check: $(STAMP)  ## one million rows audited
 	@$(BIN)/python benchmarks/audit_pass.py $(ARGS)
 
-corpus: $(STAMP)  ## 2,000 hostile inputs through the command line
-	@$(BIN)/python tests/corpus.py $(ARGS)
 bench-stream: $(STAMP)  ## a long file through a 6-layer model; memory, overlap (ARGS="--rows N")
 	@$(BIN)/python benchmarks/stream.py $(ARGS)
+
+bench-distill: $(STAMP)  ## students against their teacher and against direct training
+	@$(BIN)/python benchmarks/distillation.py $(ARGS)
+
+corpus: $(STAMP)  ## 2,000 hostile inputs through the command line
+	@$(BIN)/python tests/corpus.py $(ARGS)
 
 clean:  ## remove what was built
 	@rm -rf $(VENV) runs build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from bert_cls.commands.check import check
+from bert_cls.commands.distill import distill
 from bert_cls.commands.encoders import fetch_encoder, list_encoders, trim_encoder
 from bert_cls.commands.evaluate import evaluate
 from bert_cls.commands.predict import predict
@@ -20,6 +21,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "train": train,
     "evaluate": evaluate,
     "check": check,
+    "distill": distill,
     "predict": predict,
     "settings": show_settings,
 }

@@ -18,6 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bert_cls.errors import ConfigError, pick
 
 Origins = dict[str, str]
+TEACHER = "teacher"
+"""The origin of what a student took over."""
 
 
 class Section(BaseModel):
@@ -138,6 +140,15 @@ class LossConfig(Section):
     """The loss's own options, for example {"gamma_negative": 4}."""
 
 
+class DistillationConfig(Section):
+    """How a student learns from its teacher (`bert-cls distill`)."""
+
+    temperature: float = Field(2.0, gt=0, le=100)
+    """Teacher's and student's logits are divided by it before they are compared."""
+    label_weight: float = Field(0.5, ge=0, le=1)
+    """Share of the labels in the loss of a labelled row, the rest is the teacher's."""
+
+
 class DecisionConfig(Section):
     """How scores become labels."""
 
@@ -170,6 +181,7 @@ class RunConfig(Section):
     encoder: EncoderConfig = EncoderConfig()
     training: TrainingConfig = TrainingConfig()
     loss: LossConfig = LossConfig()
+    distillation: DistillationConfig = DistillationConfig()
     decision: DecisionConfig = DecisionConfig()
     report: ReportConfig = ReportConfig()
 
@@ -180,6 +192,7 @@ SECTIONS: dict[str, type[Section]] = {
     "encoder": EncoderConfig,
     "training": TrainingConfig,
     "loss": LossConfig,
+    "distillation": DistillationConfig,
     "decision": DecisionConfig,
     "report": ReportConfig,
 }
@@ -191,15 +204,18 @@ def resolve_config(
     file: Path | None = None,
     settings: Sequence[str] = (),
     flags: Mapping[str, Any] | None = None,
+    inherited: Mapping[str, Any] | None = None,
 ) -> tuple[RunConfig, Origins]:
     """Merge defaults, a preset, a TOML or JSON file, `section.field=value` and flags.
 
-    `flags` maps "section.field" to a value; a flag that is None was not given. Gives the
-    configuration and, for each field that is not a default, where its value came from.
+    `flags` maps "section.field" to a value; a flag that is None was not given. `inherited`, of the
+    same form, is what a student takes over from its teacher: above defaults, below all else. Gives
+    the configuration and, for each field that is not a default, where its value came from.
     ConfigError names an unknown field and the nearest known one.
     """
     layers: list[tuple[str, dict[str, Any]]] = [
-        (f"preset {preset}", pick(PRESETS, preset, "--preset"))
+        (TEACHER, dict(inherited or {})),
+        (f"preset {preset}", pick(PRESETS, preset, "--preset")),
     ]
     if file is not None:
         layers.append((file.name, _flatten(_read_file(file), file.name)))

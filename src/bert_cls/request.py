@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -18,6 +19,40 @@ RUN = "run.json"
 
 
 @dataclass(frozen=True, slots=True)
+class Distillation:
+    """Who teaches a run, and which of the teacher's layers it starts from."""
+
+    teacher: Path
+    """a finished model folder"""
+    manifest: str
+    """sha256 of its manifest, which names the sha256 of all its files"""
+    layers: tuple[int, ...]
+    """numbers of the teacher's layers that the student keeps, in order"""
+    unlabelled: Path | None = None
+    """a file of further texts"""
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `run.json` holds."""
+        return {
+            "teacher": str(self.teacher.absolute()),
+            "manifest": self.manifest,
+            "layers": list(self.layers),
+            "unlabelled": str(self.unlabelled.absolute()) if self.unlabelled else None,
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Distillation:
+        """The reverse of `to_dict`."""
+        unlabelled = content["unlabelled"]
+        return cls(
+            Path(content["teacher"]),
+            content["manifest"],
+            tuple(content["layers"]),
+            Path(unlabelled) if unlabelled else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """What was asked for; stored in the output folder so that a run can be resumed."""
 
@@ -26,7 +61,9 @@ class Request:
     config: RunConfig
     origins: Origins = field(default_factory=dict)
     preset: str = "balanced"
-    labels: Path | None = None
+    labels: Path | tuple[str, ...] | None = None
+    """a file of label names, or the names"""
+    distillation: Distillation | None = None
 
 
 def resumed(output: Path) -> Request:
@@ -40,17 +77,23 @@ def resumed(output: Path) -> Request:
         )
     content = read_object(output / RUN, BundleError)
     try:
-        return Request(
-            data=Path(content["data"]),
-            output=output,
-            config=RunConfig.model_validate(content["config"]),
-            origins=dict(content["origins"]),
-            preset=str(content["preset"]),
-            labels=Path(content["labels"]) if content["labels"] else None,
-        )
+        return _parsed(output, content)
     except (KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise BundleError(f"{output / RUN} is malformed: {reason}") from error
+
+
+def _parsed(output: Path, content: Mapping[str, Any]) -> Request:
+    labels, taught = content["labels"], content.get("distillation")
+    return Request(
+        data=Path(content["data"]),
+        output=output,
+        config=RunConfig.model_validate(content["config"]),
+        origins=dict(content["origins"]),
+        preset=str(content["preset"]),
+        labels=tuple(labels) if isinstance(labels, list) else Path(labels) if labels else None,
+        distillation=Distillation.from_dict(taught) if taught else None,
+    )
 
 
 def remember(request: Request, data_files: Mapping[str, str], files: Mapping[str, bytes]) -> None:
@@ -58,12 +101,14 @@ def remember(request: Request, data_files: Mapping[str, str], files: Mapping[str
 
     `data_files` maps names to sha256; `files` are the encoder's config and tokenizer.
     """
+    labels = request.labels
     content = {
         "data": str(request.data.absolute()),
-        "labels": str(request.labels.absolute()) if request.labels else None,
+        "labels": str(labels.absolute()) if isinstance(labels, Path) else labels,
         "config": request.config.model_dump(mode="json"),
         "origins": request.origins,
         "preset": request.preset,
+        "distillation": request.distillation.to_dict() if request.distillation else None,
         "data_files": dict(data_files),
         "files": sorted(files),
     }

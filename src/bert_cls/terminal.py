@@ -156,14 +156,21 @@ def settings_table(config: Mapping[str, Any], origins: Mapping[str, str]) -> Tab
     return table
 
 
-def figures_table(title: str, evaluation: Evaluation, bar: Evaluation | None = None) -> Table:
-    """The headline figures with intervals, and the linear bar beside them."""
+def figures_table(
+    title: str,
+    evaluation: Evaluation,
+    bar: Evaluation | None = None,
+    teacher: Evaluation | None = None,
+) -> Table:
+    """The headline figures with intervals, beside them the linear bar and a student's teacher."""
+    beside = {"teacher": teacher, "linear bar": bar}
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2), header_style="bold")
     table.add_column("")
     table.add_column("model", justify="right")
     table.add_column("95 % interval", justify="right")
-    if bar is not None:
-        table.add_column("linear bar", justify="right")
+    for name, other in beside.items():
+        if other is not None:
+            table.add_column(name, justify="right")
     for name in evaluation.headline:
         interval = evaluation.intervals.get(name)
         cells = [
@@ -171,8 +178,7 @@ def figures_table(title: str, evaluation: Evaluation, bar: Evaluation | None = N
             _figure(evaluation.metrics.get(name)),
             f"{_figure(interval[0])} to {_figure(interval[1])}" if interval else "",
         ]
-        if bar is not None:
-            cells.append(_figure(bar.metrics.get(name)))
+        cells += [_figure(o.metrics.get(name)) for o in beside.values() if o is not None]
         table.add_row(*cells)
     return table
 

@@ -107,10 +107,11 @@ def train(
         trained = run(request, observer, resume=resume is not None, overwrite=overwrite)
     finally:
         observer.close()
-    _show_trained(console, trained)
+    show_trained(console, trained)
 
 
-def _show_trained(console: Console, trained: Trained) -> None:
+def show_trained(console: Console, trained: Trained) -> None:
+    """Settings with their origins, figures, labels, and where the model is."""
     from rich.markup import escape
 
     from bert_cls.terminal import figures_table, label_table, settings_table
@@ -122,7 +123,9 @@ def _show_trained(console: Console, trained: Trained) -> None:
     evaluation = trained.evaluations[name]
     console.print()
     title = f"{evaluation.rows} {name} rows, {evaluation.task}"
-    console.print(figures_table(title, evaluation, trained.bars.get(name)))
+    console.print(
+        figures_table(title, evaluation, trained.bars.get(name), trained.teacher.get(name))
+    )
     if evaluation.per_label:
         console.print()
         console.print(label_table(evaluation))

@@ -23,6 +23,7 @@ from bert_cls.losses.contract import (
     priors,
     without_statistics,
 )
+from bert_cls.losses.distillation import DIVERGENCES, distilled, pack
 from bert_cls.losses.elementwise import (
     asl,
     bce,
@@ -38,6 +39,7 @@ from bert_cls.losses.rowwise import multilabel_margin, zlpr
 
 __all__ = [
     "ALIASES",
+    "DIVERGENCES",
     "LOSSES",
     "UNKNOWN",
     "Formula",
@@ -47,7 +49,9 @@ __all__ = [
     "Option",
     "OptionValue",
     "label_statistics",
+    "make_distillation",
     "make_loss",
+    "pack",
     "priors",
     "resolve_name",
     "resolve_options",
@@ -117,14 +121,44 @@ def make_loss(
     ConfigError for a name or option that does not fit, or fewer labels than the task can be
     learnt with: two for classes, one for multilabel data.
     """
+    spec, formula, filled = _formula(name, task, statistics, options)
+    return Loss(spec, formula, outputs=_outputs(task, statistics), options=filled)
+
+
+def make_distillation(
+    name: str,
+    task: Task,
+    statistics: LabelStatistics,
+    *,
+    options: Mapping[str, object] = {},
+    temperature: float,
+    label_weight: float,
+) -> Loss:
+    """The loss called `name` on labelled rows, mixed with the divergence from a teacher's logits.
+
+    Its targets are what `pack` gives. `label_weight` within [0, 1] is the share of `name` in the
+    loss of a labelled row; `temperature` softens teacher and student alike.
+    """
+    spec, formula, filled = _formula(name, task, statistics, options)
+    mixed = distilled(formula, task, temperature=temperature, label_weight=label_weight)
+    return Loss(spec, mixed, outputs=_outputs(task, statistics), options=filled)
+
+
+def _formula(
+    name: str, task: Task, statistics: LabelStatistics, options: Mapping[str, object]
+) -> tuple[LossSpec, Formula, dict[str, OptionValue]]:
+    """The entry of LOSSES, its formula, and its options, given or default."""
     resolved = resolve_name(name, task)
     spec = LOSSES[resolved]
     filled = resolve_options(resolved, options)
-    outputs = 1 if task == "regression" else len(statistics.counts)
     least = 2 if task in _CLASSES else 1
-    if outputs < least:
+    if (outputs := _outputs(task, statistics)) < least:
         raise ConfigError(f"{task} data must have at least {least} labels. Got {outputs} instead.")
-    return Loss(spec, spec.make(statistics, **filled), outputs=outputs, options=filled)
+    return spec, spec.make(statistics, **filled), filled
+
+
+def _outputs(task: Task, statistics: LabelStatistics) -> int:
+    return 1 if task == "regression" else len(statistics.counts)
 
 
 _CLASSES: frozenset[Task] = frozenset({"binary", "multiclass"})

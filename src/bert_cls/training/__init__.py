@@ -4,6 +4,7 @@ from bert_cls.request import Request, resumed
 from bert_cls.training.finish import Trained
 from bert_cls.training.loop import EpochResult, Observer, Progress, Silent
 from bert_cls.training.run import train
+from bert_cls.training.student import student_request
 
 __all__ = [
     "EpochResult",
@@ -13,5 +14,6 @@ __all__ = [
     "Silent",
     "Trained",
     "resumed",
+    "student_request",
     "train",
 ]

@@ -15,7 +15,7 @@ from bert_cls import bundle as bundles
 from bert_cls.bundle import Bundle
 from bert_cls.data import Task
 from bert_cls.decision import Tuned, tune
-from bert_cls.encoders.facts import FAMILIES, read_config
+from bert_cls.encoders.facts import FAMILIES
 from bert_cls.encoders.limits import NETWORK_KEYS
 from bert_cls.encoders.tokenizer_files import kept_settings
 from bert_cls.engines import run as run_engine
@@ -45,6 +45,8 @@ class Trained:
     """`test` where there are test rows; `dev` from cross-fitted decisions"""
     bars: Mapping[str, Evaluation]
     """the linear bar on the same rows, tuned the same way"""
+    teacher: Mapping[str, Evaluation]
+    """of a student: its teacher's figures on the same rows, tuned the same way"""
     tuned: Tuned
     history: list[EpochResult]
 
@@ -69,6 +71,7 @@ def finish(
         observer.noticed(note)
     observer.phase("evaluating")
     evaluations = _evaluations(request, setup, tuned, logits)
+    teacher = _teacher(request, setup)
     bars: dict[str, Evaluation] = {}
     if request.config.report.linear_bar:
         observer.phase("training the linear bar")
@@ -87,11 +90,13 @@ def finish(
         "evaluations": {name: e.to_dict() for name, e in evaluations.items()},
         "linear_bar": {name: e.to_dict() for name, e in bars.items()},
     }
+    if teacher:
+        figures["teacher"] = {name: e.to_dict() for name, e in teacher.items()}
     files = model_files(setup) | {
         "evaluation.json": orjson.dumps(figures, option=orjson.OPT_INDENT_2)
     }
     bundles.save(bundle, files)
-    return Trained(bundle, evaluations, bars, tuned, trainer.progress.history)
+    return Trained(bundle, evaluations, bars, teacher, tuned, trainer.progress.history)
 
 
 def model_files(setup: Setup) -> dict[str, bytes]:
@@ -118,7 +123,7 @@ def _config(setup: Setup) -> dict[str, Any]:
 
     With the stock head AutoModelForSequenceClassification opens the folder.
     """
-    content = read_config(setup.encoder_folder)
+    content = dict(setup.encoder_config)
     family = FAMILIES[content["model_type"]]
     names = setup.dataset.space.names
     stock = setup.recipe.pooling == "cls_pooler" and content["model_type"] in _STOCK_HEAD
@@ -195,6 +200,15 @@ def _bars(request: Request, setup: Setup) -> dict[str, Evaluation]:
     return _evaluations(request, setup, tuned, logits)
 
 
+def _teacher(request: Request, setup: Setup) -> dict[str, Evaluation]:
+    """A student's teacher on the same rows, tuned the same way; nothing for other runs."""
+    if (teaching := setup.teaching) is None:
+        return {}
+    calibrated = teaching.teacher.rule.calibrated
+    tuned = _tune(request, setup, teaching.held_out["dev"], calibrated=calibrated)
+    return _evaluations(request, setup, tuned, teaching.held_out)
+
+
 def _details(
     request: Request, setup: Setup, trainer: Trainer, origins: Mapping[str, str], tuned: Tuned
 ) -> dict[str, Any]:
@@ -202,13 +216,24 @@ def _details(
     settled["training"] = setup.recipe.training.model_dump(mode="json")
     settled["encoder"]["pooling"] = setup.recipe.pooling
     settled["loss"]["name"] = setup.loss_name
+    rows = {name: len(split.truth) for name, split in setup.splits.items()}
+    taught: dict[str, Any] = {}
+    if request.distillation is not None:
+        rows["unlabelled"] = len(setup.dataset.unlabelled)
+        teacher = request.distillation.teacher
+        taught["distillation"] = {
+            "teacher": teacher.resolve().name,
+            "manifest": request.distillation.manifest,
+            "layers": list(request.distillation.layers),
+        }
     return {
+        **taught,
         "preset": request.preset,
         "config": settled,
         "origins": dict(origins),
         "data": {
             "files": setup.dataset.files,
-            "rows": {name: len(split.truth) for name, split in setup.splits.items()},
+            "rows": rows,
             "audit": setup.audit.summary(),
             "lengths": asdict(setup.audit.lengths) if setup.audit.lengths else None,
             "scale": list(setup.scale),

@@ -54,9 +54,17 @@ _EPOCHS: dict[str, tuple[int, int]] = {"fast": (2, 10), "balanced": (3, 24), "ac
 
 
 def settle(
-    config: RunConfig, facts: EncoderFacts, *, rows: int, preset: str = "balanced"
+    config: RunConfig,
+    facts: EncoderFacts,
+    *,
+    rows: int,
+    preset: str = "balanced",
+    student: bool = False,
 ) -> Recipe:
-    """Fill what the configuration leaves open, for an encoder and a number of training rows."""
+    """Fill what the configuration leaves open, for an encoder and a number of training rows.
+
+    A `student`'s head is its teacher's: it needs no rate of its own and no prior.
+    """
     open_fields = config.training.model_dump()
     reasons: dict[str, str] = {}
 
@@ -72,6 +80,9 @@ def settle(
         reasons["encoder.pooling"] = why
     rates = next(r for r in _RATES if facts.width <= r.up_to_width)
     decide("learning_rate", rates.learning_rate, f"{facts.width} wide: {rates.source}")
+    if student:
+        decide("head_learning_rate", open_fields["learning_rate"], "the head is the teacher's")
+        decide("prior_bias", False, "the head is the teacher's")
     decide(
         "head_learning_rate",
         open_fields["learning_rate"] * _HEAD_FACTOR,

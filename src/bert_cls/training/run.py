@@ -6,10 +6,9 @@ import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-
-import torch
 
 from bert_cls.data import write_quarantine
 from bert_cls.errors import BundleError, ConfigError, Interrupted
@@ -27,6 +26,7 @@ from bert_cls.training.finish import Trained, finish, static_files
 from bert_cls.training.loop import Keeper, Observer, Progress, Trainer
 from bert_cls.training.prepare import Prepared, read_audited
 from bert_cls.training.setup import make_trainer, set_up
+from bert_cls.training.teaching import with_unlabelled
 
 QUARANTINE = "quarantine.jsonl"
 
@@ -52,12 +52,14 @@ def train(
     if prepared is None:
         observer.phase("reading data")
         prepared = read_audited(request.data, config, observer, labels=request.labels)
+    if request.distillation is not None:
+        further = with_unlabelled(prepared.dataset, request.distillation, config, observer)
+        prepared = replace(prepared, dataset=further)
     if resume:
         _same_data(request.output, prepared.dataset.files)
     setup = set_up(request, prepared, observer)
     origins = {**request.origins, **{k: f"recipe: {v}" for k, v in setup.recipe.reasons.items()}}
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trainer = make_trainer(setup, observer, options=config.loss.options, device=device)
+    trainer = make_trainer(setup, config, observer)
     if resume:
         found = restore_newest(trainer, request.output, notice=observer.noticed)
         observer.noticed(f"going on from {found.name}")
