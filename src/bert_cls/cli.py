@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from bert_cls.commands.check import check
+from bert_cls.commands.compare import compare
 from bert_cls.commands.encoders import fetch_encoder, list_encoders, trim_encoder
 from bert_cls.commands.evaluate import evaluate
 from bert_cls.commands.predict import predict
@@ -20,6 +21,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "train": train,
     "evaluate": evaluate,
     "check": check,
+    "compare": compare,
     "predict": predict,
     "settings": show_settings,
 }
