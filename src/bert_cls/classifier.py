@@ -15,6 +15,8 @@ from bert_cls.data import Example, Problem, targets
 from bert_cls.decision import Rule
 from bert_cls.engines import Engine, open_engine, run
 from bert_cls.errors import DataError
+from bert_cls.explain import PASSES, Explanation
+from bert_cls.explainers import explain as run_explainer
 from bert_cls.metrics import Evaluation, evaluate
 from bert_cls.prediction import Prediction, predictions
 from bert_cls.text import TextEncoder, Tokens
@@ -87,11 +89,32 @@ class Classifier:
         DataError when a text is empty, or a pair was given to a model of single texts or the
         reverse.
         """
+        return self._predict(self._readable(texts))
+
+    def explain(
+        self,
+        texts: Sequence[Text],
+        labels: Sequence[str] | None = None,
+        *,
+        method: str = "occlusion",
+        passes: int = PASSES,
+    ) -> list[Explanation]:
+        """What each text's labels rest on, character by character; one Explanation a text.
+
+        `labels` are the labels to explain; without them those that the model gives, or its best
+        one where it gives none; a regression has one, "score". `method` is occlusion (any engine)
+        or gradient (the torch engine); `passes` bounds the hidden versions of a text. ConfigError
+        for an unknown label or method, DataError for texts as in `predict`.
+        """
+        examples = self._readable(texts)
+        return run_explainer(method, self, examples, labels, passes=passes)
+
+    def _readable(self, texts: Sequence[Text]) -> list[Example]:
         examples = [_example(i, text) for i, text in enumerate(texts)]
         for example in examples:
             if problem := self._misfit(example):
                 raise DataError(f"text {example.index}: {problem}")
-        return self._predict(examples)
+        return examples
 
     def predict_stream(
         self,
@@ -128,7 +151,7 @@ class Classifier:
             raise DataError("no row has a label, so there is nothing to evaluate.")
         self._check_labels(labelled)
         truth = targets(labelled, self.bundle.task, self.bundle.space)
-        scores = self.bundle.rule.scores(self.logits(self._tokens(labelled)))
+        scores = self.bundle.rule.scores(self.logits(self.tokens(labelled)))
         counts = self.bundle.details.get("data", {}).get("label_counts") or None
         return evaluate(
             self.bundle.task,
@@ -149,12 +172,13 @@ class Classifier:
     def _predict(self, examples: Sequence[Example]) -> list[Prediction]:
         if not examples:
             return []
-        tokens = self._tokens(examples)
+        tokens = self.tokens(examples)
         return predictions(
             self.bundle.rule, self.bundle.space, self.logits(tokens), tokens.cut.tolist()
         )
 
-    def _tokens(self, examples: Sequence[Example]) -> Tokens:
+    def tokens(self, examples: Sequence[Example]) -> Tokens:
+        """Token ids of rows, of both texts where the model reads pairs."""
         second = [e.text_b or "" for e in examples] if self.bundle.pair else None
         return self.text.encode_in_chunks([e.text_a for e in examples], second)
 

@@ -12,6 +12,7 @@ from bert_cls.commands.check import check
 from bert_cls.commands.compare import compare
 from bert_cls.commands.encoders import fetch_encoder, list_encoders, trim_encoder
 from bert_cls.commands.evaluate import evaluate
+from bert_cls.commands.explain import explain
 from bert_cls.commands.predict import predict
 from bert_cls.commands.settings import show_settings
 from bert_cls.commands.train import train
@@ -22,6 +23,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "evaluate": evaluate,
     "check": check,
     "compare": compare,
+    "explain": explain,
     "predict": predict,
     "settings": show_settings,
 }

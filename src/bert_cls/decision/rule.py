@@ -131,6 +131,24 @@ class Rule:
             return softmax(x)
         return sigmoid(np.concatenate([-x, x], axis=1) if self.task == "binary" else x)
 
+    def margins(self, logits: ArrayLike) -> Floats:
+        """How far each label is from undecided: float64 [rows, labels], log-odds of its score.
+
+        Regression: the value itself, [rows, 1].
+        """
+        x = _checked(np.asarray(logits), self)
+        if self.activation == "identity":
+            return x.reshape(len(x), 1)
+        x = x / self.temperature + self.bias
+        if self.activation == "sigmoid":
+            return np.concatenate([-x, x], axis=1) if self.task == "binary" else x
+        others = np.empty_like(x)
+        for label in range(x.shape[1]):
+            rest = np.delete(x, label, axis=1)
+            top = rest.max(axis=1)
+            others[:, label] = top + np.log(np.exp(rest - top[:, None]).sum(axis=1))
+        return x - others
+
     def decide(self, scores: Floats) -> Decided:
         """Labels of scores [rows, labels].
 

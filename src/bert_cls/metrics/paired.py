@@ -22,6 +22,7 @@ from bert_cls.metrics.intervals import RESAMPLES, families_of
 from bert_cls.metrics.outcome import Bools, Floats, Ints, Outcome, indicator
 from bert_cls.metrics.resampling import (
     LEVEL,
+    Weights,
     on_all_rows,
     percentile_interval,
     recentred,
@@ -287,7 +288,7 @@ def label_changes(
     ]
 
 
-def _f1(outcome: Outcome, weights: Floats) -> Floats:
+def _f1(outcome: Outcome, weights: Weights) -> Floats:
     """F1 of each label in each resample, float64 [resamples, labels], 0 for 0/0."""
     tp, support, given = label_sums(outcome)(weights)
     return ratio(2 * tp, support + given)
