@@ -437,10 +437,13 @@ def test_a_row_s_cross_fitted_labels_do_not_depend_on_its_own_truth(tuner, monke
     z, truth = drawn(np.random.default_rng(6), 200, 5)
     held = np.arange(200) % 5 == 2
     lied = np.where(held[:, None], ~truth, truth)
-    honest, other = (tune(3 * z, y, task="multilabel", tuner=tuner) for y in (truth, lied))
+    honest, other = (
+        tune(3 * z, y, task="multilabel", tuner=tuner, calibrate="temperature")
+        for y in (truth, lied)
+    )
     assert (honest.predicted_crossfit[held] == other.predicted_crossfit[held]).all()
     rest = TUNERS[tuner](sigmoid(z[~held]), truth[~held], "micro_macro")
-    plain = tune(z, truth, task="multilabel", tuner=tuner, calibrate=False)
+    plain = tune(z, truth, task="multilabel", tuner=tuner, calibrate="none")
     assert (plain.predicted_crossfit[held] == fires(sigmoid(z[held]), rest)).all()
 
 
@@ -535,7 +538,7 @@ def test_temperature_undoes_overconfidence_and_comes_before_the_thresholds():
         Rule(**MULTILABEL, thresholds=(0.5,) * 6), 3 * z, truth
     )
     assert sharp.rule.thresholds == pytest.approx(plain.rule.thresholds, abs=0.02)
-    left = tune(3 * z, truth, task="multilabel", tuner="global", calibrate=False)
+    left = tune(3 * z, truth, task="multilabel", tuner="global", calibrate="none")
     assert (left.rule.temperature, left.rule.bias) == (1, 0)
     decided = [t.rule.decide(t.rule.scores(3 * z)) for t in (sharp, left)]
     assert (decided[0] == decided[1]).mean() > 0.999
@@ -579,7 +582,7 @@ def test_uncalibrated_scores_get_slope_and_offset():
     assert tuned.rule.temperature == pytest.approx(2, rel=0.1)
     assert tuned.rule.bias == pytest.approx(-2.5, abs=0.2)
     assert tuned.rule.calibrated
-    raw = tune(z, truth, task="multilabel", calibrated=False, calibrate=False).rule
+    raw = tune(z, truth, task="multilabel", calibrated=False, calibrate="none").rule
     assert (raw.temperature, raw.bias, raw.calibrated) == (1, 0, False)
     upside_down = tune(-z, truth, task="multilabel", calibrated=False).rule
     assert (upside_down.temperature, upside_down.bias, upside_down.calibrated) == (1, 0, False)

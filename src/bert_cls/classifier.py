@@ -12,9 +12,10 @@ from bert_cls import bundle as bundles
 from bert_cls.bundle import Bundle
 from bert_cls.config import resolve_config
 from bert_cls.data import Example, Problem, targets
-from bert_cls.decision import Rule
+from bert_cls.decision import Domain, Rule, confidence
+from bert_cls.decision.domain import FILE as DOMAIN_FILE
 from bert_cls.engines import Engine, open_engine, run
-from bert_cls.errors import DataError
+from bert_cls.errors import BundleError, DataError
 from bert_cls.explain import PASSES, Explanation
 from bert_cls.explainers import explain as run_explainer
 from bert_cls.metrics import Evaluation, evaluate
@@ -83,13 +84,13 @@ class Classifier:
         rule: Rule = replace(self.bundle.rule, **changes)
         return Classifier(replace(self.bundle, rule=rule), self.engine, self.text)
 
-    def predict(self, texts: Sequence[Text]) -> list[Prediction]:
+    def predict(self, texts: Sequence[Text], *, out_of_domain: bool = False) -> list[Prediction]:
         """One Prediction a text, in order. Pairs are tuples (or Examples with both texts).
 
-        DataError when a text is empty, or a pair was given to a model of single texts or the
-        reverse.
+        `out_of_domain` adds how strange each text is. DataError when a text is empty, or a pair
+        was given to a model of single texts or the reverse.
         """
-        return self._predict(self._readable(texts))
+        return self._predict(self._readable(texts), out_of_domain=out_of_domain)
 
     def explain(
         self,
@@ -122,10 +123,11 @@ class Classifier:
         *,
         top: int | None = None,
         window: int = _WINDOW,
+        out_of_domain: bool = False,
     ) -> Iterator[dict[str, Any]]:
         """One JSON-ready object a row, in order: a prediction, or {"index", "error"}.
 
-        `top` keeps only the highest scores of each row.
+        `top` keeps only the highest scores of each row; `out_of_domain` adds how strange it is.
 
         Rows are looked at `window` at a time, so memory does not grow with the input. Problems of
         severity "note" are passed over.
@@ -133,7 +135,7 @@ class Classifier:
         iterator = (r for r in rows if isinstance(r, Example) or r.severity == "error")
         while batch := list(islice(iterator, window)):
             good = [r for r in batch if isinstance(r, Example) and not self._misfit(r)]
-            answers = iter(self._predict(good))
+            answers = iter(self._predict(good, out_of_domain=out_of_domain))
             for row in batch:
                 if isinstance(row, Problem):
                     yield {"index": row.index, "error": str(row)}
@@ -145,22 +147,27 @@ class Classifier:
     def evaluate(
         self, examples: Sequence[Example], *, resamples: int = 1000, seed: int = 0
     ) -> Evaluation:
-        """Figures on labelled examples. DataError names labels the model does not know."""
+        """Figures on labelled examples, every row decided.
+
+        DataError names labels the model does not know.
+        """
         labelled = [e for e in examples if e.label is not None]
         if not labelled:
             raise DataError("no row has a label, so there is nothing to evaluate.")
         self._check_labels(labelled)
         truth = targets(labelled, self.bundle.task, self.bundle.space)
         scores = self.bundle.rule.scores(self.logits(self.tokens(labelled)))
+        decided = self.bundle.rule.decide(scores)
         counts = self.bundle.details.get("data", {}).get("label_counts") or None
         return evaluate(
             self.bundle.task,
             self.bundle.space,
             truth,
             scores,
-            self.bundle.rule.decide(scores),
+            decided,
             train_counts=[counts[name] for name in self.labels] if counts else None,
             calibrated=self.bundle.rule.calibrated,
+            confidence=confidence(self.bundle.rule, scores, decided),
             resamples=resamples,
             seed=seed,
         )
@@ -169,13 +176,31 @@ class Classifier:
         """float32 [rows, outputs] of tokens in their order."""
         return run(self.engine, tokens, pad_id=self.bundle.pad_id, outputs=self.bundle.outputs)
 
-    def _predict(self, examples: Sequence[Example]) -> list[Prediction]:
+    def _predict(
+        self, examples: Sequence[Example], *, out_of_domain: bool = False
+    ) -> list[Prediction]:
         if not examples:
             return []
         tokens = self.tokens(examples)
-        return predictions(
-            self.bundle.rule, self.bundle.space, self.logits(tokens), tokens.cut.tolist()
-        )
+        logits = self.logits(tokens)
+        found = predictions(self.bundle.rule, self.bundle.space, logits, tokens.cut.tolist())
+        if not out_of_domain:
+            return found
+        strange = self.domain.strangeness(logits).tolist()
+        pairs = zip(found, strange, strict=True)
+        return [replace(each, out_of_domain=share) for each, share in pairs]
+
+    @property
+    def domain(self) -> Domain:
+        """What the development rows looked like. BundleError for a model that does not know."""
+        file = self.bundle.folder / DOMAIN_FILE
+        if not file.is_file():
+            raise BundleError(
+                f"{self.bundle.folder} has no {DOMAIN_FILE}, so it cannot say what is out of "
+                "domain.",
+                hint="models of labels have it when they were trained with 50 development rows.",
+            )
+        return Domain.from_bytes(file.read_bytes())
 
     def tokens(self, examples: Sequence[Example]) -> Tokens:
         """Token ids of rows, of both texts where the model reads pairs."""

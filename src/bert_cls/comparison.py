@@ -113,6 +113,8 @@ def compare(
     for path, name in zip(sources, _names(sources), strict=True):
         if path in models:
             model = models[path]
+            if model.bundle.rule.min_confidence is not None:
+                model = model.with_rule(min_confidence=None)  # every row is decided
             answers.append(Answers(name, model.labels, model.predict(rows.examples)))
         else:
             answers.append(_from_file(path, name, rows, task))

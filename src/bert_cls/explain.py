@@ -155,6 +155,8 @@ class _Row:
     """unit ranges that were or will be hidden"""
     drops: list[Floats]
     """[targets] margin lost, one a window"""
+    chunks: set[tuple[int, int]]
+    """the windows that are parts of a long text, to be looked into"""
 
 
 def occlude(
@@ -173,7 +175,10 @@ def occlude(
     rows = [_row(example, list(wanted)) for example, wanted in zip(examples, targets, strict=True)]
     whole = margins(examples)
     for row in rows:
-        row.windows = list(_first_windows(len(row.spans), passes))
+        row.windows = _all_windows(len(row.spans), passes)
+        if not row.windows:
+            row.windows = list(_parts(0, len(row.spans), max(2, passes // 4)))
+            row.chunks.update(row.windows)
     _measure(rows, whole, margins, hidden)
     for _ in range(_LOOKS):
         for row in rows:
@@ -197,19 +202,18 @@ def _row(example: Example, targets: list[int]) -> _Row:
                 "be explained."
             )
         spans += [(part, start, end) for start, end in units(text)]
-    return _Row(example, spans, targets, [], [])
+    return _Row(example, spans, targets, [], [], set())
 
 
-def _first_windows(count: int, passes: int) -> Iterator[tuple[int, int]]:
-    """All windows of a short text, the widest width dropped first; chunks of a long one."""
+def _all_windows(count: int, passes: int) -> list[tuple[int, int]]:
+    """All windows of a short text, without the wider ones if they are too many; else none."""
     for widest in range(WIDEST, 0, -1):
         windows = [
             (at, at + width) for width in range(1, widest + 1) for at in range(count - width + 1)
         ]
         if len(windows) <= passes:
-            yield from windows
-            return
-    yield from _chunks(0, count, max(1, passes // 4))
+            return windows
+    return []
 
 
 def _inside(row: _Row, left: int) -> list[tuple[int, int]]:
@@ -217,10 +221,10 @@ def _inside(row: _Row, left: int) -> list[tuple[int, int]]:
 
     Where not even the first chunk's windows fit, the parts of that chunk, for another look.
     """
-    whole = [w for w in row.windows if w[1] - w[0] > WIDEST and not _is_parted(w, row.windows)]
     drops = dict(zip(row.windows, row.drops, strict=True))
+    leaves = [c for c in row.chunks if c[1] - c[0] > 1 and not _is_parted(c, row.windows)]
     found: list[tuple[int, int]] = []
-    for a, b in sorted(whole, key=lambda window: -float(np.abs(drops[window]).max(initial=0.0))):
+    for a, b in sorted(leaves, key=lambda c: (-float(np.abs(drops[c]).max(initial=0.0)), c)):
         # a window may reach one unit over the end: a word may lie across it
         fine = [(at, min(at + width, len(row.spans))) for width in (1, 2) for at in range(a, b)]
         fine = [w for w in dict.fromkeys(fine) if w not in found and w not in drops]
@@ -228,7 +232,8 @@ def _inside(row: _Row, left: int) -> list[tuple[int, int]]:
             found += fine
             continue
         if not found and left > 3:
-            found = list(_chunks(a, b, max(2, left // 2)))
+            found = list(_parts(a, b, max(2, left // 2)))
+            row.chunks.update(found)
         break
     return found
 
@@ -237,7 +242,7 @@ def _is_parted(window: tuple[int, int], windows: Sequence[tuple[int, int]]) -> b
     return any(window != w and window[0] <= w[0] and w[1] <= window[1] for w in windows)
 
 
-def _chunks(start: int, end: int, count: int) -> Iterator[tuple[int, int]]:
+def _parts(start: int, end: int, count: int) -> Iterator[tuple[int, int]]:
     edges = [start + round(i * (end - start) / count) for i in range(count + 1)]
     yield from ((a, b) for a, b in pairwise(edges) if b > a)
 
@@ -273,7 +278,7 @@ def _weights(row: _Row) -> Floats:
     count, wide = len(row.spans), []
     total, covered = np.zeros((count, len(row.targets))), np.zeros(count)
     for (a, b), drop in zip(row.windows, row.drops, strict=True):
-        if b - a > WIDEST:
+        if (a, b) in row.chunks:
             wide.append((a, b, drop))
             continue
         total[a:b] += drop / (b - a)

@@ -16,6 +16,7 @@ from bert_cls.errors import ConfigError, DataError
 from bert_cls.folders import replacing
 
 Rows = Iterable[Mapping[str, Any]]
+_COLUMNS = ("index", "labels", "score", "scores", "error", "abstained", "out_of_domain")
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -68,7 +69,7 @@ def _csv_file(rows: Rows, path: Path) -> None:
     # utf-8-sig: Excel takes a CSV without the mark for the system's own encoding
     with path.open("w", encoding="utf-8-sig", newline="") as stream:
         writer = csv.writer(stream)
-        writer.writerow(["index", "labels", "score", "scores", "error"])
+        writer.writerow([*_COLUMNS])
         for row in rows:
             writer.writerow([_cell(value) for value in _columns(row)])
 
@@ -81,6 +82,8 @@ def _columns(row: Mapping[str, Any]) -> list[Any]:
         row.get("score"),
         None if scores is None else json.dumps(scores, ensure_ascii=False),
         row.get("error"),
+        "true" if row.get("abstained") else None,
+        row.get("out_of_domain"),
     ]
 
 
@@ -106,12 +109,14 @@ def _parquet_file(rows: Rows, path: Path) -> None:
             ("score", pa.float64()),
             ("scores", pa.string()),
             ("error", pa.string()),
+            ("abstained", pa.bool_()),
+            ("out_of_domain", pa.float64()),
         ]
     )
     with pq.ParquetWriter(path, schema) as writer:
         batch: list[dict[str, Any]] = []
         for row in rows:
-            index, _, score, scores, failure = _columns(row)
+            index, _, score, scores, failure, _, strange = _columns(row)
             batch.append(
                 {
                     "index": None if index is None else str(index),
@@ -119,6 +124,8 @@ def _parquet_file(rows: Rows, path: Path) -> None:
                     "score": score,
                     "scores": scores,
                     "error": failure,
+                    "abstained": bool(row.get("abstained")),
+                    "out_of_domain": strange,
                 }
             )
             if len(batch) == _ROW_GROUP:

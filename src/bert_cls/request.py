@@ -26,6 +26,10 @@ class Request:
     origins: Origins = field(default_factory=dict)
     preset: str = "balanced"
     labels: Path | None = None
+    init_from: Path | None = None
+    """a model folder to start from; what it gives is in `config` and the first checkpoint"""
+    renames: Path | None = None
+    """JSON object {label of that model: its name in the data}"""
 
 
 def resumed(output: Path) -> Request:

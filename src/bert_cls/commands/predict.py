@@ -27,6 +27,13 @@ def predict(
     ] = None,
     min_labels: Annotated[int | None, typer.Option(min=0, help="At least so many a row.")] = None,
     max_labels: Annotated[int | None, typer.Option(min=1, help="At most so many a row.")] = None,
+    min_confidence: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Leave rows undecided that the model is less sure of."),
+    ] = None,
+    out_of_domain: Annotated[
+        bool, typer.Option("--out-of-domain", help="Add how strange each row is, 0 to 1.")
+    ] = False,
     top: Annotated[
         int | None, typer.Option(min=1, help="Only the highest scores a row, and the labels'.")
     ] = None,
@@ -43,6 +50,7 @@ def predict(
         raise ConfigError("predict needs a FILE or --text.", hint="bert-cls predict --help")
     classifier = Classifier.load(model, engine=engine)
     changes: dict[str, Any] = {"min_labels": min_labels, "max_labels": max_labels}
+    changes["min_confidence"] = min_confidence
     changes = {key: value for key, value in changes.items() if value is not None}
     if threshold is not None:
         changes["thresholds"] = (threshold,) * len(classifier.bundle.rule.thresholds)
@@ -53,7 +61,9 @@ def predict(
         if file is not None
         else [Example(i, content) for i, content in enumerate(text or [])]
     )
-    written, errors = write_predictions(classifier.predict_stream(rows, top=top), output)
+    written, errors = write_predictions(
+        classifier.predict_stream(rows, top=top, out_of_domain=out_of_domain), output
+    )
     if output != "-" or errors:
         open_console().print(
             f"{written} rows"

@@ -58,6 +58,13 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Seeds split, order, dropout, head.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML or JSON file of settings.")] = None,
     settings: Settings = None,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(metavar="MODEL", help="Start from a trained model, its labels by name."),
+    ] = None,
+    rename_labels: Annotated[
+        Path | None, typer.Option(help="JSON object {label of that model: its name now}.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier run in the folder.")] = False,
     resume: Annotated[
         Path | None, typer.Option(metavar="MODEL", help="Go on with the interrupted run there.")
@@ -95,7 +102,9 @@ def train(
         )
         if not data.exists():
             raise DataError(f"there is no data {data}.", hint="give a folder or a file.")
-        request = Request(data, output, resolved, origins, preset, labels)
+        if rename_labels is not None and init_from is None:
+            raise ConfigError("--rename-labels needs --init-from MODEL.")
+        request = Request(data, output, resolved, origins, preset, labels, init_from, rename_labels)
     from bert_cls.terminal import TerminalObserver
     from bert_cls.training.run import train as run
 
@@ -111,7 +120,7 @@ def train(
 def _show_trained(console: Console, trained: Trained) -> None:
     from rich.markup import escape
 
-    from bert_cls.terminal import figures_table, label_table, settings_table
+    from bert_cls.terminal import bullet_lines, figures_table, label_table, settings_table
 
     details = trained.bundle.details
     console.print()
@@ -124,6 +133,6 @@ def _show_trained(console: Console, trained: Trained) -> None:
     if evaluation.per_label:
         console.print()
         console.print(label_table(evaluation))
-    for note in evaluation.notes:
-        console.print(f"- {escape(note)}", highlight=False)
+    if evaluation.notes:
+        console.print(bullet_lines(evaluation.notes), highlight=False)
     console.print(f"\nmodel: [bold]{escape(str(trained.bundle.folder))}[/bold]", highlight=False)

@@ -90,12 +90,12 @@ class _Path:
     def __init__(
         self, engine: TorchEngine, batch: PaddedBatch, *, unknown: int, fixed: list[int]
     ) -> None:
-        self.network: Any = engine.network
+        self.network: Any = engine.network  # torch types its modules loosely
         self.ids, self.types, self.mask = (
             torch.from_numpy(part).to(engine.device)
             for part in (batch.ids, batch.types, batch.mask)
         )
-        embeddings = self.network.encoder.get_input_embeddings()
+        embeddings: Any = self.network.encoder.get_input_embeddings()
         with torch.no_grad():
             special = torch.isin(self.ids, torch.tensor(fixed, device=engine.device))
             away = torch.where(special, self.ids, torch.full_like(self.ids, unknown))
@@ -126,7 +126,8 @@ class _Path:
                 (slope,) = torch.autograd.grad(picked, point)
         finally:
             hook.remove()
-        return slope
+        found: Tensor = slope
+        return found
 
 
 def _margins(logits: Tensor, task: Task) -> Tensor:

@@ -9,6 +9,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bert_cls.data.example import Task
 from bert_cls.errors import ConfigError, pick
 from bert_cls.losses.contract import (
@@ -35,6 +38,7 @@ from bert_cls.losses.elementwise import (
 from bert_cls.losses.multiclass import focal_softmax, make_cross_entropy, make_logit_adjustment
 from bert_cls.losses.regression import huber, mse
 from bert_cls.losses.rowwise import multilabel_margin, zlpr
+from bert_cls.losses.weights import WEIGHTED, label_weights
 
 __all__ = [
     "ALIASES",
@@ -47,6 +51,7 @@ __all__ = [
     "Option",
     "OptionValue",
     "label_statistics",
+    "label_weights",
     "make_loss",
     "priors",
     "resolve_name",
@@ -111,11 +116,13 @@ def make_loss(
     statistics: LabelStatistics,
     *,
     options: Mapping[str, object] = {},
+    weights: NDArray[np.float64] | None = None,
 ) -> Loss:
     """The loss called `name` for this task, told how often each label occurs in training.
 
-    ConfigError for a name or option that does not fit, or fewer labels than the task can be
-    learnt with: two for classes, one for multilabel data.
+    `weights` float64 [labels] are those of `label_weights`; with them, as with other than default
+    options, the loss is not calibrated. ConfigError for a name or option that does not fit, or
+    fewer labels than the task can be learnt with: two for classes, one for multilabel data.
     """
     resolved = resolve_name(name, task)
     spec = LOSSES[resolved]
@@ -124,7 +131,12 @@ def make_loss(
     least = 2 if task in _CLASSES else 1
     if outputs < least:
         raise ConfigError(f"{task} data must have at least {least} labels. Got {outputs} instead.")
-    return Loss(spec, spec.make(statistics, **filled), outputs=outputs, options=filled)
+    formula = spec.make(statistics, **filled)
+    if weights is not None:
+        formula = Formula(formula.per_row, {**formula.buffers, WEIGHTED[resolved]: weights})
+    loss = Loss(spec, formula, outputs=outputs, options=filled)
+    loss.calibrated = loss.calibrated and weights is None
+    return loss
 
 
 _CLASSES: frozenset[Task] = frozenset({"binary", "multiclass"})

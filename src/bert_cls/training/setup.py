@@ -15,10 +15,12 @@ from bert_cls.data import Dataset, Task
 from bert_cls.encoders import describe, open_tokenizer, resolve
 from bert_cls.engines import run as run_engine
 from bert_cls.engines.torch_engine import TorchEngine
-from bert_cls.losses import LOSSES, LabelStatistics, make_loss, resolve_name
+from bert_cls.losses import LOSSES, LabelStatistics, label_weights, make_loss, resolve_name
 from bert_cls.network import Network, open_network
 from bert_cls.request import Request
 from bert_cls.text import TextEncoder, TextSettings
+from bert_cls.training.batches import balanced_weights
+from bert_cls.training.inherit import take_over
 from bert_cls.training.loop import Observer, Trainer
 from bert_cls.training.prepare import Encoded, check_length, encode, truncation_notice
 from bert_cls.training.recipe import Recipe, settle
@@ -49,6 +51,16 @@ class Setup:
     """[labels] training rows of each label; empty for regression"""
     scale: tuple[float, float]
     """mean and spread of regression targets; (0, 1) otherwise"""
+    weights: NDArray[np.float64] | None = None
+    """[labels] how much each counts in the loss; None: all the same"""
+    row_weights: NDArray[np.float64] | None = None
+    """[rows] chances of the training rows; None: each once an epoch"""
+
+    @property
+    def adjusted(self) -> bool:
+        """Whether training makes up for rare classes, so that deciding must not do so again."""
+        weighted = self.weights is not None or self.row_weights is not None
+        return weighted or self.loss_name == "logit_adjustment"
 
     @property
     def outputs(self) -> int:
@@ -82,8 +94,25 @@ def set_up(request: Request, dataset: Dataset, observer: Observer) -> Setup:
         attention_dropout=config.encoder.attention_dropout,
     )
     loss_name = resolve_name(config.loss.name or DEFAULT_LOSS[task], task)
-    if recipe.training.prior_bias and LOSSES[loss_name].calibrated:
-        _start_at_prior(network, truth, task)
+    scale = _scale(truth) if task == "regression" else (0.0, 1.0)
+    priors = _prior_bias(truth, task, network.head.out_features)
+    if request.init_from is not None:
+        said = take_over(network, request, task, dataset.space, priors=priors, scale=scale)
+        observer.noticed(said)
+    elif recipe.training.prior_bias and LOSSES[loss_name].calibrated:
+        with torch.no_grad():
+            network.head.bias.copy_(torch.from_numpy(priors))
+    counts = _counts(truth, task, len(dataset.space))
+    weights, why = label_weights(
+        config.loss.class_weights,
+        loss_name,
+        dataset.space.names,
+        LabelStatistics(counts, len(truth)),
+        adjusted_later=config.decision.objective == "macro_f1",
+    )
+    if config.loss.class_weights != "none":
+        observer.noticed(f"class weights: {why}")
+    balanced = config.training.sampling == "balanced" and task != "regression"
     encoder: Any = network.encoder
     pad = encoder.config.pad_token_id
     return Setup(
@@ -95,8 +124,10 @@ def set_up(request: Request, dataset: Dataset, observer: Observer) -> Setup:
         encoder_folder=folder,
         network=network,
         pad_id=int(pad) if isinstance(pad, int) else text.template.after[-1],
-        counts=_counts(truth, task, len(dataset.space)),
-        scale=_scale(truth) if task == "regression" else (0.0, 1.0),
+        counts=counts,
+        scale=scale,
+        weights=weights,
+        row_weights=balanced_weights(truth, len(dataset.space)) if balanced else None,
     )
 
 
@@ -107,8 +138,14 @@ def make_trainer(
     task = setup.dataset.task
     train, dev = setup.splits["train"], setup.splits["dev"]
     loss = make_loss(
-        setup.loss_name, task, LabelStatistics(setup.counts, len(train.truth)), options=options
+        setup.loss_name,
+        task,
+        LabelStatistics(setup.counts, len(train.truth)),
+        options=options,
+        weights=setup.weights,
     )
+    if setup.row_weights is not None:
+        loss.calibrated = False  # it sees other shares of the labels than there are
     truth = train.truth
     if task == "regression":
         mean, spread = setup.scale
@@ -129,6 +166,7 @@ def make_trainer(
         evaluate=score,
         observer=observer,
         device=device,
+        row_weights=setup.row_weights,
     )
     return trainer
 
@@ -145,19 +183,19 @@ def _known(example: Any) -> bool:
     return example.label is not None
 
 
-def _start_at_prior(network: Network, truth: NDArray[Any], task: Task) -> None:
-    """Head bias at the labels' log-odds or the classes' log shares, clamped where a count is 0."""
-    rows, outputs = len(truth), network.head.out_features
+def _prior_bias(truth: NDArray[Any], task: Task, outputs: int) -> NDArray[np.float32]:
+    """The labels' log-odds or the classes' log shares, [outputs], clamped where a count is 0.
+
+    0 for regression: its targets are standardised.
+    """
+    rows = len(truth)
     if task == "regression":
-        return  # its targets are standardised: the prior is the zero that is there
+        return np.zeros(outputs, dtype=np.float32)
     if task == "multilabel":
         share = np.clip(truth.mean(axis=0), 0.5 / rows, 1 - 0.5 / rows)
-        bias = np.log(share) - np.log1p(-share)
-    else:
-        share = np.bincount(truth, minlength=outputs) / rows
-        bias = np.log(np.clip(share, 0.5 / rows, 1.0))
-    with torch.no_grad():
-        network.head.bias.copy_(torch.from_numpy(bias.astype(np.float32)))
+        return np.asarray(np.log(share) - np.log1p(-share), dtype=np.float32)
+    share = np.bincount(truth, minlength=outputs) / rows
+    return np.asarray(np.log(np.clip(share, 0.5 / rows, 1.0)), dtype=np.float32)
 
 
 def _counts(truth: NDArray[Any], task: Task, labels: int) -> NDArray[np.int64]:
