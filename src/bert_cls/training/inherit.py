@@ -57,10 +57,11 @@ def inherit(request: Request) -> Request:
 
 def take_over(
     network: Network,
-    request: Request,
+    folder: Path,
     task: Task,
     space: LabelSpace,
     *,
+    renames_file: Path | None,
     priors: NDArray[np.float32],
     scale: tuple[float, float],
 ) -> str:
@@ -69,8 +70,6 @@ def take_over(
     `priors` float32 [outputs] are the biases of labels that are new. ConfigError when the tasks
     differ, or a renaming names a label that the old model has not.
     """
-    folder = request.init_from
-    assert folder is not None
     old = bundles.load(folder, check=False)
     if old.task != task:
         raise ConfigError(
@@ -86,7 +85,7 @@ def take_over(
             head.weight.copy_(weight / spread)
             head.bias.copy_((bias - mean) / spread)
         return f"from {folder.name}: encoder and head taken over"
-    renames = _renames(request.renames, old)
+    renames = _renames(renames_file, old)
     places = {renames.get(name, name): i for i, name in enumerate(old.space.names)}
     known = [name for name in space.names if name in places]
     with torch.no_grad():

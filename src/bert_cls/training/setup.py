@@ -97,7 +97,15 @@ def set_up(request: Request, dataset: Dataset, observer: Observer) -> Setup:
     scale = _scale(truth) if task == "regression" else (0.0, 1.0)
     priors = _prior_bias(truth, task, network.head.out_features)
     if request.init_from is not None:
-        said = take_over(network, request, task, dataset.space, priors=priors, scale=scale)
+        said = take_over(
+            network,
+            request.init_from,
+            task,
+            dataset.space,
+            renames_file=request.renames,
+            priors=priors,
+            scale=scale,
+        )
         observer.noticed(said)
     elif recipe.training.prior_bias and LOSSES[loss_name].calibrated:
         with torch.no_grad():
