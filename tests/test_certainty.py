@@ -187,8 +187,8 @@ def test_abstaining_asks_for_one_thing_and_for_labels():
     rule = Rule(task="multiclass", activation="softmax")
     with pytest.raises(ConfigError, match="not both"):
         with_abstention(rule, np.eye(2), share=0.1, least=0.5)
+    regression = Rule(task="regression", activation="identity")
     with pytest.raises(ConfigError, match="no confidence"):
-        regression = Rule(task="regression", activation="identity")
         with_abstention(regression, np.ones(3), share=0.1, least=None)
 
 
@@ -289,11 +289,8 @@ def test_the_commands_show_what_to_believe(folder, tmp_path):
     assert content["coverage"][0]["coverage"] == 1.0
     for suffix in ("jsonl", "csv"):
         out = tmp_path / f"out.{suffix}"
-        done = CliRunner().invoke(
-            app,
-            ["predict", str(folder / "model"), test, "-o", str(out), "--out-of-domain"]
-            + ["--min-confidence", "1"],
-        )
+        flags = ["-o", str(out), "--out-of-domain", "--min-confidence", "1"]
+        done = CliRunner().invoke(app, ["predict", str(folder / "model"), test, *flags])
         assert done.exit_code == 0, done.output
         assert out.read_text("utf-8-sig").count("out_of_domain") >= 1
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text("utf-8").splitlines()]
