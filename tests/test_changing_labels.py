@@ -145,7 +145,7 @@ def test_a_run_that_draws_rows_goes_on_bit_for_bit(encoder, tmp_path):
         "training.log_steps": 1,
     }
     config, origins = resolve_config(flags=flags)
-    whole = train(Request(data, tmp_path / "whole", config, origins), Silent())
+    train(Request(data, tmp_path / "whole", config, origins), Silent())
     with pytest.raises(Interrupted):
         train(Request(data, tmp_path / "part", config, origins), StopAt(7, signal.SIGTERM))
     train(resumed(tmp_path / "part"), Silent(), resume=True)
