@@ -200,7 +200,7 @@ def test_strangeness_is_even_on_rows_like_the_known_and_high_on_others():
     centres = rng.normal(0, 4, size=(5, 5))
     truth = rng.integers(0, 5, 800)
     logits = centres[truth] + rng.normal(size=(800, 5))
-    domain = learn(logits, truth[:, None] == np.arange(5))
+    domain = learn(logits, truth)
     alike = centres[rng.integers(0, 5, 2000)] + rng.normal(size=(2000, 5))
     strange = domain.strangeness(alike)
     assert np.quantile(strange, [0.25, 0.5, 0.75]) == pytest.approx([0.25, 0.5, 0.75], abs=0.06)
@@ -209,7 +209,16 @@ def test_strangeness_is_even_on_rows_like_the_known_and_high_on_others():
     assert (again.strangeness(alike) == strange).all()
     with pytest.raises(BundleError, match="damaged"):
         Domain.from_bytes(domain.to_bytes()[:-9])
-    assert learn(logits[:20], truth[:20, None] == np.arange(5)) is None
+    assert learn(logits[:20], truth[:20]) is None
+
+
+def test_of_label_sets_a_row_without_evidence_for_any_label_is_strange():
+    logits, truth = drawn(0, 500, slopes=np.ones(4), offsets=np.zeros(4))
+    domain = Domain.from_bytes(learn(logits, truth).to_bytes())
+    alike, _ = drawn(1, 500, slopes=np.ones(4), offsets=np.zeros(4))
+    assert domain.strangeness(alike).mean() == pytest.approx(0.5, abs=0.05)
+    assert domain.strangeness(np.full((3, 4), -9.0)).tolist() == [1.0, 1.0, 1.0]
+    assert domain.strangeness(np.full((1, 4), 9.0))[0] < 0.01
 
 
 # --- alarms -------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ slope is averaged over STEPS points of the way from a text of unknown tokens to 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -90,12 +90,12 @@ class _Path:
     def __init__(
         self, engine: TorchEngine, batch: PaddedBatch, *, unknown: int, fixed: list[int]
     ) -> None:
-        self.network: Any = engine.network  # torch types its modules loosely
+        self.network = cast(Any, engine.network)  # torch types its modules loosely
         self.ids, self.types, self.mask = (
             torch.from_numpy(part).to(engine.device)
             for part in (batch.ids, batch.types, batch.mask)
         )
-        embeddings: Any = self.network.encoder.get_input_embeddings()
+        embeddings = cast(Any, self.network.encoder.get_input_embeddings())
         with torch.no_grad():
             special = torch.isin(self.ids, torch.tensor(fixed, device=engine.device))
             away = torch.where(special, self.ids, torch.full_like(self.ids, unknown))

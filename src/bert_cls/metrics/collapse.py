@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bert_cls.metrics.outcome import Outcome, indicator
+from bert_cls.metrics.outcome import Bools, Ints, Outcome, indicator
 
 ALARM = "warning: "
 LEAST_SUPPORT = 5
@@ -22,13 +22,7 @@ def alarms(outcome: Outcome, names: Sequence[str]) -> list[str]:
     if outcome.rows < LEAST_ROWS:
         return []
     if outcome.task == "regression":
-        spread, truth = float(np.std(outcome.scores)), float(np.std(outcome.truth))
-        if np.isfinite(spread) and truth > 0 and spread < FLAT * truth:
-            return [
-                f"{ALARM}the output is nearly constant (spread {spread:.3g}, of the truth "
-                f"{truth:.3g}): it does not depend on the text."
-            ]
-        return []
+        return _flat(float(np.std(outcome.scores)), float(np.std(outcome.truth)))
     truth, given = (indicator(each, outcome.labels) for each in (outcome.truth, outcome.decided))
     if outcome.task != "multilabel" and (given.all(axis=0) & ~truth.all(axis=0)).any():
         only = names[int(given.all(axis=0).argmax())]
@@ -46,7 +40,17 @@ def alarms(outcome: Outcome, names: Sequence[str]) -> list[str]:
     return said
 
 
-def _listed(names: Sequence[str], which: np.ndarray, support: np.ndarray) -> str:
+def _flat(spread: float, wanted: float) -> list[str]:
+    """Spreads of a regression's output and of the truth."""
+    if not np.isfinite(spread) or wanted == 0 or spread >= FLAT * wanted:
+        return []
+    return [
+        f"{ALARM}the output is nearly constant (spread {spread:.3g}, of the truth {wanted:.3g}): it "
+        "does not depend on the text."
+    ]
+
+
+def _listed(names: Sequence[str], which: Bools, support: Ints) -> str:
     """Names with the rows that have them, the most frequent first."""
     ids = sorted(np.flatnonzero(which).tolist(), key=lambda i: -int(support[i]))
     shown = ", ".join(f"{names[i]} ({int(support[i])} rows)" for i in ids[:_SHOWN])

@@ -22,7 +22,6 @@ from bert_cls.engines import run as run_engine
 from bert_cls.engines.torch_engine import TorchEngine
 from bert_cls.metrics import Evaluation, evaluate
 from bert_cls.metrics.collapse import ALARM
-from bert_cls.metrics.outcome import indicator
 from bert_cls.network import tensors_by_name
 from bert_cls.request import Request
 from bert_cls.text import tokenizer_json
@@ -183,10 +182,9 @@ def _priors(setup: Setup) -> Any:
 
 def _domain(setup: Setup, logits: Any) -> Domain | None:
     """What the development rows look like, for telling strange rows."""
-    truth = setup.splits["dev"].truth
     if setup.dataset.task == "regression":
         return None
-    return learn(logits, indicator(truth, max(setup.outputs, 2)))
+    return learn(logits, setup.splits["dev"].truth)
 
 
 def _evaluations(
