@@ -2,9 +2,9 @@
 
 Of classes it is the distance to the nearest class of the development rows, in units of the spread
 within classes (class-conditional Mahalanobis distance, Lee et al. 2018, here on logits, which every
-engine gives). Of label sets it is how little evidence there is for any label, the sum over labels of
--log(1 + e^logit) (joint energy, Wang et al. 2021): there the distance was the worse of the two, and
-with classes the energy was. Both are told as the share of development rows that are less strange.
+engine gives). Of label sets it is how little evidence there is for any label, the sum over labels
+of -log(1 + e^logit) (joint energy, Wang et al. 2021): there the distance was the worse of the two,
+and with classes the energy was. Both are told as the share of development rows less strange.
 """
 
 from __future__ import annotations

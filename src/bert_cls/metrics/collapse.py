@@ -45,8 +45,8 @@ def _flat(spread: float, wanted: float) -> list[str]:
     if not np.isfinite(spread) or wanted == 0 or spread >= FLAT * wanted:
         return []
     return [
-        f"{ALARM}the output is nearly constant (spread {spread:.3g}, of the truth {wanted:.3g}): it "
-        "does not depend on the text."
+        f"{ALARM}the output is nearly constant (spread {spread:.3g}, of the truth {wanted:.3g}): "
+        "it does not depend on the text."
     ]
 
 
