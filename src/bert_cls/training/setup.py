@@ -95,31 +95,11 @@ def set_up(request: Request, dataset: Dataset, observer: Observer) -> Setup:
     )
     loss_name = resolve_name(config.loss.name or DEFAULT_LOSS[task], task)
     scale = _scale(truth) if task == "regression" else (0.0, 1.0)
-    priors = _prior_bias(truth, task, network.head.out_features)
-    if request.init_from is not None:
-        said = take_over(
-            network,
-            request.init_from,
-            task,
-            dataset.space,
-            renames_file=request.renames,
-            priors=priors,
-            scale=scale,
-        )
-        observer.noticed(said)
-    elif recipe.training.prior_bias and LOSSES[loss_name].calibrated:
-        with torch.no_grad():
-            network.head.bias.copy_(torch.from_numpy(priors))
+    prior_start = bool(recipe.training.prior_bias) and LOSSES[loss_name].calibrated
+    _start_head(network, request, dataset, truth, scale, observer, at_priors=prior_start)
     counts = _counts(truth, task, len(dataset.space))
-    weights, why = label_weights(
-        config.loss.class_weights,
-        loss_name,
-        dataset.space.names,
-        LabelStatistics(counts, len(truth)),
-        adjusted_later=config.decision.objective == "macro_f1",
-    )
-    if config.loss.class_weights != "none":
-        observer.noticed(f"class weights: {why}")
+    statistics = LabelStatistics(counts, len(truth))
+    weights = _weights(request, loss_name, dataset, statistics, observer)
     balanced = config.training.sampling == "balanced" and task != "regression"
     encoder: Any = network.encoder
     pad = encoder.config.pad_token_id
@@ -137,6 +117,54 @@ def set_up(request: Request, dataset: Dataset, observer: Observer) -> Setup:
         weights=weights,
         row_weights=balanced_weights(truth, len(dataset.space)) if balanced else None,
     )
+
+
+def _start_head(
+    network: Network,
+    request: Request,
+    dataset: Dataset,
+    truth: NDArray[Any],
+    scale: tuple[float, float],
+    observer: Observer,
+    *,
+    at_priors: bool,
+) -> None:
+    """The head of the model to start from, or else biases at the priors where that is wanted."""
+    priors = _prior_bias(truth, dataset.task, network.head.out_features)
+    if request.init_from is not None:
+        said = take_over(
+            network,
+            request.init_from,
+            dataset.task,
+            dataset.space,
+            renames_file=request.renames,
+            priors=priors,
+            scale=scale,
+        )
+        observer.noticed(said)
+    elif at_priors:
+        with torch.no_grad():
+            network.head.bias.copy_(torch.from_numpy(priors))
+
+
+def _weights(
+    request: Request,
+    loss_name: str,
+    dataset: Dataset,
+    statistics: LabelStatistics,
+    observer: Observer,
+) -> NDArray[np.float64] | None:
+    wanted = request.config.loss.class_weights
+    weights, why = label_weights(
+        wanted,
+        loss_name,
+        dataset.space.names,
+        statistics,
+        adjusted_later=request.config.decision.objective == "macro_f1",
+    )
+    if wanted != "none":
+        observer.noticed(f"class weights: {why}")
+    return weights
 
 
 def make_trainer(
