@@ -476,13 +476,14 @@ def test_the_reported_value_is_that_of_the_reported_labels(objective):
 
 
 @cache
-def trial(shift, tuner="auto"):
+def trial(shift, tuner="auto", calibrate="temperature"):
     """Mean test value of micro_macro over draws of 400 rows and 30 labels; and what auto chose."""
     values, chosen = [], []
     for seed in range(3):
         rng = np.random.default_rng(seed)
         move = shift * rng.standard_normal(30)
-        tuned = tune(*drawn(rng, 400, 30, shift=move), task="multilabel", tuner=tuner)
+        rows = drawn(rng, 400, 30, shift=move)
+        tuned = tune(*rows, task="multilabel", tuner=tuner, calibrate=calibrate)
         z, truth = drawn(rng, 2000, 30, shift=move)
         values.append(measure("micro_macro", tuned.rule.decide(tuned.rule.scores(z)), truth))
         chosen.append(tuned.rule.tuner)
@@ -499,6 +500,12 @@ def test_auto_takes_cuts_per_label_when_labels_are_shifted():
     auto, chosen = trial(1.5)
     assert set(chosen) <= {"shrunk", "micromacro"}
     assert auto > trial(1.5, "global")[0] + 0.03
+
+
+def test_calibrating_each_label_does_the_work_of_cuts_per_label():
+    alone, _ = trial(1.5, "global")
+    assert trial(1.5, "global", "platt")[0] > alone + 0.03
+    assert trial(1.5, "auto", "auto")[0] > trial(1.5)[0] - 0.003
 
 
 def test_among_equals_auto_takes_the_simplest():
