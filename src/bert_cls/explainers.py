@@ -12,6 +12,9 @@ from bert_cls.errors import pick
 from bert_cls.explain import Explanation, label_weights, occlude, stand_in, whole_text
 from bert_cls.text import TextEncoder, Tokens
 
+ROWS_AT_ONCE = 64
+"""Rows whose hidden versions are held in memory together."""
+
 
 class Model(Protocol):
     """What explaining needs of a Classifier."""
@@ -37,7 +40,10 @@ def explain(
 ) -> list[Explanation]:
     """See `Classifier.explain`; every example is one the model can read."""
     explainer = pick(EXPLAINERS, method, "--method")
-    return explainer(model, examples, labels, passes) if examples else []
+    out = []
+    for at in range(0, len(examples), ROWS_AT_ONCE):
+        out += explainer(model, examples[at : at + ROWS_AT_ONCE], labels, passes)
+    return out
 
 
 def _columns(
