@@ -289,6 +289,14 @@ def test_what_belongs_to_the_old_weights_cannot_be_changed(settings, words, old,
     assert "--encoder" in str(raised.value)
 
 
+def test_a_model_is_not_trained_onto_itself(old):
+    config, origins = frozen()
+    request = Request(old / "data", old / "model", config, origins, init_from=old / "model")
+    with pytest.raises(ConfigError, match="the same folder"):
+        train(request, Silent(), overwrite=True)
+    assert Classifier.load(old / "model").labels == ("尾灯", "天窗", "轮胎")
+
+
 def test_other_tasks_and_impossible_renamings_are_refused(old, tmp_path):
     config, origins = frozen()
     other = write_folder(tmp_path / "other", MAKERS["multiclass"])

@@ -31,6 +31,8 @@ def inherit(request: Request) -> Request:
     """
     if request.init_from is None:
         return request
+    if request.init_from.resolve() == request.output.resolve():
+        raise ConfigError("--init-from and -o are the same folder.", hint="give another -o.")
     old = bundles.load(request.init_from)
     stored = old.details.get("config", {})
     kept: dict[str, Any] = {f"text.{name}": value for name, value in old.text.to_dict().items()}
