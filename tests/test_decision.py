@@ -437,10 +437,13 @@ def test_a_row_s_cross_fitted_labels_do_not_depend_on_its_own_truth(tuner, monke
     z, truth = drawn(np.random.default_rng(6), 200, 5)
     held = np.arange(200) % 5 == 2
     lied = np.where(held[:, None], ~truth, truth)
-    honest, other = (tune(3 * z, y, task="multilabel", tuner=tuner) for y in (truth, lied))
+    honest, other = (
+        tune(3 * z, y, task="multilabel", tuner=tuner, calibrate="temperature")
+        for y in (truth, lied)
+    )
     assert (honest.predicted_crossfit[held] == other.predicted_crossfit[held]).all()
     rest = TUNERS[tuner](sigmoid(z[~held]), truth[~held], "micro_macro")
-    plain = tune(z, truth, task="multilabel", tuner=tuner, calibrate=False)
+    plain = tune(z, truth, task="multilabel", tuner=tuner, calibrate="none")
     assert (plain.predicted_crossfit[held] == fires(sigmoid(z[held]), rest)).all()
 
 
@@ -473,13 +476,14 @@ def test_the_reported_value_is_that_of_the_reported_labels(objective):
 
 
 @cache
-def trial(shift, tuner="auto"):
+def trial(shift, tuner="auto", calibrate="temperature"):
     """Mean test value of micro_macro over draws of 400 rows and 30 labels; and what auto chose."""
     values, chosen = [], []
     for seed in range(3):
         rng = np.random.default_rng(seed)
         move = shift * rng.standard_normal(30)
-        tuned = tune(*drawn(rng, 400, 30, shift=move), task="multilabel", tuner=tuner)
+        rows = drawn(rng, 400, 30, shift=move)
+        tuned = tune(*rows, task="multilabel", tuner=tuner, calibrate=calibrate)
         z, truth = drawn(rng, 2000, 30, shift=move)
         values.append(measure("micro_macro", tuned.rule.decide(tuned.rule.scores(z)), truth))
         chosen.append(tuned.rule.tuner)
@@ -496,6 +500,12 @@ def test_auto_takes_cuts_per_label_when_labels_are_shifted():
     auto, chosen = trial(1.5)
     assert set(chosen) <= {"shrunk", "micromacro"}
     assert auto > trial(1.5, "global")[0] + 0.03
+
+
+def test_calibrating_each_label_does_the_work_of_cuts_per_label():
+    alone, _ = trial(1.5, "global")
+    assert trial(1.5, "global", "platt")[0] > alone + 0.03
+    assert trial(1.5, "auto", "auto")[0] > trial(1.5)[0] - 0.003
 
 
 def test_among_equals_auto_takes_the_simplest():
@@ -535,7 +545,7 @@ def test_temperature_undoes_overconfidence_and_comes_before_the_thresholds():
         Rule(**MULTILABEL, thresholds=(0.5,) * 6), 3 * z, truth
     )
     assert sharp.rule.thresholds == pytest.approx(plain.rule.thresholds, abs=0.02)
-    left = tune(3 * z, truth, task="multilabel", tuner="global", calibrate=False)
+    left = tune(3 * z, truth, task="multilabel", tuner="global", calibrate="none")
     assert (left.rule.temperature, left.rule.bias) == (1, 0)
     decided = [t.rule.decide(t.rule.scores(3 * z)) for t in (sharp, left)]
     assert (decided[0] == decided[1]).mean() > 0.999
@@ -579,7 +589,7 @@ def test_uncalibrated_scores_get_slope_and_offset():
     assert tuned.rule.temperature == pytest.approx(2, rel=0.1)
     assert tuned.rule.bias == pytest.approx(-2.5, abs=0.2)
     assert tuned.rule.calibrated
-    raw = tune(z, truth, task="multilabel", calibrated=False, calibrate=False).rule
+    raw = tune(z, truth, task="multilabel", calibrated=False, calibrate="none").rule
     assert (raw.temperature, raw.bias, raw.calibrated) == (1, 0, False)
     upside_down = tune(-z, truth, task="multilabel", calibrated=False).rule
     assert (upside_down.temperature, upside_down.bias, upside_down.calibrated) == (1, 0, False)

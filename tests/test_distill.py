@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from bert_cls.errors import BundleError, ConfigError, DataError, Interrupted
 from bert_cls.folders import sha256
 from bert_cls.losses import DIVERGENCES, LabelStatistics, make_distillation, make_loss, pack
 from bert_cls.training import Request, Silent, resumed, student_request, train
-from bert_cls.training.prepare import read_dataset
+from bert_cls.training.prepare import read_audited
 from bert_cls.training.setup import make_trainer, set_up
 from bert_cls.training.student import spread
 from bert_cls.training.teaching import with_unlabelled
@@ -233,9 +234,9 @@ def test_with_all_layers_the_student_starts_as_its_teacher(task, teachers, tmp_p
         layers=2,
         settings={"distillation.label_weight": 0.0, "encoder.dropout": 0.0},
     )
-    dataset = read_dataset(request.data, request.config, Silent(), labels=request.labels)
-    dataset = with_unlabelled(dataset, request.distillation, request.config, Silent())
-    setup = set_up(request, dataset, Silent())
+    prepared = read_audited(request.data, request.config, Silent(), labels=request.labels)
+    dataset = with_unlabelled(prepared.dataset, request.distillation, request.config, Silent())
+    setup = set_up(request, replace(prepared, dataset=dataset), Silent())
     trainer = make_trainer(setup, request.config, Silent())
     rows = np.arange(len(trainer.tokens))
     logits = trainer.forward(trainer.network.eval(), trainer.tokens, rows).detach()

@@ -880,7 +880,7 @@ def test_margin_scores_have_a_cut_that_is_tuned_not_assumed(margin_model):
     logits = np.where(truth, 4.0, 2.0) + generator.normal(0, 0.2, truth.shape)
     options = {"task": "multilabel", "calibrated": LOSSES[name].calibrated}
     assert (tune(logits, truth, **options).predicted_crossfit == truth).all()
-    assumed = tune(logits, truth, **options, tuner="fixed", calibrate=False)
+    assumed = tune(logits, truth, **options, tuner="fixed", calibrate="none")
     assert assumed.predicted_crossfit.all()
 
 

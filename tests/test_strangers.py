@@ -618,7 +618,7 @@ def test_no_cell_of_a_csv_begins_as_a_formula(tmp_path):
     write_predictions([*rows, {"index": 7, "score": -1.5}], str(tmp_path / "o.csv"))
     with (tmp_path / "o.csv").open(encoding="utf-8-sig", newline="") as stream:
         read = list(csv.reader(stream))[1:]
-    for (index, labels, _, _, error), row in zip(read, rows, strict=False):
+    for (index, labels, _, _, error, *_), row in zip(read, rows, strict=False):
         for cell, value in ((index, row["index"]), (labels, "|".join(row.get("labels", [])))):
             assert not cell.startswith(STARTS)
             assert cell.removeprefix("'") == value

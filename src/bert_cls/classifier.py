@@ -14,10 +14,13 @@ from bert_cls.config import resolve_config
 from bert_cls.cuts import cut_note
 from bert_cls.data import Example, Problem, targets
 from bert_cls.data.rows import is_visible
-from bert_cls.decision import Rule
+from bert_cls.decision import Domain, Rule, confidence
+from bert_cls.decision.domain import FILE as DOMAIN_FILE
 from bert_cls.encoders.facts import read_config
 from bert_cls.engines import Engine, open_engine, run
 from bert_cls.errors import BundleError, DataError
+from bert_cls.explain import PASSES, Explanation
+from bert_cls.explainers import explain as run_explainer
 from bert_cls.files import read_bounded
 from bert_cls.foreign_tokenizer import MOST_BYTES
 from bert_cls.lookahead import Interruptible, ahead, windows_of
@@ -123,17 +126,38 @@ class Classifier:
         rule: Rule = replace(self.bundle.rule, **changes)
         return Classifier(replace(self.bundle, rule=rule), self.engine, self.text)
 
-    def predict(self, texts: Sequence[Text]) -> list[Prediction]:
+    def predict(self, texts: Sequence[Text], *, out_of_domain: bool = False) -> list[Prediction]:
         """One Prediction a text, in order. Pairs are tuples (or Examples with both texts).
 
-        DataError when a text is empty, or a pair was given to a model of single texts or the
-        reverse.
+        `out_of_domain` adds how strange each text is. DataError when a text is empty, or a pair
+        was given to a model of single texts or the reverse.
         """
+        return self._predict(self._readable(texts), out_of_domain=out_of_domain)
+
+    def explain(
+        self,
+        texts: Sequence[Text],
+        labels: Sequence[str] | None = None,
+        *,
+        method: str = "occlusion",
+        passes: int = PASSES,
+    ) -> list[Explanation]:
+        """What each text's labels rest on, character by character; one Explanation a text.
+
+        `labels` are the labels to explain; without them those that the model gives, or its best
+        one where it gives none; a regression has one, "score". `method` is occlusion (any engine)
+        or gradient (the torch engine); `passes` bounds the hidden versions of a text. ConfigError
+        for an unknown label or method, DataError for texts as in `predict`.
+        """
+        examples = self._readable(texts)
+        return run_explainer(method, self, examples, labels, passes=passes)
+
+    def _readable(self, texts: Sequence[Text]) -> list[Example]:
         examples = [_example(i, text) for i, text in enumerate(texts)]
         for example in examples:
             if problem := self._misfit(example):
                 raise DataError(f"text {example.index}: {problem}")
-        return self._predict(examples)
+        return examples
 
     def predict_stream(
         self,
@@ -142,15 +166,16 @@ class Classifier:
         top: int | None = None,
         window: int = WINDOW,
         skip: int = 0,
+        out_of_domain: bool = False,
         computed: Callable[[float], None] = lambda rows: None,
     ) -> Generator[dict[str, Any]]:
         """One JSON-ready object a row, in order: a prediction, or {"index", "error"}.
 
-        `top` keeps only the highest scores of each row. Problems of severity "note" are passed
-        over. Rows are looked at `window` at a time, and the next window is read and tokenised
-        while a thread computes the one before, so memory does not grow with the input and the
-        engine does not wait. An error of `rows` is raised after the answers before it; closing the
-        iterator ends the thread.
+        `top` keeps only the highest scores of each row; `out_of_domain` adds how strange it is.
+        Problems of severity "note" are passed over. Rows are looked at `window` at a time, and the
+        next window is read and tokenised while a thread computes the one before, so memory does
+        not grow with the input and the engine does not wait. An error of `rows` is raised after the
+        answers before it; closing the iterator ends the thread.
 
         `skip` rows are read and not answered; the others get the answers they would have had
         without it, bit for bit, because windows and batches stay the same. After each batch
@@ -163,7 +188,7 @@ class Classifier:
                 return []
             rows_a_piece = len(ready.tokens) / len(ready.tokens.pieces)
             engine = Interruptible(self.engine, stop, lambda n: computed(n * rows_a_piece))
-            return self._decided(ready.tokens, engine)
+            return self._decided(ready.tokens, engine, out_of_domain=out_of_domain)
 
         for ready, predicted in ahead(self._ready(rows, window, skip), compute, stop=stop):
             answers = iter(predicted)
@@ -188,11 +213,11 @@ class Classifier:
                 (i, r) for i, r in enumerate(part) if isinstance(r, Example) and i not in refused
             ]
             try:
-                tokens = self._tokens([row for _, row in good]) if good else None
+                tokens = self.tokens([row for _, row in good]) if good else None
             except TextError:  # one of them cannot be read, and the others can
                 refused |= {i: reason for i, row in good if (reason := self._unreadable(row))}
                 good = [(i, row) for i, row in good if i not in refused]
-                tokens = self._tokens([row for _, row in good]) if good else None
+                tokens = self.tokens([row for _, row in good]) if good else None
             yield _Ready(part, refused, tokens, max(0, skip - begin))
 
     def _refusal(self, row: Example | Problem) -> str | None:
@@ -200,7 +225,7 @@ class Classifier:
 
     def _unreadable(self, example: Example) -> str | None:
         try:
-            self._tokens([example])
+            self.tokens([example])
         except TextError as error:
             return error.reason
         return None
@@ -208,15 +233,19 @@ class Classifier:
     def evaluate(
         self, examples: Sequence[Example], *, resamples: int = 1000, seed: int = 0
     ) -> Evaluation:
-        """Figures on labelled examples. DataError names labels the model does not know."""
+        """Figures on labelled examples, every row decided.
+
+        DataError names labels the model does not know.
+        """
         labelled = [e for e in examples if e.label is not None]
         if not labelled:
             raise DataError("no row has a label, so there is nothing to evaluate.")
         self._check_labels(labelled)
         truth = targets(labelled, self.bundle.task, self.bundle.space)
-        tokens = self._tokens(labelled)
+        tokens = self.tokens(labelled)
         scores = self.bundle.rule.scores(self.logits(tokens))
         decided = self.bundle.rule.decide(scores)
+        sure = confidence(self.bundle.rule, scores, decided)
         counts = self.bundle.details.get("data", {}).get("label_counts") or None
 
         def judged(rows: Any, resamples: int) -> Evaluation:
@@ -228,6 +257,7 @@ class Classifier:
                 decided[rows],
                 train_counts=[counts[name] for name in self.labels] if counts else None,
                 calibrated=self.bundle.rule.calibrated,
+                confidence=None if sure is None else sure[rows],
                 resamples=resamples,
                 seed=seed,
             )
@@ -240,16 +270,38 @@ class Classifier:
         """float32 [rows, outputs] of tokens in their order."""
         return run(self.engine, tokens, pad_id=self.bundle.pad_id, outputs=self.bundle.outputs)
 
-    def _predict(self, examples: Sequence[Example]) -> list[Prediction]:
+    def _predict(
+        self, examples: Sequence[Example], *, out_of_domain: bool = False
+    ) -> list[Prediction]:
         if not examples:
             return []
-        return self._decided(self._tokens(examples), self.engine)
+        return self._decided(self.tokens(examples), self.engine, out_of_domain=out_of_domain)
 
-    def _decided(self, tokens: Tokens, engine: Engine) -> list[Prediction]:
+    def _decided(
+        self, tokens: Tokens, engine: Engine, *, out_of_domain: bool = False
+    ) -> list[Prediction]:
         logits = run(engine, tokens, pad_id=self.bundle.pad_id, outputs=self.bundle.outputs)
-        return predictions(self.bundle.rule, self.bundle.space, logits, tokens.cut.tolist())
+        found = predictions(self.bundle.rule, self.bundle.space, logits, tokens.cut.tolist())
+        if not out_of_domain:
+            return found
+        strange = self.domain.strangeness(logits).tolist()
+        pairs = zip(found, strange, strict=True)
+        return [replace(each, out_of_domain=share) for each, share in pairs]
 
-    def _tokens(self, examples: Sequence[Example]) -> Tokens:
+    @property
+    def domain(self) -> Domain:
+        """What the development rows looked like. BundleError for a model that does not know."""
+        file = self.bundle.folder / DOMAIN_FILE
+        if not file.is_file():
+            raise BundleError(
+                f"{self.bundle.folder} has no {DOMAIN_FILE}, so it cannot say what is out of "
+                "domain.",
+                hint="models of labels have it when they were trained with 50 development rows.",
+            )
+        return Domain.from_bytes(file.read_bytes())
+
+    def tokens(self, examples: Sequence[Example]) -> Tokens:
+        """Token ids of rows, of both texts where the model reads pairs."""
         second = [e.text_b or "" for e in examples] if self.bundle.pair else None
         return self.text.encode_in_chunks([e.text_a for e in examples], second)
 

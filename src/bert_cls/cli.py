@@ -9,9 +9,11 @@ from typing import Any
 import typer
 
 from bert_cls.commands.check import check
+from bert_cls.commands.compare import compare
 from bert_cls.commands.distill import distill
 from bert_cls.commands.encoders import fetch_encoder, list_encoders, trim_encoder
 from bert_cls.commands.evaluate import evaluate
+from bert_cls.commands.explain import explain
 from bert_cls.commands.predict import predict
 from bert_cls.commands.settings import show_settings
 from bert_cls.commands.train import train
@@ -21,6 +23,8 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "train": train,
     "evaluate": evaluate,
     "check": check,
+    "compare": compare,
+    "explain": explain,
     "distill": distill,
     "predict": predict,
     "settings": show_settings,

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from bert_cls.errors import ConfigError, pick
 
@@ -121,6 +121,8 @@ class TrainingConfig(Section):
     """Stop after this many epochs without a better development score; None never stops early."""
     prior_bias: bool | None = None
     """Start the head's bias at the labels' log-odds (multilabel), log shares (classes) or mean."""
+    sampling: Literal["shuffled", "balanced"] = "shuffled"
+    """Every row once an epoch, or as many rows drawn so that all labels are equally frequent."""
     save_steps: int | None = Field(None, ge=1)
     """A checkpoint every so many steps; None: after every epoch."""
     keep_checkpoints: int = Field(1, ge=0)
@@ -138,6 +140,9 @@ class LossConfig(Section):
     """A name from the loss registry; None: bce, cross_entropy or mse by task."""
     options: dict[str, float | bool | str] = Field(default_factory=dict)
     """The loss's own options, for example {"gamma_negative": 4}."""
+    class_weights: Literal["none", "balanced", "sqrt", "auto"] | dict[str, float] = "none"
+    """How much each label counts: none, balanced (by 1 / rows), sqrt (its root), auto (sqrt where
+    classes differ tenfold), or {"label": weight}; for cross_entropy and bce."""
 
 
 class DistillationConfig(Section):
@@ -156,12 +161,23 @@ class DecisionConfig(Section):
     """fixed, global, shrunk, micromacro, or auto: the best of them by cross-fitting on dev."""
     objective: str | None = None
     """What the tuner maximises; None: micro_macro for multilabel, accuracy for classes."""
-    calibrate: bool = True
-    """Fit one temperature on the development scores."""
+    calibrate: Literal["none", "temperature", "platt", "auto"] = "auto"
+    """Make scores probabilities on dev: one temperature, a slope and offset for each label (platt,
+    multilabel only), or auto: the simplest within noise of the best, none included."""
+    abstain: float | None = Field(None, ge=0, lt=1)
+    """Leave the least certain rows undecided: this share of the development rows."""
+    min_confidence: float | None = Field(None, ge=0, le=1)
+    """Leave rows undecided that the model is less sure of than this."""
     min_labels: int = Field(0, ge=0)
     """At least so many labels a row, filled up with the highest scores (multilabel)."""
     max_labels: int | None = Field(None, ge=1)
     """At most so many labels a row (multilabel)."""
+
+    @field_validator("calibrate", mode="before")
+    @classmethod
+    def _yes_or_no(cls, value: object) -> object:
+        """Models of version 0.1 say true or false."""
+        return {True: "auto", False: "none"}.get(value, value) if isinstance(value, bool) else value
 
 
 class ReportConfig(Section):

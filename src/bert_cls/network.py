@@ -46,13 +46,16 @@ class Network(nn.Module):
 
     def forward(self, ids: Tensor, types: Tensor, mask: Tensor) -> Tensor:
         """int64 [rows, tokens] each (mask bool) -> float32 [rows, outputs]."""
+        logits: Tensor = self.head(self.dropout(self.pool(ids, types, mask)))
+        return logits.float()
+
+    def pool(self, ids: Tensor, types: Tensor, mask: Tensor) -> Tensor:
+        """What the head sees: float32 [rows, width]."""
         inputs = {"input_ids": ids, "attention_mask": mask}
         if self.takes_types:
             inputs["token_type_ids"] = types
         output = self.encoder(**inputs)
-        pooled = _pool(output, mask, self.pooling)
-        logits: Tensor = self.head(self.dropout(pooled.float()))
-        return logits.float()
+        return _pool(output, mask, self.pooling).float()
 
 
 def _pool(output: Any, mask: Tensor, pooling: Pooling) -> Tensor:

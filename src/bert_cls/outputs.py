@@ -22,7 +22,16 @@ Rows = Iterable[Row]
 # what makes a spreadsheet read a text as a formula, full-width forms included; and the apostrophe
 # itself, so that removing one leading apostrophe gives back every text
 _FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n", "'")
-_COLUMNS = ("index", "labels", "score", "scores", "error", "truncated")
+_COLUMNS = (
+    "index",
+    "labels",
+    "score",
+    "scores",
+    "error",
+    "truncated",
+    "abstained",
+    "out_of_domain",
+)
 _ROW_GROUP = 8192
 
 
@@ -115,6 +124,8 @@ def _columns(row: Row) -> list[Any]:
         None if scores is None else json.dumps(scores, ensure_ascii=False),
         row.get("error"),
         row.get("truncated"),
+        row.get("abstained"),
+        row.get("out_of_domain"),
     ]
 
 
@@ -137,7 +148,7 @@ def _parquet_file(rows: Rows, path: Path) -> None:
             "writing Parquet needs pyarrow.", hint="pip install 'bert-cls[tables]'"
         ) from error
     text = pa.string()
-    kinds = (text, pa.list_(text), pa.float64(), text, text, pa.bool_())
+    kinds = (text, pa.list_(text), pa.float64(), text, text, pa.bool_(), pa.bool_(), pa.float64())
     schema = pa.schema(list(zip(_COLUMNS, kinds, strict=True)))
     with pq.ParquetWriter(path, schema) as writer:
         batch: list[dict[str, Any]] = []

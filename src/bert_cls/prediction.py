@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bert_cls.data.example import LabelSpace
-from bert_cls.decision import Rule
+from bert_cls.decision import Rule, undecided
 
 _DIGITS = 6
 
@@ -21,13 +21,17 @@ class Prediction:
 
     `labels` are the decided names (one for classes, any number for multilabel, none for
     regression); `scores` every label's score; `score` the value of a regression; `truncated`
-    whether some of the text was not read.
+    whether some of the text was not read. `abstained` rows have no labels: the model is less sure
+    of them than its rule demands. `out_of_domain`, when asked for, is the share of development rows
+    that are less strange to the model, 0..1.
     """
 
     labels: tuple[str, ...] = ()
     scores: dict[str, float] | None = None
     score: float | None = None
     truncated: bool = False
+    abstained: bool = False
+    out_of_domain: float | None = None
 
     def to_dict(self, *, top: int | None = None) -> dict[str, Any]:
         """JSON-ready; scores rounded to 6 digits.
@@ -43,6 +47,10 @@ class Prediction:
                 scores = [s for i, s in enumerate(ranked) if i < top or s[0] in self.labels]
             rounded = {name: round(value, _DIGITS) for name, value in scores}
             body = {"labels": list(self.labels), "scores": rounded}
+        if self.abstained:
+            body["abstained"] = True
+        if self.out_of_domain is not None:
+            body["out_of_domain"] = round(self.out_of_domain, _DIGITS)
         return body | ({"truncated": True} if self.truncated else {})
 
 
@@ -63,7 +71,14 @@ def predictions(
         if rule.task == "multilabel"
         else [(names[int(i)],) for i in decided]
     )
+    open_rows = undecided(rule, scores, decided)
     return [
-        Prediction(labels, dict(zip(names, row.tolist(), strict=True)), None, bool(was_cut))
-        for labels, row, was_cut in zip(chosen, scores, cut, strict=True)
+        Prediction(
+            () if left else labels,
+            dict(zip(names, row.tolist(), strict=True)),
+            None,
+            bool(was_cut),
+            bool(left),
+        )
+        for labels, row, was_cut, left in zip(chosen, scores, cut, open_rows, strict=True)
     ]

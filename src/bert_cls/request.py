@@ -64,6 +64,10 @@ class Request:
     labels: Path | tuple[str, ...] | None = None
     """a file of label names, or the names"""
     distillation: Distillation | None = None
+    init_from: Path | None = None
+    """a model folder to start from; what it gives is in `config` and the first checkpoint"""
+    renames: Path | None = None
+    """JSON object {label of that model: its name in the data}"""
 
 
 def resumed(output: Path) -> Request:

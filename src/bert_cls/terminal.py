@@ -205,6 +205,34 @@ def label_table(evaluation: Evaluation, *, rows: int = _PER_LABEL_ROWS) -> Table
     return table
 
 
+def reliability_table(evaluation: Evaluation) -> Table:
+    """Scores against what came true, bin by bin."""
+    table = Table(box=None, padding=(0, 2), header_style="bold")
+    table.add_column("scores")
+    for column in ("count", "mean score", "came true"):
+        table.add_column(column, justify="right")
+    for row in evaluation.reliability:
+        table.add_row(
+            f"{row.low:.2f} to {row.high:.2f}",
+            f"{row.count:,}",
+            f"{row.score:.3f}",
+            f"{row.share:.3f}",
+        )
+    return table
+
+
+def coverage_table(evaluation: Evaluation) -> Table:
+    """Accuracy of the most certain rows, by the share of rows that are decided."""
+    table = Table(box=None, padding=(0, 2), header_style="bold")
+    right = "exact match" if evaluation.task == "multilabel" else "accuracy"
+    for column in ("decided", "rows", right, "confidence at least"):
+        table.add_column(column, justify="right")
+    for row in evaluation.coverage:
+        cells = (f"{row.coverage:.0%}", f"{row.rows:,}", f"{row.accuracy:.4f}")
+        table.add_row(*cells, f"{row.min_confidence:.4f}")
+    return table
+
+
 def splits_table(audit: Audit) -> Table:
     """Rows of each split, as they were read."""
     table = Table(box=None, padding=(0, 2), header_style="bold")
@@ -253,8 +281,11 @@ def audit_table(audit: Audit, *, examples: int = 3) -> Table:
 
 
 def bullet_lines(lines: Sequence[str]) -> str:
-    """Notes under a table, one a line."""
-    return "\n".join(f"- {escape(line)}" for line in lines)
+    """Notes under a table, one a line; warnings stand out."""
+    return "\n".join(
+        f"[bold yellow]! {escape(line)}[/]" if line.startswith("warning: ") else f"- {escape(line)}"
+        for line in lines
+    )
 
 
 def _figure(value: float | None) -> str:

@@ -245,6 +245,43 @@ class TextEncoder:
         ]
         return concatenated(parts)
 
+    def places(
+        self, first: str, second: str | None = None
+    ) -> list[tuple[Literal["a", "b"], int, int] | None]:
+        """Where each token of a row stands: (text, first character, end); None for special ones.
+
+        DataError when normalising moves characters in a way that cannot be followed.
+        """
+        a: list[tuple[Literal["a", "b"], int, int]] = [("a", *s) for s in self._spans(first)]
+        b: list[tuple[Literal["a", "b"], int, int]] = [("b", *s) for s in self._spans(second or "")]
+        # negative numbers are places in `both`; special tokens keep their ids, which are not
+        both, t = a + b, self.template
+        numbers = [-1 - i for i in range(len(both))]
+        if second is None:
+            row, _ = self._row(
+                self._cut(numbers, self.settings.max_length - len(t.before + t.after))
+            )
+        else:
+            extra = len(t.pair_before + t.pair_between + t.pair_after)
+            row, _ = self._pair(
+                numbers[: len(a)], numbers[len(a) :], self.settings.max_length - extra
+            )
+        return [both[-1 - number] if number < 0 else None for number in row]
+
+    def _spans(self, text: str) -> list[tuple[int, int]]:
+        """First character and end of every token of a text, all of it."""
+        origin = list(range(len(text)))
+        if self.settings.normalise == "nfkc":
+            folded = [unicodedata.normalize("NFKC", character) for character in text]
+            origin = [i for i, part in enumerate(folded) for _ in part]
+            if "".join(folded) != (text := unicodedata.normalize("NFKC", text)):
+                raise DataError(
+                    "normalising joins characters of this text, so tokens cannot be traced.",
+                    hint="use --method occlusion.",
+                )
+        offsets = self.tokenizer.encode(text, add_special_tokens=False).offsets
+        return [(origin[s], origin[e - 1] + 1) if e > s else (0, 0) for s, e in offsets]
+
     def _ids(self, texts: Sequence[str], at: int) -> tuple[list[list[int]], NDArray[np.int64]]:
         """Ids of each text, or of as much of its ends as is needed; how many it has at least."""
         enough = self.settings.max_length + _MARGIN

@@ -16,6 +16,9 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write all figures as JSON.")
     ] = None,
+    abstain: Annotated[
+        bool, typer.Option("--abstain", help="Accuracy of the most certain rows, by their share.")
+    ] = False,
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples; 0 for none.")] = 1000,
     encoding: Annotated[str | None, typer.Option(help="The file's text encoding.")] = None,
 ) -> None:
@@ -26,7 +29,13 @@ def evaluate(
     from bert_cls.classifier import Classifier
     from bert_cls.data import read
     from bert_cls.folders import write_file
-    from bert_cls.terminal import bullet_lines, figures_table, label_table
+    from bert_cls.terminal import (
+        bullet_lines,
+        coverage_table,
+        figures_table,
+        label_table,
+        reliability_table,
+    )
 
     classifier = Classifier.load(model)
     rows = read(file, encoding=encoding, task=classifier.bundle.task)
@@ -39,6 +48,19 @@ def evaluate(
     if evaluation.per_label:
         console.print()
         console.print(label_table(evaluation))
+    if evaluation.reliability:
+        console.print()
+        console.print(reliability_table(evaluation))
+    if abstain and evaluation.coverage:
+        console.print()
+        console.print(coverage_table(evaluation))
+    least = classifier.bundle.rule.min_confidence
+    if least is not None:
+        console.print(
+            f"this model leaves rows below confidence {least:.4f} undecided; the figures above "
+            "count every row",
+            highlight=False,
+        )
     if evaluation.notes:
         console.print(bullet_lines(evaluation.notes), highlight=False)
     if output is not None:

@@ -37,6 +37,13 @@ def predict(
     ] = None,
     min_labels: Annotated[int | None, typer.Option(min=0, help="At least so many a row.")] = None,
     max_labels: Annotated[int | None, typer.Option(min=1, help="At most so many a row.")] = None,
+    min_confidence: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Leave rows undecided that the model is less sure of."),
+    ] = None,
+    out_of_domain: Annotated[
+        bool, typer.Option("--out-of-domain", help="Add how strange each row is, 0 to 1.")
+    ] = False,
     top: Annotated[
         int | None, typer.Option(min=1, help="Only the highest scores a row, and the labels'.")
     ] = None,
@@ -70,6 +77,7 @@ def predict(
         )
     classifier = Classifier.load(model, engine=engine)
     changes: dict[str, Any] = {"min_labels": min_labels, "max_labels": max_labels}
+    changes["min_confidence"] = min_confidence
     changes = {key: value for key, value in changes.items() if value is not None}
     if threshold is not None:
         changes["thresholds"] = (threshold,) * len(classifier.bundle.rule.thresholds)
@@ -77,9 +85,11 @@ def predict(
         classifier = classifier.with_rule(**changes)
     if resumable and file is not None:
         given = {"top": top, "threshold": threshold, "encoding": encoding, **changes}
+        given["out_of_domain"] = out_of_domain or None
         job = _job(classifier, Path(file), {k: v for k, v in given.items() if v is not None})
+        options: dict[str, Any] = {"top": top, "out_of_domain": out_of_domain}
         written, errors = _write_resumable(
-            classifier, Path(file), Path(output), job, top=top, encoding=encoding, resume=resume
+            classifier, Path(file), Path(output), job, options, encoding=encoding, resume=resume
         )
     else:
         rows: Any = (
@@ -89,7 +99,9 @@ def predict(
         )
         shown = file is not None and not (output == "-" and sys.stdout.isatty())
         with _progress(rows) if shown else nullcontext(_unseen) as computed:
-            answers = classifier.predict_stream(rows, top=top, computed=computed)
+            answers = classifier.predict_stream(
+                rows, top=top, out_of_domain=out_of_domain, computed=computed
+            )
             written, errors = write_predictions(answers, output)
     if output != "-" or errors:
         open_console().print(
@@ -137,8 +149,8 @@ def _write_resumable(
     file: Path,
     output: Path,
     job: dict[str, Any],
+    options: dict[str, Any],
     *,
-    top: int | None,
     encoding: str | None,
     resume: bool | None,
 ) -> tuple[int, int]:
@@ -153,7 +165,9 @@ def _write_resumable(
     rows = stream(file, encoding=encoding)
     try:
         with terminable(), _progress(rows, done=before.rows) as computed:
-            answers = classifier.predict_stream(rows, top=top, skip=before.rows, computed=computed)
+            answers = classifier.predict_stream(
+                rows, skip=before.rows, computed=computed, **options
+            )
             with closing(answers):
                 written = write(answers, output, job, before)
     except KeyboardInterrupt as stop:

@@ -61,6 +61,13 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Seeds split, order, dropout, head.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML or JSON file of settings.")] = None,
     settings: Settings = None,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(metavar="MODEL", help="Start from a trained model, its labels by name."),
+    ] = None,
+    rename_labels: Annotated[
+        Path | None, typer.Option(help="JSON object {label of that model: its name now}.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier run in the folder.")] = False,
     resume: Annotated[
         Path | None, typer.Option(metavar="MODEL", help="Go on with the interrupted run there.")
@@ -97,7 +104,18 @@ def train(
         resolved, origins = resolve_config(
             preset=preset, file=config, settings=settings or (), flags=flags
         )
-        request = Request(data, output, resolved, origins, preset, labels)
+        if rename_labels is not None and init_from is None:
+            raise ConfigError("--rename-labels needs --init-from MODEL.")
+        request = Request(
+            data,
+            output,
+            resolved,
+            origins,
+            preset,
+            labels,
+            init_from=init_from,
+            renames=rename_labels,
+        )
     from bert_cls.terminal import TerminalObserver
     from bert_cls.training.run import train as run
 
@@ -114,7 +132,7 @@ def show_trained(console: Console, trained: Trained) -> None:
     """Settings with their origins, figures, labels, and where the model is."""
     from rich.markup import escape
 
-    from bert_cls.terminal import figures_table, label_table, settings_table
+    from bert_cls.terminal import bullet_lines, figures_table, label_table, settings_table
 
     details = trained.bundle.details
     console.print()
@@ -129,6 +147,6 @@ def show_trained(console: Console, trained: Trained) -> None:
     if evaluation.per_label:
         console.print()
         console.print(label_table(evaluation))
-    for note in evaluation.notes:
-        console.print(f"- {escape(note)}", highlight=False)
+    if evaluation.notes:
+        console.print(bullet_lines(evaluation.notes), highlight=False)
     console.print(f"\nmodel: [bold]{escape(str(trained.bundle.folder))}[/bold]", highlight=False)

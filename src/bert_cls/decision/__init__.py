@@ -1,8 +1,21 @@
 """Decision rules: logits to scores to labels, and how their thresholds are chosen."""
 
+from bert_cls.decision.abstain import confidence, undecided, with_abstention
 from bert_cls.decision.crossfit import Tuned, tune
+from bert_cls.decision.domain import Domain
 from bert_cls.decision.objectives import OBJECTIVES
 from bert_cls.decision.rule import Rule, fires
 from bert_cls.decision.tuners import TUNERS
 
-__all__ = ["OBJECTIVES", "TUNERS", "Rule", "Tuned", "fires", "tune"]
+__all__ = [
+    "OBJECTIVES",
+    "TUNERS",
+    "Domain",
+    "Rule",
+    "Tuned",
+    "confidence",
+    "fires",
+    "tune",
+    "undecided",
+    "with_abstention",
+]

@@ -1,4 +1,4 @@
-"""Making scores probabilities: one temperature, or one slope and offset (Platt) for all labels.
+"""Making scores probabilities: one temperature for all labels, or a slope and offset for each.
 
 Both minimise the negative log likelihood of development rows, with Platt's (1999) softened
 targets, so that a few rows that are all right do not make the scores certain.
@@ -19,6 +19,11 @@ MOST_POINTS = 4096
 MOST_ROWS = 20_000
 """Rows a temperature of classes is fitted on."""
 STEPS = 50
+
+FEWEST_OF_LABEL = 10
+"""Rows with and rows without a label, from which it may have a slope and offset of its own."""
+STIFFNESS = 4.0
+"""Labels' own slopes are drawn toward the shared one, offsets (`STIFFNESS` / 4) likewise."""
 
 Slopes = tuple[float, Floats, Floats]
 """A loss, its gradient [parameters] and its Hessian [parameters, parameters]."""
@@ -42,12 +47,63 @@ def fit(rule: Rule, logits: Floats, truth: Bools) -> Rule:
     return replace(rule, temperature=temperature, bias=bias, calibrated=True)
 
 
+def fit_per_label(rule: Rule, logits: Floats, truth: Bools) -> Rule:
+    """The rule with a slope and offset for each label that has rows enough (Platt 1999).
+
+    Others keep the temperature (and bias) of `fit`. A label's own values are drawn toward those, so
+    few rows move them little.
+    """
+    shared = fit(rule, logits, truth)
+    slopes = np.full(logits.shape[1], 1 / shared.temperature)
+    offsets = np.full(logits.shape[1], shared.bias)
+    for label in range(logits.shape[1]):
+        true = int(truth[:, label].sum())
+        if min(true, len(truth) - true) < FEWEST_OF_LABEL:
+            continue
+        x, target, weight = _points(logits[:, label], truth[:, label])
+        start = np.array([slopes[label], offsets[label]])
+        stiff = np.array([STIFFNESS / slopes[label] ** 2, STIFFNESS / 4]) / len(truth)
+        likely = _logistic(np.stack([x, np.ones_like(x)]), target, weight)
+        slope, offset = _minimise(_drawn(likely, start, stiff), start)
+        if slope > 1 / HOTTEST:
+            slopes[label], offsets[label] = min(float(slope), 1 / COLDEST), offset
+    return replace(
+        shared,
+        temperature=1.0,
+        bias=0.0,
+        slopes=tuple(slopes.tolist()),
+        offsets=tuple(offsets.tolist()),
+        calibrated=True,
+    )
+
+
 def loss(rule: Rule, logits: Floats, truth: Bools) -> float:
     """Mean negative log likelihood: of the rows' classes, or of the cells."""
-    x = logits / rule.temperature + rule.bias
+    return float(row_losses(rule, logits, truth).mean())
+
+
+def row_losses(rule: Rule, logits: Floats, truth: Bools) -> Floats:
+    """Negative log likelihood of each row's class, or the mean over its cells; float64 [rows]."""
+    if rule.slopes:
+        x = logits * np.array(rule.slopes) + np.array(rule.offsets)
+    else:
+        x = logits / rule.temperature + rule.bias
     if rule.activation == "softmax":
-        return float((_log_sum_exp(x) - x[truth]).mean())
-    return float((_softplus(x) - x * truth[:, -x.shape[1] :]).mean())
+        return np.asarray(_log_sum_exp(x) - x[truth])
+    return np.asarray((_softplus(x) - x * truth[:, -x.shape[1] :]).mean(axis=1))
+
+
+def _drawn(
+    slopes: Callable[[Floats], Slopes], to: Floats, stiff: Floats
+) -> Callable[[Floats], Slopes]:
+    """The loss plus what it costs to leave `to`: half of stiff times the squared way."""
+
+    def drawn(theta: Floats) -> Slopes:
+        value, gradient, hessian = slopes(theta)
+        way = theta - to
+        return value + float(stiff @ way**2) / 2, gradient + stiff * way, hessian + np.diag(stiff)
+
+    return drawn
 
 
 def _softmax_slope(logits: Floats, truth: Bools) -> float:
@@ -139,3 +195,10 @@ def _softplus(x: Floats) -> Floats:
 def _log_sum_exp(x: Floats) -> Floats:
     top = x.max(axis=1)
     return np.asarray(top + np.log(np.exp(x - top[:, None]).sum(axis=1)))
+
+
+CALIBRATIONS: dict[str, Callable[[Rule, Floats, Bools], Rule]] = {
+    "temperature": fit,
+    "platt": fit_per_label,
+}
+"""From simple to free."""

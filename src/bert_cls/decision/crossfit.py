@@ -22,8 +22,10 @@ NOISE = 0.5
 On splits of three data sets 0 was as good on average but followed chance where rows were few, and 1
 cost 0.1 points: it kept a shared cut where labels needed their own.
 """
-ACCURACY, POSITIVE_F1 = "accuracy", "f1"
-"""What a rule for classes aims at: plain argmax, or a cut for the F1 of a binary names[1]."""
+ACCURACY, POSITIVE_F1, MACRO = "accuracy", "f1", "macro_f1"
+"""What a rule for classes aims at: plain argmax, a cut for the F1 of a binary names[1], or argmax
+of scores divided by a power of the prior."""
+TAUS = {"argmax": 0.0, "half_adjusted": 0.5, "adjusted": 1.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +62,12 @@ def tune(
     tuner: str = AUTO,
     objective: str = "micro_macro",
     calibrated: bool = True,
-    calibrate: bool = True,
+    calibrate: str = AUTO,
     folds: int = 5,
     seed: int = 0,
     min_labels: int = 0,
     max_labels: int | None = None,
+    priors: ArrayLike | None = None,
 ) -> Tuned:
     """The rule that suits these development rows best, and its decisions on rows it did not see.
 
@@ -72,13 +75,19 @@ def tune(
     `truth`: bool [rows, labels] for multilabel, int ids [rows] for classes. `tuner`: "auto" or one
     of TUNERS. `calibrated`: whether the loss aims at probabilities; a temperature is fitted if so,
     slope and offset if not, before any threshold and only where they lower the cross-fitted
-    negative log likelihood. Classes are decided by argmax, whatever the objective; but binary with
-    objective "f1" has a cut on the score of names[1].
+    negative log likelihood. `calibrate`: none, temperature, platt (a slope and offset for each
+    label of multilabel data), or auto: the simplest that is within noise of the best.
+
+    Classes are decided by argmax; but binary with objective "f1" has a cut on the score of
+    names[1], and with objective "macro_f1" and `priors` [classes] the scores are first divided by
+    the prior to the power tau, 0, 1/2 or 1 by cross-fitting (logit adjustment, Menon et al. 2021).
+    `priors` are the classes' training shares; leave them out where training was adjusted already.
     DataError where truth does not fit the logits, ConfigError for unknown names.
     """
     x = np.asarray(logits)
     if folds < 2:
         raise ConfigError(f"folds must be 2 or more. Got {folds} instead.")
+    methods = _methods(task, calibrate)
     goal = _goal(task, objective)
     untuned = replace(
         _untuned(x, task, goal, calibrated=calibrated), min_labels=min_labels, max_labels=max_labels
@@ -87,13 +96,24 @@ def tune(
     if task == "regression":
         return Tuned(untuned, {}, scores, ())
     dev = _dev(x.astype(np.float64), truth, task, folds=folds, seed=seed)
+    rule, held_out, notes = _calibrated(untuned, dev, methods)
+    if goal == MACRO and priors is not None:
+        return _adjusted(rule, held_out, dev, np.asarray(priors, dtype=np.float64), notes)
     names = _tried(untuned, tuner)
-    rule, held_out, notes = _calibrated(untuned, dev) if calibrate else _as_is(untuned, dev)
     decisions = _decisions(untuned, held_out, dev, names)
     crossfit = {name: measure(*_judged(rule, dev, decided)) for name, decided in decisions.items()}
     best = _simplest(rule, dev, decisions, crossfit)
     rule = _cut(rule, best, rule.scores(dev.logits), dev.cells)
     return Tuned(rule, crossfit, decisions[best], (*notes, *_remarks(rule, dev, crossfit)))
+
+
+def _methods(task: Task, calibrate: str) -> list[str]:
+    """The calibrations to try, from simple to free."""
+    known = [m for m in calibration.CALIBRATIONS if m != "platt" or task == "multilabel"]
+    pick(dict.fromkeys(["none", *known, AUTO], 0), calibrate, f"calibrate of {task}")
+    if calibrate == "none":
+        return []
+    return known if calibrate == AUTO else [calibrate]
 
 
 def _tried(rule: Rule, tuner: str) -> list[str]:
@@ -111,6 +131,8 @@ def _goal(task: Task, objective: str) -> str:
     pick(known, objective, f"objective of {task}")
     if task == "multilabel" or (task, objective) == ("binary", POSITIVE_F1):
         return objective
+    if task != "regression" and objective == MACRO:
+        return MACRO
     return "none" if task == "regression" else ACCURACY
 
 
@@ -152,28 +174,66 @@ def _dev(x: Floats, truth: NDArray[Any], task: Task, *, folds: int, seed: int) -
     return _Dev(x, cells, deal(x, cells, folds=max(folds, 1), seed=seed), folds)
 
 
-def _as_is(rule: Rule, dev: _Dev) -> tuple[Rule, list[Rule], list[str]]:
-    return rule, [rule] * dev.folds, []
-
-
-def _calibrated(rule: Rule, dev: _Dev) -> tuple[Rule, list[Rule], list[str]]:
+def _calibrated(rule: Rule, dev: _Dev, methods: list[str]) -> tuple[Rule, list[Rule], list[str]]:
     """The rule calibrated on all rows, the same without each fold, and what to say of it."""
-    parts, before, after = [], 0.0, 0.0
-    for fold in range(dev.folds):
-        held = dev.fold_of == fold
-        parts.append(calibration.fit(rule, dev.logits[~held], dev.cells[~held]))
-        for_rows = held.mean()
-        before += for_rows * calibration.loss(rule, dev.logits[held], dev.cells[held])
-        after += for_rows * calibration.loss(parts[-1], dev.logits[held], dev.cells[held])
-    if not after < before:
-        return _as_is(rule, dev)
-    whole = calibration.fit(rule, dev.logits, dev.cells)
+    folds = [dev.fold_of == fold for fold in range(dev.folds)]
+    kept, parts, name = _losses([rule] * dev.folds, dev, folds), [rule] * dev.folds, ""
+    before = float(kept.mean()) if folds else 0.0
+    for method in methods if folds else ():
+        fit = calibration.CALIBRATIONS[method]
+        tried = [fit(rule, dev.logits[~held], dev.cells[~held]) for held in folds]
+        losses = _losses(tried, dev, folds)
+        gain = kept - losses
+        # from the second method on it must beat a simpler one that was already taken
+        doubt = NOISE * float(gain.std()) * float(np.sqrt(len(gain))) / len(gain) if name else 0.0
+        if gain.mean() > doubt:
+            kept, parts, name = losses, tried, method
+    if not name:
+        return rule, parts, []
+    whole = calibration.CALIBRATIONS[name](rule, dev.logits, dev.cells)
     found = f"temperature {whole.temperature:.3g}" + (f", bias {whole.bias:.3g}" * bool(whole.bias))
+    if whole.slopes:
+        found = "a slope and offset for each label"
+    after = float(kept.mean())
     return (
         whole,
         parts,
         [f"{found}: cross-fitted negative log likelihood {before:.4f} -> {after:.4f}."],
     )
+
+
+def _losses(rules: list[Rule], dev: _Dev, folds: list[Bools]) -> Floats:
+    """Each row's loss under the rule of its fold, float64 [rows]."""
+    out = np.zeros(len(dev.logits))
+    for rule, held in zip(rules, folds, strict=True):
+        out[held] = calibration.row_losses(rule, dev.logits[held], dev.cells[held])
+    return out
+
+
+def _adjusted(
+    rule: Rule, held_out: list[Rule], dev: _Dev, priors: Floats, notes: list[str]
+) -> Tuned:
+    """Classes by their scores over a power of the prior, the power chosen by cross-fitting."""
+    rules = {name: _weighed(rule, priors, tau) for name, tau in TAUS.items()}
+    decisions = {name: r.decide(r.scores(dev.logits)) for name, r in rules.items()}
+    for fold, part in enumerate(held_out):
+        held = dev.fold_of == fold
+        for name, tau in TAUS.items():
+            weighed = _weighed(part, priors, tau)
+            decisions[name][held] = weighed.decide(weighed.scores(dev.logits[held]))
+    crossfit = {name: measure(*_judged(rule, dev, made)) for name, made in decisions.items()}
+    best = _simplest(rule, dev, decisions, crossfit)
+    tried = ", ".join(f"{name} {value:.4f}" for name, value in crossfit.items())
+    said = f"decision: {best}, the simplest within noise; {MACRO} {tried}."
+    return Tuned(replace(rules[best], tuner=best), crossfit, decisions[best], (*notes, said))
+
+
+def _weighed(rule: Rule, priors: Floats, tau: float) -> Rule:
+    """The rule whose scores are divided by prior ** tau before the highest is taken."""
+    if tau == 0:
+        return rule
+    weights = np.clip(priors, 1e-9, None) ** -tau
+    return replace(rule, weights=tuple((weights / weights.max()).tolist()))
 
 
 def _cut(rule: Rule, tuner: str, scores: Floats, cells: Bools) -> Rule:
@@ -209,7 +269,7 @@ def _judged(rule: Rule, dev: _Dev, decided: Decided) -> tuple[str, Bools, Bools]
     objective = _MEASURED.get(rule.objective, rule.objective)
     if rule.objective == POSITIVE_F1:
         return objective, decided[:, None] == 1, dev.cells[:, 1:]
-    if rule.objective == ACCURACY:
+    if rule.objective in (ACCURACY, MACRO) and rule.task != "multilabel":
         return objective, decided[:, None] == np.arange(dev.cells.shape[1]), dev.cells
     return objective, decided == 1, dev.cells
 

@@ -61,6 +61,14 @@ class Rule:
     """logits are divided by it before the activation"""
     bias: float = 0.0
     """added after the division; only with sigmoid (Platt scaling)"""
+    slopes: tuple[float, ...] = ()
+    """multilabel: logits are multiplied by these instead, one a label (Platt scaling per label)"""
+    offsets: tuple[float, ...] = ()
+    """added after slopes, one a label"""
+    weights: tuple[float, ...] = ()
+    """classes: scores are multiplied by these before the highest is taken (logit adjustment)"""
+    min_confidence: float | None = None
+    """rows the rule is less sure of are left undecided; None decides every row"""
     thresholds: tuple[float, ...] = ()
     """multilabel: one a label, in [0, 1] or inf for never; binary: none, or one for names[1]"""
     min_labels: int = 0
@@ -94,6 +102,31 @@ class Rule:
             )
         self._check_thresholds()
         self._check_cardinality()
+        self._check_of_labels()
+
+    def _check_of_labels(self) -> None:
+        """Slopes, offsets, weights and the least confidence."""
+        platt = (self.slopes, self.offsets)
+        fits = self.task == "multilabel" and all(len(p) == len(self.thresholds) for p in platt)
+        if any(platt) and not (fits and self.temperature == 1 and self.bias == 0):
+            raise ConfigError(
+                "slopes and offsets must be one a label of multilabel data, without temperature "
+                "and bias."
+            )
+        numbers = (*self.slopes, *self.weights)
+        if not all(math.isfinite(n) and n > 0 for n in numbers) or not all(
+            math.isfinite(n) for n in self.offsets
+        ):
+            raise ConfigError("slopes and weights must be positive numbers, offsets finite ones.")
+        if self.weights and (self.activation != "softmax" or self.thresholds):
+            raise ConfigError("weights are for classes decided by their highest score.")
+        if self.min_confidence is not None and not (
+            self.task != "regression" and 0 <= self.min_confidence <= 1
+        ):
+            raise ConfigError(
+                "min_confidence must be between 0 and 1, and is not for regression. "
+                f"Got {self.min_confidence!r} instead."
+            )
 
     def _check_thresholds(self) -> None:
         wanted = {"multilabel": "one or more", "binary": "no or one"}.get(self.task, "no")
@@ -126,10 +159,33 @@ class Rule:
         x = _checked(np.asarray(logits), self)
         if self.activation == "identity":
             return x.reshape(len(x))
-        x = x / self.temperature + self.bias
+        x = self._scaled(x)
         if self.activation == "softmax":
             return softmax(x)
         return sigmoid(np.concatenate([-x, x], axis=1) if self.task == "binary" else x)
+
+    def _scaled(self, x: Floats) -> Floats:
+        if self.slopes:
+            return np.asarray(x * np.array(self.slopes) + np.array(self.offsets))
+        return x / self.temperature + self.bias
+
+    def margins(self, logits: ArrayLike) -> Floats:
+        """How far each label is from undecided: float64 [rows, labels], log-odds of its score.
+
+        Regression: the value itself, [rows, 1].
+        """
+        x = _checked(np.asarray(logits), self)
+        if self.activation == "identity":
+            return x.reshape(len(x), 1)
+        x = self._scaled(x)
+        if self.activation == "sigmoid":
+            return np.concatenate([-x, x], axis=1) if self.task == "binary" else x
+        others = np.empty_like(x)
+        for label in range(x.shape[1]):
+            rest = np.delete(x, label, axis=1)
+            top = rest.max(axis=1)
+            others[:, label] = top + np.log(np.exp(rest - top[:, None]).sum(axis=1))
+        return x - others
 
     def decide(self, scores: Floats) -> Decided:
         """Labels of scores [rows, labels].
@@ -142,6 +198,8 @@ class Rule:
         if self.task == "binary" and self.thresholds:
             return fires(scores[:, 1], self.thresholds[0]).astype(np.int64)
         if self.task != "multilabel":
+            if self.weights:
+                scores = scores * np.array(self.weights)
             ids: Ints = scores.argmax(axis=1).astype(np.int64)
             return ids
         fired = fires(scores, self.thresholds)
@@ -174,7 +232,7 @@ def _checked(logits: NDArray[Any], rule: Rule) -> Floats:
     if rule.activation == "identity" and logits.ndim == 1:
         logits = logits[:, None]
     columns = {"regression": 1, "binary": 1 if rule.activation == "sigmoid" else 2}.get(
-        rule.task, len(rule.thresholds) or None
+        rule.task, len(rule.thresholds) or len(rule.weights) or None
     )
     if logits.ndim != 2 or logits.shape[1] != (columns or max(2, logits.shape[-1])):
         raise EngineError(
@@ -233,7 +291,21 @@ def _thresholds(name: str, value: object) -> tuple[float, ...]:
     return tuple(math.inf if t == NEVER else _number(name, t) for t in value)
 
 
+def _numbers(name: str, value: object) -> tuple[float, ...]:
+    if not isinstance(value, list | tuple):
+        raise ConfigError(f"{name} must be a list. Got {value!r} instead.")
+    return tuple(_number(name, v) for v in value)
+
+
+def _number_or_none(name: str, value: object) -> float | None:
+    return None if value is None else _number(name, value)
+
+
 _READERS: dict[str, Any] = {
+    "slopes": _numbers,
+    "offsets": _numbers,
+    "weights": _numbers,
+    "min_confidence": _number_or_none,
     "task": _word,
     "activation": _word,
     "temperature": _number,

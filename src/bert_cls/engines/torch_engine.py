@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from bert_cls.bundle import Bundle
 from bert_cls.errors import BundleError, EncoderError
@@ -25,6 +28,13 @@ class TorchEngine:
 
     def logits(self, batch: PaddedBatch) -> NDArray[np.float32]:
         """float32 [rows, outputs]; the network is left in the mode it was in."""
+        return self._run(self.network, batch)
+
+    def pooled(self, batch: PaddedBatch) -> NDArray[np.float32]:
+        """float32 [rows, width]: what the head sees of each row."""
+        return self._run(self.network.pool, batch)
+
+    def _run(self, function: Callable[..., Tensor], batch: PaddedBatch) -> NDArray[np.float32]:
         was_training = self.network.training
         self.network.eval()
         ids, types, mask = (
@@ -32,9 +42,9 @@ class TorchEngine:
         )
         reduced = self.precision == "bfloat16"
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, reduced):
-            logits = self.network(ids, types, mask)
+            values = function(ids, types, mask)
         self.network.train(was_training)
-        array: NDArray[np.float32] = logits.float().cpu().numpy()
+        array: NDArray[np.float32] = values.float().cpu().numpy()
         return array
 
 

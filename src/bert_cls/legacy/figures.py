@@ -20,7 +20,7 @@ from bert_cls.metrics import Evaluation, evaluate, legacy_block
 from bert_cls.network import load_tensors
 from bert_cls.training.finish import DEFAULT_OBJECTIVE
 from bert_cls.training.prepare import encode_texts
-from bert_cls.training.setup import unscale
+from bert_cls.training.start import unscale
 
 
 def show(evaluation: Evaluation, name: str, file: Path) -> None:

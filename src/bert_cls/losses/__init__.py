@@ -9,6 +9,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bert_cls.data.example import Task
 from bert_cls.errors import ConfigError, pick
 from bert_cls.losses.contract import (
@@ -36,6 +39,7 @@ from bert_cls.losses.elementwise import (
 from bert_cls.losses.multiclass import focal_softmax, make_cross_entropy, make_logit_adjustment
 from bert_cls.losses.regression import huber, mse
 from bert_cls.losses.rowwise import multilabel_margin, zlpr
+from bert_cls.losses.weights import WEIGHTED, label_weights
 
 __all__ = [
     "ALIASES",
@@ -49,6 +53,7 @@ __all__ = [
     "Option",
     "OptionValue",
     "label_statistics",
+    "label_weights",
     "make_distillation",
     "make_loss",
     "pack",
@@ -115,14 +120,18 @@ def make_loss(
     statistics: LabelStatistics,
     *,
     options: Mapping[str, object] = {},
+    weights: NDArray[np.float64] | None = None,
 ) -> Loss:
     """The loss called `name` for this task, told how often each label occurs in training.
 
-    ConfigError for a name or option that does not fit, or fewer labels than the task can be
-    learnt with: two for classes, one for multilabel data.
+    `weights` float64 [labels] are those of `label_weights`; with them, as with other than default
+    options, the loss is not calibrated. ConfigError for a name or option that does not fit, or
+    fewer labels than the task can be learnt with: two for classes, one for multilabel data.
     """
-    spec, formula, filled = _formula(name, task, statistics, options)
-    return Loss(spec, formula, outputs=_outputs(task, statistics), options=filled)
+    spec, formula, filled = _formula(name, task, statistics, options, weights)
+    loss = Loss(spec, formula, outputs=_outputs(task, statistics), options=filled)
+    loss.calibrated = loss.calibrated and weights is None
+    return loss
 
 
 def make_distillation(
@@ -131,6 +140,7 @@ def make_distillation(
     statistics: LabelStatistics,
     *,
     options: Mapping[str, object] = {},
+    weights: NDArray[np.float64] | None = None,
     temperature: float,
     label_weight: float,
 ) -> Loss:
@@ -139,13 +149,17 @@ def make_distillation(
     Its targets are what `pack` gives. `label_weight` within [0, 1] is the share of `name` in the
     loss of a labelled row; `temperature` softens teacher and student alike.
     """
-    spec, formula, filled = _formula(name, task, statistics, options)
+    spec, formula, filled = _formula(name, task, statistics, options, weights)
     mixed = distilled(formula, task, temperature=temperature, label_weight=label_weight)
     return Loss(spec, mixed, outputs=_outputs(task, statistics), options=filled)
 
 
 def _formula(
-    name: str, task: Task, statistics: LabelStatistics, options: Mapping[str, object]
+    name: str,
+    task: Task,
+    statistics: LabelStatistics,
+    options: Mapping[str, object],
+    weights: NDArray[np.float64] | None,
 ) -> tuple[LossSpec, Formula, dict[str, OptionValue]]:
     """The entry of LOSSES, its formula, and its options, given or default."""
     resolved = resolve_name(name, task)
@@ -154,7 +168,10 @@ def _formula(
     least = 2 if task in _CLASSES else 1
     if (outputs := _outputs(task, statistics)) < least:
         raise ConfigError(f"{task} data must have at least {least} labels. Got {outputs} instead.")
-    return spec, spec.make(statistics, **filled), filled
+    formula = spec.make(statistics, **filled)
+    if weights is not None:
+        formula = Formula(formula.per_row, {**formula.buffers, WEIGHTED[resolved]: weights})
+    return spec, formula, filled
 
 
 def _outputs(task: Task, statistics: LabelStatistics) -> int:

@@ -28,15 +28,21 @@ from bert_cls.metrics.counts import (
 )
 from bert_cls.metrics.definitions import DEFINITIONS, HEADLINES
 from bert_cls.metrics.evaluation import Evaluation, LabelRow
-from bert_cls.metrics.intervals import (
-    McNemar,
-    PairedDifference,
-    bootstrap_intervals,
-    mcnemar_exact,
-    paired_bootstrap,
-)
+from bert_cls.metrics.intervals import bootstrap_intervals
 from bert_cls.metrics.legacy import legacy_block
 from bert_cls.metrics.outcome import Outcome
+from bert_cls.metrics.paired import (
+    Comparison,
+    LabelChange,
+    McNemar,
+    PairedDifference,
+    compare_outcomes,
+    holm,
+    mcnemar_exact,
+    paired_bootstrap,
+    paired_differences,
+    swap_test,
+)
 from bert_cls.metrics.ranking import (
     auroc,
     average_precision,
@@ -57,8 +63,10 @@ __all__ = [
     "DEFINITIONS",
     "HEADLINES",
     "Averages",
+    "Comparison",
     "Counts",
     "Evaluation",
+    "LabelChange",
     "LabelRow",
     "McNemar",
     "Outcome",
@@ -69,11 +77,13 @@ __all__ = [
     "bootstrap_intervals",
     "brier",
     "class_counts",
+    "compare_outcomes",
     "confusion_matrix",
     "evaluate",
     "expected_calibration_error",
     "f1_of_means",
     "frequency_groups",
+    "holm",
     "label_calibration_errors",
     "label_counts",
     "label_f1",
@@ -89,6 +99,7 @@ __all__ = [
     "mean_squared_error",
     "micro",
     "paired_bootstrap",
+    "paired_differences",
     "pearson",
     "r_squared",
     "rank_labels",
@@ -97,5 +108,6 @@ __all__ = [
     "row_log_losses",
     "row_scores",
     "spearman",
+    "swap_test",
     "weighted",
 ]

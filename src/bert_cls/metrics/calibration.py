@@ -33,6 +33,12 @@ def reliability(truth: Bools, probabilities: Floats, *, bins: int = BINS) -> Rel
     )
 
 
+def bin_edges(bins: int = BINS) -> Floats:
+    """Edges of the bins, float64 [bins + 1], from 0 to 1."""
+    edges: Floats = np.arange(bins + 1) / bins
+    return edges
+
+
 def expected_calibration_error(table: Reliability) -> float:
     """Gap between mean probability and share that came true, averaged over rows, 0..1."""
     return float(np.abs(table.confidence - table.hits).sum() / table.rows.sum())

@@ -9,6 +9,7 @@ from typing import Any
 
 from bert_cls.data.example import Task
 from bert_cls.errors import DataError
+from bert_cls.metrics.selective import CoverageRow
 
 Confusion = tuple[tuple[int, ...], ...]
 
@@ -33,12 +34,28 @@ class LabelRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ReliabilityRow:
+    """Scores between `low` and `high`: how many, their mean, and the share that came true.
+
+    Counted are the rows' best classes, of binary data the positive class, of label sets all cells.
+    """
+
+    low: float
+    high: float
+    count: int
+    score: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """Metrics of one model on one set of labelled rows.
 
     A metric that cannot be computed is None in `metrics`, with its reason in `notes`. `headline`
     names the metrics to show first, in order; `intervals` holds 95 % bootstrap intervals of them;
-    `confusion` counts [true class][predicted class] of binary and multiclass data.
+    `confusion` counts [true class][predicted class] of binary and multiclass data. `reliability`
+    compares scores with what came true, where scores are probabilities; `coverage` is the accuracy
+    of the most certain rows, where confidences were given.
     """
 
     task: Task
@@ -49,6 +66,8 @@ class Evaluation:
     intervals: dict[str, tuple[float, float]]
     confusion: Confusion | None
     notes: tuple[str, ...]
+    reliability: tuple[ReliabilityRow, ...] = ()
+    coverage: tuple[CoverageRow, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The evaluation as JSON types; every number is finite or None."""
@@ -61,6 +80,8 @@ class Evaluation:
             "intervals": {name: list(ends) for name, ends in self.intervals.items()},
             "confusion": None if self.confusion is None else [list(row) for row in self.confusion],
             "notes": list(self.notes),
+            "reliability": [asdict(row) for row in self.reliability],
+            "coverage": [asdict(row) for row in self.coverage],
         }
 
     @classmethod
@@ -77,6 +98,8 @@ class Evaluation:
                 intervals={name: (low, high) for name, (low, high) in values["intervals"].items()},
                 confusion=None if confusion is None else tuple(tuple(row) for row in confusion),
                 notes=tuple(values["notes"]),
+                reliability=tuple(ReliabilityRow(**r) for r in values.get("reliability", ())),
+                coverage=tuple(CoverageRow(**r) for r in values.get("coverage", ())),
             )
         except KeyError as error:
             raise DataError(f"evaluation: field {error} is missing.") from error

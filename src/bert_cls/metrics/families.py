@@ -21,7 +21,7 @@ WALKED_AT_ONCE = 50_000
 NO_SPREAD = 1e-13
 
 
-def _label_sums(outcome: Outcome) -> Callable[[Weights], tuple[Floats, Floats, Floats]]:
+def label_sums(outcome: Outcome) -> Callable[[Weights], tuple[Floats, Floats, Floats]]:
     """Weights to true positives, support and predicted, each float64 [resamples, labels]."""
     step = max(1, HOT_CELLS_AT_ONCE // outcome.labels)
 
@@ -51,7 +51,7 @@ def _mean_over(values: Floats, scope: Bools) -> Floats:
 
 def _macro_f1(outcome: Outcome) -> Callable[[Floats, Floats, Floats], tuple[Floats, Floats]]:
     """Label sums to macro F1 over all labels and over those present in the resample."""
-    tp, support, given = _label_sums(outcome)(np.ones((1, outcome.rows), dtype=np.float64))
+    tp, support, given = label_sums(outcome)(np.ones((1, outcome.rows), dtype=np.float64))
     on_all_rows = ratio(2 * tp, support + given)
 
     def macro_f1(tp: Floats, support: Floats, given: Floats) -> tuple[Floats, Floats]:
@@ -63,7 +63,7 @@ def _macro_f1(outcome: Outcome) -> Callable[[Floats, Floats, Floats], tuple[Floa
 
 
 def _multilabel_counts(outcome: Outcome) -> Statistics:
-    sums, macro_f1 = _label_sums(outcome), _macro_f1(outcome)
+    sums, macro_f1 = label_sums(outcome), _macro_f1(outcome)
 
     def statistics(weights: Weights) -> dict[str, Floats]:
         tp, support, given = sums(weights)
@@ -78,7 +78,7 @@ def _multilabel_counts(outcome: Outcome) -> Statistics:
 
 
 def _binary_counts(outcome: Outcome) -> Statistics:
-    sums, macro_f1 = _label_sums(outcome), _macro_f1(outcome)
+    sums, macro_f1 = label_sums(outcome), _macro_f1(outcome)
 
     def statistics(weights: Weights) -> dict[str, Floats]:
         tp, support, given = sums(weights)
@@ -95,7 +95,7 @@ def _binary_counts(outcome: Outcome) -> Statistics:
 
 
 def _multiclass_counts(outcome: Outcome) -> Statistics:
-    sums, macro_f1 = _label_sums(outcome), _macro_f1(outcome)
+    sums, macro_f1 = label_sums(outcome), _macro_f1(outcome)
 
     def statistics(weights: Weights) -> dict[str, Floats]:
         tp, support, given = sums(weights)

@@ -11,11 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 from bert_cls.data.example import LabelSpace, Task
 from bert_cls.errors import DataError
 from bert_cls.metrics import calibration, counts, ranking, regression
+from bert_cls.metrics.collapse import alarms
 from bert_cls.metrics.counts import Averages, Counts
 from bert_cls.metrics.definitions import DEPTHS, HEADLINES
-from bert_cls.metrics.evaluation import Confusion, Evaluation, LabelRow, Sheet
+from bert_cls.metrics.evaluation import Confusion, Evaluation, LabelRow, ReliabilityRow, Sheet
 from bert_cls.metrics.intervals import RESAMPLES, bootstrap_intervals
 from bert_cls.metrics.outcome import Floats, Ints, Outcome, indicator
+from bert_cls.metrics.selective import CoverageRow, coverage_table
 
 # A larger table is for no eye and, as JSON, for no file.
 CONFUSION_CLASSES = 256
@@ -34,6 +36,7 @@ def evaluate(
     *,
     train_counts: ArrayLike | None = None,
     calibrated: bool = True,
+    confidence: ArrayLike | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Evaluation:
@@ -42,7 +45,8 @@ def evaluate(
     The arrays are those of `Outcome`. `train_counts`, int [labels], is how many training rows
     have each label; with it come the head, medium and tail scores of multilabel and multiclass
     data. `calibrated=False` says that scores are no probabilities, so metrics of probabilities are
-    None. `resamples=0` leaves the intervals out. DataError when the arrays do not fit the space.
+    None. `confidence`, float64 [rows], is how sure each prediction is; with it comes `coverage`.
+    `resamples=0` leaves the intervals out. DataError when the arrays do not fit the space.
     """
     outcome = Outcome(task, np.asarray(truth), np.asarray(scores, np.float64), _array(predicted))
     if outcome.labels != len(space):
@@ -69,8 +73,41 @@ def evaluate(
         per_label=per_label,
         intervals=intervals,
         confusion=confusion,
-        notes=(*sheet.notes, *notes),
+        notes=(*alarms(outcome, space.names), *sheet.notes, *notes),
+        reliability=_reliability(case),
+        coverage=() if confidence is None else _coverage(outcome, np.asarray(confidence)),
     )
+
+
+def _reliability(case: Case) -> tuple[ReliabilityRow, ...]:
+    """Bins that hold a score, lowest first; none where scores are no probabilities."""
+    outcome = case.outcome
+    if outcome.task == "regression" or case.unfit is not None:
+        return ()
+    if outcome.task == "multilabel":
+        hit, chance = outcome.truth.ravel(), outcome.scores.ravel()
+    elif outcome.task == "binary":
+        hit, chance = outcome.truth == 1, outcome.scores[:, 1]
+    else:
+        hit, chance = outcome.scores.argmax(axis=1) == outcome.truth, outcome.scores.max(axis=1)
+    table, edges = calibration.reliability(hit, chance), calibration.bin_edges()
+    return tuple(
+        ReliabilityRow(
+            low=float(edges[i]),
+            high=float(edges[i + 1]),
+            count=int(table.rows[i]),
+            score=float(table.confidence[i] / table.rows[i]),
+            share=float(table.hits[i] / table.rows[i]),
+        )
+        for i in np.flatnonzero(table.rows)
+    )
+
+
+def _coverage(outcome: Outcome, confidence: Floats) -> tuple[CoverageRow, ...]:
+    if outcome.task == "regression":
+        return ()
+    same = outcome.decided == outcome.truth
+    return coverage_table(confidence, same.all(axis=1) if same.ndim == 2 else same)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

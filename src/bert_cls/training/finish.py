@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from typing import Any
 
@@ -14,18 +14,22 @@ from safetensors.torch import save as to_bytes
 from bert_cls import bundle as bundles
 from bert_cls.bundle import Bundle
 from bert_cls.data import Task
-from bert_cls.decision import Tuned, tune
+from bert_cls.decision import Domain, Tuned, confidence, tune, with_abstention
+from bert_cls.decision.domain import FILE as DOMAIN_FILE
+from bert_cls.decision.domain import learn
 from bert_cls.encoders.facts import FAMILIES
 from bert_cls.encoders.limits import NETWORK_KEYS
 from bert_cls.encoders.tokenizer_files import kept_settings
 from bert_cls.engines import run as run_engine
 from bert_cls.engines.torch_engine import TorchEngine
 from bert_cls.metrics import Evaluation, evaluate
+from bert_cls.metrics.collapse import ALARM
 from bert_cls.network import tensors_by_name
 from bert_cls.request import Request
 from bert_cls.text import tokenizer_json
 from bert_cls.training.loop import EpochResult, Observer, Trainer
-from bert_cls.training.setup import Setup, unscale
+from bert_cls.training.setup import Setup
+from bert_cls.training.start import unscale
 
 DEFAULT_OBJECTIVE: dict[Task, str] = {
     "multilabel": "micro_macro",
@@ -71,6 +75,9 @@ def finish(
         observer.noticed(note)
     observer.phase("evaluating")
     evaluations = _evaluations(request, setup, tuned, logits)
+    for note in evaluations["dev"].notes:
+        if note.startswith(ALARM):
+            observer.noticed(f"on dev: {note.removeprefix(ALARM)}")
     teacher = _teacher(request, setup)
     bars: dict[str, Evaluation] = {}
     if request.config.report.linear_bar:
@@ -95,6 +102,8 @@ def finish(
     files = model_files(setup) | {
         "evaluation.json": orjson.dumps(figures, option=orjson.OPT_INDENT_2)
     }
+    if domain := _domain(setup, logits["dev"]):
+        files[DOMAIN_FILE] = domain.to_bytes()
     bundles.save(bundle, files)
     return Trained(bundle, evaluations, bars, teacher, tuned, trainer.progress.history)
 
@@ -150,7 +159,7 @@ _STOCK_HEAD = ("bert", "albert", "ernie")
 def _tune(request: Request, setup: Setup, logits: Any, *, calibrated: bool) -> Tuned:
     decision = request.config.decision
     task = setup.dataset.task
-    return tune(
+    tuned = tune(
         logits,
         setup.splits["dev"].truth,
         task=task,
@@ -161,7 +170,29 @@ def _tune(request: Request, setup: Setup, logits: Any, *, calibrated: bool) -> T
         seed=request.config.training.seed,
         min_labels=decision.min_labels,
         max_labels=decision.max_labels,
+        priors=_priors(setup),
     )
+    rule = with_abstention(
+        tuned.rule,
+        tuned.rule.scores(logits),
+        share=decision.abstain,
+        least=decision.min_confidence,
+    )
+    return replace(tuned, rule=rule)
+
+
+def _priors(setup: Setup) -> Any:
+    """Training shares of the classes; None where training was adjusted to them already."""
+    if setup.adjusted or not len(setup.counts):
+        return None
+    return setup.counts / setup.counts.sum()
+
+
+def _domain(setup: Setup, logits: Any) -> Domain | None:
+    """What the development rows look like, for telling strange rows."""
+    if setup.dataset.task == "regression":
+        return None
+    return learn(logits, setup.splits["dev"].truth)
 
 
 def _evaluations(
@@ -179,6 +210,7 @@ def _evaluations(
             predicted,
             train_counts=setup.counts if len(setup.counts) else None,
             calibrated=tuned.rule.calibrated,
+            confidence=confidence(tuned.rule, scores, predicted),
             resamples=request.config.report.resamples,
             seed=request.config.training.seed,
         )

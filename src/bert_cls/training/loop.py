@@ -126,7 +126,9 @@ class Trainer:
         evaluate: Callable[[Network], float] | None,
         observer: Observer,
         device: torch.device,
+        row_weights: NDArray[np.float64] | None = None,
     ) -> None:
+        self.row_weights = row_weights
         self.network = network.to(device)
         self.loss = loss
         self.tokens = tokens
@@ -176,7 +178,11 @@ class Trainer:
     def _run_epoch(self, keeper: Keeper) -> None:
         settings, progress = self.settings, self.progress
         batches = epoch_batches(
-            self.tokens.lengths, settings.batch_size, seed=settings.seed, epoch=progress.epoch
+            self.tokens.lengths,
+            settings.batch_size,
+            seed=settings.seed,
+            epoch=progress.epoch,
+            weights=self.row_weights,
         )
         self.network.train()
         began = time.perf_counter()

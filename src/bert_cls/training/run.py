@@ -23,6 +23,7 @@ from bert_cls.training.checkpoint import (
     save_checkpoint,
 )
 from bert_cls.training.finish import Trained, finish, static_files
+from bert_cls.training.inherit import inherit
 from bert_cls.training.loop import Keeper, Observer, Progress, Trainer
 from bert_cls.training.prepare import Prepared, read_audited
 from bert_cls.training.setup import make_trainer, set_up
@@ -47,6 +48,7 @@ def train(
     overwriting removes only what a run of ours wrote. With `resume` the newest whole checkpoint
     goes on. Interrupted after SIGINT or SIGTERM, with a checkpoint saved.
     """
+    request = inherit(request)
     config = request.config
     _claim(request.output, resume=resume, overwrite=overwrite)
     if prepared is None:

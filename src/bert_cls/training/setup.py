@@ -17,26 +17,28 @@ from bert_cls.data import Dataset, Task
 from bert_cls.data.findings import Audit
 from bert_cls.data.lengths import unknown_id
 from bert_cls.encoders import describe, open_tokenizer, resolve
-from bert_cls.encoders.facts import read_config
 from bert_cls.engines import run as run_engine
 from bert_cls.engines.torch_engine import TorchEngine
 from bert_cls.losses import (
     LOSSES,
     LabelStatistics,
     Loss,
+    label_weights,
     make_distillation,
     make_loss,
     pack,
     resolve_name,
 )
-from bert_cls.network import Network, open_network
+from bert_cls.network import Network
 from bert_cls.request import Request
 from bert_cls.text import TextEncoder, TextSettings, Tokens
+from bert_cls.training.batches import balanced_weights
 from bert_cls.training.loop import Observer, Trainer, choose_precision
 from bert_cls.training.prepare import Encoded, Prepared, check_length, encode, lengths_of
 from bert_cls.training.recipe import Recipe, settle
 from bert_cls.training.selection import selection_score
-from bert_cls.training.teaching import Teaching, ask, open_student
+from bert_cls.training.start import open_start, scale_of, start_head
+from bert_cls.training.teaching import Teaching, ask
 from bert_cls.windows import WindowPooling
 
 DEFAULT_LOSS: dict[Task, str] = {
@@ -75,8 +77,18 @@ class Setup:
     """[labels] training rows of each label; empty for regression"""
     scale: tuple[float, float]
     """mean and spread of regression targets; (0, 1) otherwise"""
+    weights: NDArray[np.float64] | None = None
+    """[labels] how much each counts in the loss; None: all the same"""
+    row_weights: NDArray[np.float64] | None = None
+    """[rows] chances of the training rows; None: each once an epoch"""
     teaching: Teaching | None = None
     """of a student: its teacher's answers"""
+
+    @property
+    def adjusted(self) -> bool:
+        """Whether training makes up for rare classes, so that deciding must not do so again."""
+        weighted = self.weights is not None or self.row_weights is not None
+        return weighted or self.loss_name == "logit_adjustment"
 
     @property
     def outputs(self) -> int:
@@ -85,7 +97,7 @@ class Setup:
 
 
 def set_up(request: Request, prepared: Prepared, observer: Observer) -> Setup:
-    """Open the encoder, settle the recipe, tokenise, and start the head at the priors.
+    """Open the encoder, settle the recipe, tokenise, and start the head.
 
     A student starts as part of its teacher, head included, and its teacher is asked.
     """
@@ -99,11 +111,10 @@ def set_up(request: Request, prepared: Prepared, observer: Observer) -> Setup:
     check_length(config.text.max_length, facts.positions)
     rows = {"train": dataset.train, "dev": dataset.dev, "test": dataset.test}
     labelled = {k: kept for k, v in rows.items() if (kept := [e for e in v or [] if _known(e)])}
-    taught = len(dataset.unlabelled) if distillation else 0
     recipe = settle(
         config,
         facts,
-        rows=len(labelled["train"]) + taught,
+        rows=len(labelled["train"]) + (len(dataset.unlabelled) if distillation else 0),
         preset=request.preset,
         student=distillation is not None,
     )
@@ -111,30 +122,21 @@ def set_up(request: Request, prepared: Prepared, observer: Observer) -> Setup:
     text = TextEncoder(tokenizer, _text_settings(config.text, task))
     observer.phase("tokenising")
     splits = {name: encode(examples, dataset, text) for name, examples in labelled.items()}
-    unknown = unknown_id(tokenizer.to_str())
-    parts = [split.tokens for split in splits.values()]
-    lengths, about_lengths = lengths_of(parts, config.text.max_length, unknown)
-    for finding in about_lengths:
-        observer.noticed(f"{finding.code} {finding.title}: {finding.message}")
-    if notice := windows_notice(splits["train"].tokens, text.settings):
-        observer.noticed(notice)
+    audit = _measured(prepared.audit, splits, text, observer)
     truth = splits["train"].truth
-    scale = _scale(truth) if task == "regression" else (0.0, 1.0)
-    network, encoder_config = _network(request, folder, recipe, outputs=max(1, len(dataset.space)))
+    scale = scale_of(truth, task)
     loss_name = resolve_name(config.loss.name or DEFAULT_LOSS[task], task)
-    if distillation is not None:
-        standardise(network, scale)
-    elif recipe.training.prior_bias and LOSSES[loss_name].calibrated:
-        _start_at_prior(network, truth, task)
-    teaching = None
-    if distillation is not None:
-        precision = choose_precision(recipe.training.precision, device())
-        teaching = ask(distillation, dataset, splits, text, observer, precision=precision)
+    counts = _counts(truth, task, len(dataset.space))
+    weights = _weights(request, loss_name, dataset, LabelStatistics(counts, len(truth)), observer)
+    outputs = max(1, len(dataset.space))
+    network, encoder_config = open_start(request, folder, recipe.pooling, outputs=outputs)
+    at_priors = bool(recipe.training.prior_bias) and LOSSES[loss_name].calibrated
+    start_head(network, request, dataset, truth, scale, observer, at_priors=at_priors)
     encoder: Any = network.encoder
     pad = encoder.config.pad_token_id
     return Setup(
         dataset=dataset,
-        audit=prepared.audit.measured(lengths, about_lengths),
+        audit=audit,
         splits=splits,
         recipe=recipe,
         loss_name=loss_name,
@@ -143,9 +145,11 @@ def set_up(request: Request, prepared: Prepared, observer: Observer) -> Setup:
         encoder_config=encoder_config,
         network=network,
         pad_id=int(pad) if isinstance(pad, int) else text.template.after[-1],
-        counts=_counts(truth, task, len(dataset.space)),
+        counts=counts,
         scale=scale,
-        teaching=teaching,
+        weights=weights,
+        row_weights=_row_weights(request, dataset, truth, observer),
+        teaching=_teaching(request, dataset, splits, text, recipe, observer),
     )
 
 
@@ -154,26 +158,63 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _network(
-    request: Request, folder: Path, recipe: Recipe, *, outputs: int
-) -> tuple[Network, Mapping[str, Any]]:
-    """The network a run starts from, and its encoder's config."""
-    encoder = request.config.encoder
-    torch.manual_seed(request.config.training.seed)  # draws the head
-    if request.distillation is not None:
-        return open_student(
-            request.distillation,
-            dropout=encoder.dropout,
-            attention_dropout=encoder.attention_dropout,
-        )
-    network = open_network(
-        folder,
-        outputs=outputs,
-        pooling=recipe.pooling,
-        dropout=encoder.dropout,
-        attention_dropout=encoder.attention_dropout,
+def _measured(
+    audit: Audit, splits: Mapping[str, Encoded], text: TextEncoder, observer: Observer
+) -> Audit:
+    """The audit with counted lengths; what is cut, unknown or read in windows is said."""
+    unknown = unknown_id(text.tokenizer.to_str())
+    parts = [split.tokens for split in splits.values()]
+    lengths, findings = lengths_of(parts, text.settings.max_length, unknown)
+    for finding in findings:
+        observer.noticed(f"{finding.code} {finding.title}: {finding.message}")
+    if notice := windows_notice(splits["train"].tokens, text.settings):
+        observer.noticed(notice)
+    return audit.measured(lengths, findings)
+
+
+def _weights(
+    request: Request,
+    loss_name: str,
+    dataset: Dataset,
+    statistics: LabelStatistics,
+    observer: Observer,
+) -> NDArray[np.float64] | None:
+    wanted = request.config.loss.class_weights
+    weights, why = label_weights(
+        wanted,
+        loss_name,
+        dataset.space.names,
+        statistics,
+        adjusted_later=request.config.decision.objective == "macro_f1",
     )
-    return network, read_config(folder)
+    if wanted != "none":
+        observer.noticed(f"class weights: {why}")
+    return weights
+
+
+def _row_weights(
+    request: Request, dataset: Dataset, truth: NDArray[Any], observer: Observer
+) -> NDArray[np.float64] | None:
+    if request.config.training.sampling != "balanced" or dataset.task == "regression":
+        return None
+    if request.distillation is not None:
+        observer.noticed("a student sees every text once an epoch: no balanced sampling")
+        return None
+    return balanced_weights(truth, len(dataset.space))
+
+
+def _teaching(
+    request: Request,
+    dataset: Dataset,
+    splits: Mapping[str, Encoded],
+    text: TextEncoder,
+    recipe: Recipe,
+    observer: Observer,
+) -> Teaching | None:
+    if request.distillation is None:
+        return None
+    precision = choose_precision(recipe.training.precision, device())
+    return ask(request.distillation, dataset, splits, text, observer, precision=precision)
 
 
 def make_trainer(setup: Setup, config: RunConfig, observer: Observer) -> Trainer:
@@ -196,6 +237,7 @@ def make_trainer(setup: Setup, config: RunConfig, observer: Observer) -> Trainer
         evaluate=score,
         observer=observer,
         device=device(),
+        row_weights=setup.row_weights,
     )
     return trainer
 
@@ -209,34 +251,21 @@ def _lessons(setup: Setup, config: RunConfig) -> tuple[Tokens, Loss, NDArray[Any
         truth = ((truth - mean) / spread).astype(np.float32)
     statistics = LabelStatistics(setup.counts, len(truth))
     if (teaching := setup.teaching) is None:
-        loss = make_loss(setup.loss_name, task, statistics, options=options)
+        loss = make_loss(setup.loss_name, task, statistics, options=options, weights=setup.weights)
+        if setup.row_weights is not None:
+            loss.calibrated = False  # it sees other shares of the labels than there are
         return train.tokens, loss, truth
     mixed = make_distillation(
         setup.loss_name,
         task,
         statistics,
         options=options,
+        weights=setup.weights,
         temperature=config.distillation.temperature,
         label_weight=config.distillation.label_weight,
     )
     answers = ((teaching.logits - mean) / spread).astype(np.float32)
     return teaching.tokens, mixed, pack(answers, truth)
-
-
-def standardise(network: Network, scale: tuple[float, float]) -> None:
-    """The reverse of `unscale`: the head then gives (number - mean) / spread."""
-    mean, spread = scale
-    with torch.no_grad():
-        network.head.bias.sub_(mean).div_(spread)
-        network.head.weight.div_(spread)
-
-
-def unscale(network: Network, scale: tuple[float, float]) -> None:
-    """Fold the targets' mean and spread into the head: it then predicts in their own units."""
-    mean, spread = scale
-    with torch.no_grad():
-        network.head.weight.mul_(spread)
-        network.head.bias.mul_(spread).add_(mean)
 
 
 def _text_settings(text: TextConfig, task: Task) -> TextSettings:
@@ -255,29 +284,9 @@ def _known(example: Any) -> bool:
     return example.label is not None
 
 
-def _start_at_prior(network: Network, truth: NDArray[Any], task: Task) -> None:
-    """Head bias at the labels' log-odds or the classes' log shares, clamped where a count is 0."""
-    rows, outputs = len(truth), network.head.out_features
-    if task == "regression":
-        return  # its targets are standardised: the prior is the zero that is there
-    if task == "multilabel":
-        share = np.clip(truth.mean(axis=0), 0.5 / rows, 1 - 0.5 / rows)
-        bias = np.log(share) - np.log1p(-share)
-    else:
-        share = np.bincount(truth, minlength=outputs) / rows
-        bias = np.log(np.clip(share, 0.5 / rows, 1.0))
-    with torch.no_grad():
-        network.head.bias.copy_(torch.from_numpy(bias.astype(np.float32)))
-
-
 def _counts(truth: NDArray[Any], task: Task, labels: int) -> NDArray[np.int64]:
     if task == "regression":
         return np.zeros(0, dtype=np.int64)
     if task == "multilabel":
         return np.asarray(truth.sum(axis=0), dtype=np.int64)
     return np.bincount(truth, minlength=labels).astype(np.int64)
-
-
-def _scale(truth: NDArray[Any]) -> tuple[float, float]:
-    spread = float(truth.std())
-    return float(truth.mean()), spread if spread > 0 else 1.0

@@ -1,0 +1,172 @@
+"""`bert-cls compare`: models, or their predictions, on the same rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bert_cls.commands.console import open_console, quiet_hub
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from bert_cls.comparison import Compared
+    from bert_cls.metrics import Comparison
+
+_STYLES = {"better": "green", "gained": "green", "worse": "red", "lost": "red"}
+
+
+def compare(
+    models: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Model folders, or .jsonl files that `predict` wrote; each is compared with the "
+            "first."
+        ),
+    ],
+    file: Annotated[Path, typer.Argument(help="Labelled rows.")],
+    examples: Annotated[
+        int, typer.Option(min=0, help="Fixed and broken rows to show, of each.")
+    ] = 5,
+    labels: Annotated[int, typer.Option(min=0, help="Labels to show, by size of change.")] = 10,
+    resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the resamples.")] = 0,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write everything as JSON.")
+    ] = None,
+    encoding: Annotated[str | None, typer.Option(help="The file's text encoding.")] = None,
+) -> None:
+    """Whether a model is better than another on the same rows, and on which labels and rows."""
+    quiet_hub()
+    import orjson
+
+    from bert_cls.comparison import compare as run
+    from bert_cls.folders import write_file
+
+    compared = run(models, file, encoding=encoding, resamples=resamples, seed=seed)
+    console = open_console(stderr=False)
+    for at in range(len(compared.others)):
+        _show(console, compared, at, examples=examples, labels=labels)
+    for note in compared.notes:
+        console.print(f"- {note}", markup=False, highlight=False)
+    if json_file is not None:
+        content = orjson.dumps(compared.to_dict(), option=orjson.OPT_INDENT_2)
+        write_file(json_file, content)
+
+
+def _show(console: Console, compared: Compared, at: int, *, examples: int, labels: int) -> None:
+    found, base, other = compared.comparisons[at], compared.base.name, compared.others[at].name
+    console.print(
+        f"{other} against {base}, {len(compared.examples)} rows of {compared.file}, "
+        f"{compared.task}",
+        style="bold",
+        markup=False,
+        highlight=False,
+    )
+    console.print(_metrics(found, base, other))
+    resamples = max((each.resamples for each in found.differences), default=0)
+    _say(
+        console,
+        f"difference: {other} less {base}; intervals and shares over {resamples} paired resamples "
+        "of rows; not established: the interval includes 0",
+    )
+    console.print(_rows_line(compared, found, base, other), markup=False, highlight=False)
+    if found.labels and labels:
+        console.print()
+        console.print(_labels(found, base, other, labels))
+        sure = sum(row.verdict != "not established" for row in found.labels)
+        _say(
+            console,
+            f"{sure} of {len(found.labels)} labels changed beyond doubt; p: exact swap test of F1, "
+            "Holm-corrected for all labels; not established: p above 0.05",
+        )
+    for title, rows in (("fixed", found.fixed), ("broken", found.broken)):
+        if not len(rows) or not examples:
+            continue
+        closer = {"fixed": f"{other} is closer", "broken": f"{base} is closer"}
+        title = closer[title] if compared.task == "regression" else title
+        console.print(f"\n{title}: {min(examples, len(rows))} of {len(rows)}", markup=False)
+        for row in compared.changed(at, rows.tolist()[:examples]):
+            console.print(
+                f"  {row['index']}  {row['text']}\n"
+                f"      truth {_words(row['truth'])}; {base} {_words(row['before'])}; "
+                f"{other} {_words(row['after'])}",
+                markup=False,
+                highlight=False,
+            )
+    for note in found.notes:
+        console.print(f"- {note}", markup=False, highlight=False)
+    console.print()
+
+
+def _metrics(found: Comparison, base: str, other: str) -> Table:
+    from rich.markup import escape
+
+    table = _table(["", escape(base), escape(other), "difference", "95 % interval", "better in"])
+    for each in found.differences:
+        table.add_row(
+            each.metric,
+            f"{each.b:.4f}",
+            f"{each.a:.4f}",
+            f"{each.difference:+.4f}",
+            f"{each.low:+.4f} to {each.high:+.4f}",
+            f"{each.share:.0%}",
+            f"[{_STYLES.get(each.verdict, 'dim')}]{each.verdict}[/]",
+        )
+    return table
+
+
+def _rows_line(compared: Compared, found: Comparison, base: str, other: str) -> str:
+    test = found.rows_test
+    what = "closer to the truth in" if compared.task == "regression" else "right where it was wrong"
+    sure = "established" if test.p_value <= 0.05 else "not established"
+    name = "sign test" if compared.task == "regression" else "McNemar"
+    if compared.task == "regression":
+        said = f"rows {what}: {other} {test.only_a}, {base} {test.only_b}"
+    else:
+        said = f"rows: {test.only_a} fixed, {test.only_b} broken by {other}"
+    return f"{said}; exact {name} p = {test.p_value:.4g} ({sure} at 5 %)"
+
+
+def _labels(found: Comparison, base: str, other: str, shown: int) -> Table:
+    from rich.markup import escape
+
+    table = _table(
+        ["F1 of label", escape(base), escape(other), "difference", "95 % interval", "rows", "p"]
+    )
+    ordered = sorted(found.labels, key=lambda row: (row.p_holm, -abs(row.difference)))
+    for row in ordered[:shown]:
+        table.add_row(
+            escape(row.name),
+            f"{row.b:.4f}",
+            f"{row.a:.4f}",
+            f"{row.difference:+.4f}",
+            f"{row.low:+.4f} to {row.high:+.4f}",
+            str(row.support),
+            f"{row.p_holm:.3g}",
+            f"[{_STYLES.get(row.verdict, 'dim')}]{row.verdict}[/]",
+        )
+    return table
+
+
+def _table(columns: list[str]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2), header_style="bold")
+    for i, column in enumerate([*columns, ""]):
+        left = i in (0, len(columns))
+        table.add_column(column, justify="left" if left else "right", overflow="fold")
+    return table
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, style="dim", markup=False, highlight=False)
+
+
+def _words(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(value) or "none"
+    return str(value)

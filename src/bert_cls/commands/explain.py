@@ -1,0 +1,136 @@
+"""`bert-cls explain`: what in a text its labels rest on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bert_cls.commands.console import open_console, quiet_hub
+from bert_cls.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+    from bert_cls.explain import Explanation, LabelWeights
+    from bert_cls.nearest import Neighbour
+
+_FAINTEST = 0.08
+
+
+def explain(
+    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    text: Annotated[str | None, typer.Argument(help="The text.")] = None,
+    text_b: Annotated[str | None, typer.Option(help="The second text of a pair.")] = None,
+    file: Annotated[Path | None, typer.Option(help="Rows to explain instead of one text.")] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="A label to explain, may be repeated; without it those the model gives."),
+    ] = None,
+    method: Annotated[
+        str,
+        typer.Option(help="occlusion (any engine), or gradient (torch only)."),
+    ] = "occlusion",
+    passes: Annotated[
+        int, typer.Option(min=8, help="Hidden versions of a text at most (occlusion).")
+    ] = 128,
+    neighbours: Annotated[
+        int, typer.Option(min=0, help="Training rows most like the text, so many.")
+    ] = 0,
+    train: Annotated[
+        Path | None,
+        typer.Option(help="The training data; without it from where the model was trained."),
+    ] = None,
+    numbers: Annotated[bool, typer.Option("--numbers", help="The weights as a table.")] = False,
+    json_file: Annotated[
+        str | None, typer.Option("--json", metavar="FILE", help="Write JSON; - prints it instead.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="What computes logits.")] = "torch",
+    encoding: Annotated[str | None, typer.Option(help="The file's text encoding.")] = None,
+) -> None:
+    """What in a text its labels rest on, and the training rows most like it."""
+    quiet_hub()
+    import orjson
+
+    from bert_cls.classifier import Classifier
+    from bert_cls.data import Example, read
+    from bert_cls.folders import write_file
+    from bert_cls.nearest import nearest, training_rows
+
+    if (file is None) == (text is None):
+        raise ConfigError("explain needs a TEXT or --file.", hint="bert-cls explain --help")
+    classifier = Classifier.load(model, engine=engine)
+    examples = (
+        [Example(0, text or "", text_b)] if file is None else read(file, encoding=encoding).examples
+    )
+    found = classifier.explain(examples, label, method=method, passes=passes)
+    alike: list[list[Neighbour]] = [[] for _ in examples]
+    if neighbours:
+        rows = training_rows(classifier, train)
+        open_console().print(f"comparing with {len(rows):,} training rows", highlight=False)
+        alike = nearest(classifier, examples, rows, count=neighbours)
+    content = [
+        each.to_dict() | ({"neighbours": [n.to_dict() for n in near]} if neighbours else {})
+        for each, near in zip(found, alike, strict=True)
+    ]
+    if json_file == "-":
+        typer.echo(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode())
+        return
+    if json_file is not None:
+        write_file(Path(json_file), orjson.dumps(content, option=orjson.OPT_INDENT_2))
+    console = open_console(stderr=False)
+    for each, near in zip(found, alike, strict=True):
+        _show(console, each, numbers=numbers)
+        for row in near:
+            console.print(f"  {row.similarity:.3f}  {_line(row)}", markup=False, highlight=False)
+    console.print(
+        "green speaks for the label, red against it; the deepest colour is the greatest weight",
+        style="dim",
+    )
+
+
+def _show(console: Console, found: Explanation, *, numbers: bool) -> None:
+    for each in found.labels:
+        console.print(f"{each.label} {each.score:.3f}", style="bold", markup=False, highlight=False)
+        console.print(_coloured(found, each), highlight=False)
+        if numbers:
+            console.print(_numbers(found, each))
+
+
+def _coloured(found: Explanation, why: LabelWeights) -> Text:
+    from rich.text import Text
+
+    pieces = found.pieces(why.label)
+    most = max((abs(weight) for _, weight in pieces), default=0.0) or 1.0
+    line = Text("  ")
+    for piece, weight in pieces:
+        depth = abs(weight) / most
+        if depth < _FAINTEST:
+            line.append(piece)
+            continue
+        fade = round(235 - 160 * depth)
+        colour = f"{fade},235,{fade}" if weight > 0 else f"255,{fade},{fade}"
+        line.append(piece, style=f"black on rgb({colour})")
+    return line
+
+
+def _numbers(found: Explanation, why: LabelWeights) -> Any:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2), header_style="bold")
+    table.add_column("part", overflow="fold")
+    table.add_column("weight", justify="right")
+    shown = [(piece, weight) for piece, weight in found.pieces(why.label) if piece.strip()]
+    for piece, weight in sorted(shown, key=lambda pair: -abs(pair[1]))[:20]:
+        table.add_row(escape(piece), f"{weight:+.4f}")
+    return table
+
+
+def _line(row: Neighbour) -> str:
+    label = row.example.label
+    said = ", ".join(label) or "none" if isinstance(label, tuple) else str(label)
+    second = f" | {row.example.text_b}" if row.example.text_b is not None else ""
+    return f"[{said}] {row.example.text_a}{second}"

@@ -1,0 +1,263 @@
+"""Two or more models, or files of their predictions, on the same labelled rows.
+
+Rows are matched by index. Each model decides by its own rule; a label that a model does not know
+counts as never given by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from bert_cls.classifier import Classifier
+from bert_cls.data import Example, LabelSpace, Rows, Task, infer_task, read, targets
+from bert_cls.errors import DataError
+from bert_cls.metrics import Comparison, Outcome, compare_outcomes
+from bert_cls.prediction import Prediction
+
+_TEXT_SHOWN = 80
+_MISSING_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What one model said, one Prediction a row; `names` are the labels it can give."""
+
+    name: str
+    names: tuple[str, ...]
+    predictions: Sequence[Prediction]
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """`others`, each against `base`, on the labelled rows of one file."""
+
+    task: Task
+    file: str
+    examples: Sequence[Example]
+    base: Answers
+    others: tuple[Answers, ...]
+    comparisons: tuple[Comparison, ...]
+    notes: tuple[str, ...]
+
+    def changed(self, other: int, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """Rows by their numbers, ready for JSON: index, text, truth and both answers."""
+        out = []
+        for row in rows:
+            example = self.examples[row]
+            text = example.text_a + (f" | {example.text_b}" if example.text_b is not None else "")
+            truth = list(example.label) if isinstance(example.label, tuple) else example.label
+            before, after = (
+                answers.predictions[row] for answers in (self.base, self.others[other])
+            )
+            out.append(
+                {
+                    "index": example.index,
+                    "text": text[:_TEXT_SHOWN] + ("…" if len(text) > _TEXT_SHOWN else ""),
+                    "truth": truth,
+                    "before": _said(before, self.task),
+                    "after": _said(after, self.task),
+                }
+            )
+        return out
+
+    def to_dict(self, *, examples: int | None = None) -> dict[str, Any]:
+        """JSON-ready: everything, with at most `examples` fixed and broken rows written out."""
+        comparisons = []
+        for i, (other, found) in enumerate(zip(self.others, self.comparisons, strict=True)):
+            comparisons.append(
+                {
+                    "model": other.name,
+                    "differences": [asdict(d) | {"verdict": d.verdict} for d in found.differences],
+                    "rows_test": asdict(found.rows_test),
+                    "labels": [asdict(row) | {"verdict": row.verdict} for row in found.labels],
+                    "fixed": self.changed(i, found.fixed.tolist()[:examples]),
+                    "broken": self.changed(i, found.broken.tolist()[:examples]),
+                    "notes": list(found.notes),
+                }
+            )
+        return {
+            "task": self.task,
+            "file": self.file,
+            "rows": len(self.examples),
+            "base": self.base.name,
+            "comparisons": comparisons,
+            "notes": list(self.notes),
+        }
+
+
+def compare(
+    sources: Sequence[Path],
+    file: Path,
+    *,
+    encoding: str | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Compared:
+    """Compare each further source with the first one on the labelled rows of `file`.
+
+    A source is a model folder, or JSON Lines written by `bert-cls predict`. DataError when the
+    tasks differ, when a prediction file and `file` do not hold the same rows, or when a row has a
+    label that no source knows.
+    """
+    if len(sources) < 2:
+        raise DataError("comparing needs at least two models or prediction files.")
+    models = {path: Classifier.load(path) for path in dict.fromkeys(sources) if path.is_dir()}
+    rows, task = _labelled(file, encoding, [model.bundle.task for model in models.values()])
+    answers = []
+    for path, name in zip(sources, _names(sources), strict=True):
+        if path in models:
+            model = models[path]
+            if model.bundle.rule.min_confidence is not None:
+                model = model.with_rule(min_confidence=None)  # every row is decided
+            answers.append(Answers(name, model.labels, model.predict(rows.examples)))
+        else:
+            answers.append(_from_file(path, name, rows, task))
+    space = LabelSpace(tuple(dict.fromkeys(name for each in answers for name in each.names)))
+    _check_truth(rows, space)
+    if task == "binary" and len(space) > 2:
+        task = "multiclass"
+    truth = targets(rows.examples, task, space)
+    outcomes = [_outcome(each, task, space, truth) for each in answers]
+    comparisons = tuple(
+        compare_outcomes(outcome, outcomes[0], space.names, resamples=resamples, seed=seed)
+        for outcome in outcomes[1:]
+    )
+    return Compared(
+        task=task,
+        file=file.name,
+        examples=rows.examples,
+        base=answers[0],
+        others=tuple(answers[1:]),
+        comparisons=comparisons,
+        notes=tuple(_unknown(answers, space)),
+    )
+
+
+def _names(sources: Sequence[Path]) -> list[str]:
+    """Short names that differ: the last part of each path, or all of it."""
+    paths = {path.absolute(): path.name or str(path) for path in sources}
+    distinct = len(set(paths.values())) == len(paths)
+    return [paths[path.absolute()] if distinct else str(path) for path in sources]
+
+
+def _labelled(file: Path, encoding: str | None, tasks: Sequence[Task]) -> tuple[Rows, Task]:
+    if len(set(tasks)) > 1:
+        raise DataError(f"the models are for different tasks: {', '.join(tasks)}.")
+    rows = read(file, encoding=encoding, task=tasks[0] if tasks else None)
+    task = tasks[0] if tasks else infer_task([rows])
+    if not tasks:
+        rows = read(file, encoding=encoding, task=task)
+    rows = rows.only([i for i, e in enumerate(rows.examples) if e.label is not None])
+    if not rows.examples:
+        raise DataError(f"{file}: no row has a label, so there is nothing to compare.")
+    return rows, task
+
+
+def _from_file(path: Path, name: str, rows: Rows, task: Task) -> Answers:
+    """The predictions of the labelled rows, in their order."""
+    by_index = _read_predictions(path, task)
+    seen: set[int | str] = set()
+    for i, example in enumerate(rows.examples):
+        if example.index in seen:
+            raise DataError(
+                f"{rows.file}: {rows.place(i)}: index {example.index!r} is there twice, so "
+                f"{path.name} cannot be matched with it."
+            )
+        seen.add(example.index)
+    missing = [e.index for e in rows.examples if e.index not in by_index]
+    if missing:
+        raise DataError(
+            f"{path}: {len(missing)} of {len(rows.examples)} labelled rows of {rows.file} have no "
+            f"prediction, for example index {missing[:_MISSING_SHOWN]}.",
+            hint="predict the file itself: bert-cls predict MODEL FILE -o OUT.jsonl",
+        )
+    said = [by_index[e.index] for e in rows.examples]
+    names = dict.fromkeys(label for each in said for label in (*(each.scores or ()), *each.labels))
+    return Answers(name, tuple(names), said)
+
+
+def _read_predictions(path: Path, task: Task) -> dict[int | str, Prediction]:
+    found: dict[int | str, Prediction] = {}
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = orjson.loads(line)
+            index, prediction = row["index"], _prediction(row, task)
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{path}: line {number}: not a prediction of {task} data ({error}).",
+                hint="give a model folder, or JSON Lines written by bert-cls predict.",
+            ) from error
+        if index in found:
+            raise DataError(f"{path}: line {number}: index {index!r} is there twice.")
+        found[index] = prediction
+    return found
+
+
+def _prediction(row: Mapping[str, Any], task: Task) -> Prediction:
+    """One line; ValueError or KeyError where it is not of the task."""
+    if "error" in row:
+        raise ValueError(f"the row is an error: {row['error']}")
+    if row.get("abstained"):
+        raise ValueError("the model abstained; predict without --min-confidence and --abstain")
+    if task == "regression":
+        return Prediction(score=float(row["score"]))
+    labels = tuple(row["labels"])
+    if task != "multilabel" and len(labels) != 1:
+        raise ValueError(f"{len(labels)} labels where there must be one")
+    scores = row.get("scores")
+    return Prediction(labels, None if scores is None else dict(scores))
+
+
+def _check_truth(rows: Rows, space: LabelSpace) -> None:
+    known = space.ids
+    for i, example in enumerate(rows.examples):
+        names = example.label if isinstance(example.label, tuple) else (example.label,)
+        for name in names:
+            if isinstance(name, str) and known and name not in known:
+                raise DataError(f"{rows.file}: {rows.place(i)}: no model knows the label {name!r}.")
+
+
+def _unknown(answers: Sequence[Answers], space: LabelSpace) -> list[str]:
+    notes = []
+    for each in answers:
+        absent = [name for name in space.names if name not in set(each.names)]
+        if absent:
+            shown = ", ".join(absent[:5]) + (" …" if len(absent) > 5 else "")
+            notes.append(
+                f"{each.name} does not know {len(absent)} of {len(space)} labels ({shown}): they "
+                "count as never given by it."
+            )
+    return notes
+
+
+def _outcome(answers: Answers, task: Task, space: LabelSpace, truth: Any) -> Outcome:
+    said = answers.predictions
+    if task == "regression":
+        return Outcome(task, truth, np.array([p.score for p in said], dtype=np.float64), None)
+    ids, known = space.ids, set(answers.names)
+    scores = np.zeros((len(said), len(space)))
+    scores[:, [ids[name] for name in known]] = np.nan
+    for row, prediction in zip(scores, said, strict=True):
+        for name, score in (prediction.scores or {}).items():
+            row[ids[name]] = score
+    if task == "multilabel":
+        return Outcome(task, truth, scores, space.multi_hot([p.labels for p in said]))
+    return Outcome(task, truth, scores, np.array([ids[p.labels[0]] for p in said]))
+
+
+def _said(prediction: Prediction, task: Task) -> Any:
+    if task == "regression":
+        return None if prediction.score is None else round(prediction.score, 4)
+    return list(prediction.labels) if task == "multilabel" else prediction.labels[0]

@@ -1,0 +1,341 @@
+"""Which characters a model's answer rests on: what changes when they are hidden.
+
+A label's margin is its log-odds (of a regression, the value itself). Parts of the text are hidden
+by a character the tokenizer does not know, one for each word or Chinese character, so that the rest
+of the text stays where it was; the weight of a part is the margin lost. Works through any engine.
+
+A word of several characters often survives the loss of one, so windows of one, two and three units
+are hidden, and a unit's weight is the mean over the windows that cover it, each shared among its
+units. In long texts whole chunks are hidden first and windows only inside the chunks that matter
+most, so the number of forward passes of a text has a bound.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bert_cls.data.example import Example
+from bert_cls.errors import DataError
+from bert_cls.text import TextEncoder
+
+Floats = NDArray[np.float64]
+Margins = Callable[[Sequence[Example]], Floats]
+"""Rows to float64 [rows, outputs]."""
+Part = Literal["a", "b"]
+PARTS: tuple[Part, Part] = ("a", "b")
+
+PASSES = 128
+"""Hidden versions of a text at most."""
+WIDEST = 3
+_LOOKS = 4
+LONGEST = 100_000
+"""Characters a text may have."""
+_EAST_ASIAN = (
+    "\u2e80-\u2fdf\u3005-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\U00020000-\U0003ffff"
+)
+_UNIT = re.compile(rf"[^\W{_EAST_ASIAN}]+\s*|\S\s*|\s+", re.DOTALL)
+# rare in every language; the first that a tokenizer does not know stands for hidden text
+_STRANGE = ("\U00012000", "\ua66e", "\U0001343f", "\u1bc9", "\u2d5f")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Characters `start` to `end` of a text; `weight` above 0 speaks for the label."""
+
+    part: Part
+    start: int
+    end: int
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class LabelWeights:
+    """Why one label: its score, and the weights of the whole text (or both) in order."""
+
+    label: str
+    score: float
+    spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What one row's labels rest on; `passes` is how often the network was asked."""
+
+    example: Example
+    method: str
+    labels: tuple[LabelWeights, ...]
+    passes: int
+
+    def pieces(self, label: str) -> list[tuple[str, float]]:
+        """The text cut into pieces with their weights; " | " lies between the texts of a pair."""
+        found = next(each for each in self.labels if each.label == label)
+        pieces, before = [], "a"
+        for span in found.spans:
+            if span.part != before:
+                pieces.append((" | ", 0.0))
+                before = span.part
+            pieces.append((_text(self.example, span.part)[span.start : span.end], span.weight))
+        return pieces
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        out: dict[str, Any] = {"index": self.example.index, "text_a": self.example.text_a}
+        if self.example.text_b is not None:
+            out["text_b"] = self.example.text_b
+        labels = [
+            {
+                "label": each.label,
+                "score": round(each.score, 6),
+                "spans": [
+                    {
+                        "part": span.part,
+                        "start": span.start,
+                        "end": span.end,
+                        "text": _text(self.example, span.part)[span.start : span.end],
+                        "weight": round(span.weight, 6),
+                    }
+                    for span in each.spans
+                ],
+            }
+            for each in self.labels
+        ]
+        return out | {"method": self.method, "passes": self.passes, "labels": labels}
+
+
+class Explains(Protocol):
+    """What `weigher` needs of a model."""
+
+    def explain(
+        self, texts: Sequence[Example], labels: Sequence[str] | None = None, *, passes: int = PASSES
+    ) -> list[Explanation]:
+        """One Explanation a row."""
+
+
+def weigher(
+    model: Explains, *, passes: int = PASSES
+) -> Callable[[Example, str], list[tuple[str, float]]]:
+    """A function (example, label) -> pieces of the text with their weights, for reports."""
+
+    def weigh(example: Example, label: str) -> list[tuple[str, float]]:
+        return model.explain([example], [label], passes=passes)[0].pieces(label)
+
+    return weigh
+
+
+def units(text: str) -> list[tuple[int, int]]:
+    """Where words and East Asian characters stand; white space belongs to what precedes it."""
+    return [match.span() for match in _UNIT.finditer(text)]
+
+
+def stand_in(text: TextEncoder) -> str:
+    """A character that becomes the unknown token, or "" (deletion) when there is none such."""
+    for character in _STRANGE:
+        ids = text.tokenizer.encode(character, add_special_tokens=False)
+        unknown = [token for token in ids.tokens if token.strip("<>[]").lower() == "unk"]
+        if unknown and len(ids.tokens) <= 2:
+            return character
+    return ""
+
+
+@dataclass(slots=True)
+class _Row:
+    """A row while it is being explained."""
+
+    example: Example
+    spans: list[tuple[Part, int, int]]
+    targets: list[int]
+    windows: list[tuple[int, int]]
+    """unit ranges that were or will be hidden"""
+    drops: list[Floats]
+    """[targets] margin lost, one a window"""
+    chunks: set[tuple[int, int]]
+    """the windows that are parts of a long text, to be looked into"""
+
+
+def occlude(
+    examples: Sequence[Example],
+    targets: Sequence[Sequence[int]],
+    margins: Margins,
+    *,
+    passes: int = PASSES,
+    hidden: str = "",
+) -> list[tuple[list[Span], Floats]]:
+    """The spans of each row, and their weights float64 [spans, targets of the row].
+
+    `targets` are the output columns to explain, by row. The network is asked at most `passes` + 1
+    times about each row. DataError for a text too long to be explained.
+    """
+    rows = [_row(example, list(wanted)) for example, wanted in zip(examples, targets, strict=True)]
+    whole = margins(examples)
+    for row in rows:
+        row.windows = _all_windows(len(row.spans), passes)
+        if not row.windows:
+            row.windows = list(_parts(0, len(row.spans), max(2, passes // 4)))
+            row.chunks.update(row.windows)
+    _measure(rows, whole, margins, hidden)
+    for _ in range(_LOOKS):
+        for row in rows:
+            row.windows += _inside(row, passes - len(row.windows))
+        _measure(rows, whole, margins, hidden)
+    out = []
+    for row in rows:
+        weights = _weights(row)
+        spans = [Span(part, start, end, 0.0) for part, start, end in row.spans]
+        out.append((spans, weights))
+    return out
+
+
+def _row(example: Example, targets: list[int]) -> _Row:
+    spans: list[tuple[Part, int, int]] = []
+    for part in PARTS:
+        text = _text(example, part)
+        if len(text) > LONGEST:
+            raise DataError(
+                f"text {example.index}: it has {len(text):,} characters; at most {LONGEST:,} can "
+                "be explained."
+            )
+        spans += [(part, start, end) for start, end in units(text)]
+    return _Row(example, spans, targets, [], [], set())
+
+
+def _all_windows(count: int, passes: int) -> list[tuple[int, int]]:
+    """All windows of a short text, without the wider ones if they are too many; else none."""
+    for widest in range(WIDEST, 0, -1):
+        windows = [
+            (at, at + width) for width in range(1, widest + 1) for at in range(count - width + 1)
+        ]
+        if len(windows) <= passes:
+            return windows
+    return []
+
+
+def _inside(row: _Row, left: int) -> list[tuple[int, int]]:
+    """At most `left` windows of one and two units inside the chunks that mattered most.
+
+    Where not even the first chunk's windows fit, the parts of that chunk, for another look.
+    """
+    drops = dict(zip(row.windows, row.drops, strict=True))
+    leaves = [c for c in row.chunks if c[1] - c[0] > 1 and not _is_parted(c, row.windows)]
+    found: list[tuple[int, int]] = []
+    for a, b in sorted(leaves, key=lambda c: (-float(np.abs(drops[c]).max(initial=0.0)), c)):
+        # a window may reach one unit over the end: a word may lie across it
+        fine = [(at, min(at + width, len(row.spans))) for width in (1, 2) for at in range(a, b)]
+        fine = [w for w in dict.fromkeys(fine) if w not in found and w not in drops]
+        if len(found) + len(fine) <= left:
+            found += fine
+            continue
+        if not found and left > 3:
+            found = list(_parts(a, b, max(2, left // 2)))
+            row.chunks.update(found)
+        break
+    return found
+
+
+def _is_parted(window: tuple[int, int], windows: Sequence[tuple[int, int]]) -> bool:
+    return any(window != w and window[0] <= w[0] and w[1] <= window[1] for w in windows)
+
+
+def _parts(start: int, end: int, count: int) -> Iterator[tuple[int, int]]:
+    edges = [start + round(i * (end - start) / count) for i in range(count + 1)]
+    yield from ((a, b) for a, b in pairwise(edges) if b > a)
+
+
+def _measure(rows: Sequence[_Row], whole: Floats, margins: Margins, hidden: str) -> None:
+    """Hide the windows that have no drop yet, of all rows in one go."""
+    versions = [
+        _without(row, window, hidden) for row in rows for window in row.windows[len(row.drops) :]
+    ]
+    if not versions:
+        return
+    asked = iter(margins(versions))
+    for row, before in zip(rows, whole, strict=True):
+        for _ in row.windows[len(row.drops) :]:
+            row.drops.append((before - next(asked))[row.targets])
+
+
+def _without(row: _Row, window: tuple[int, int], hidden: str) -> Example:
+    """The row with some of its units hidden; white space stays."""
+    texts = {"a": row.example.text_a, "b": row.example.text_b}
+    for part, start, end in reversed(row.spans[slice(*window)]):
+        text = texts[part] or ""
+        space = text[start:end][len(text[start:end].rstrip()) :]
+        texts[part] = text[:start] + hidden + space + text[end:]
+    return Example(row.example.index, texts["a"] or "", texts["b"])
+
+
+def _weights(row: _Row) -> Floats:
+    """Each unit's mean share of the drops of the windows that cover it, the narrowest kind known.
+
+    A unit in no narrow window takes its share of the smallest chunk it lies in.
+    """
+    count, wide = len(row.spans), []
+    total, covered = np.zeros((count, len(row.targets))), np.zeros(count)
+    for (a, b), drop in zip(row.windows, row.drops, strict=True):
+        if (a, b) in row.chunks:
+            wide.append((a, b, drop))
+            continue
+        total[a:b] += drop / (b - a)
+        covered[a:b] += 1
+    for a, b, drop in sorted(wide, key=lambda chunk: chunk[1] - chunk[0]):
+        empty = np.flatnonzero(covered[a:b] == 0) + a
+        total[empty], covered[empty] = drop / (b - a), 1
+    return total / np.maximum(covered, 1)[:, None]
+
+
+def whole_text(
+    example: Example, spans: Sequence[Span], weights: Floats
+) -> tuple[list[Span], Floats]:
+    """Spans that follow one another over all of the text(s), gaps with weight 0.
+
+    Tokens that share a character (bytes of it) become one span with the sum of their weights.
+    """
+    out: list[Span] = []
+    rows: list[Floats] = []
+    nothing = np.zeros(weights.shape[1])
+    order = sorted(range(len(spans)), key=lambda i: (spans[i].part, spans[i].start, spans[i].end))
+    for part in PARTS:
+        end = 0
+        for i in (i for i in order if spans[i].part == part):
+            span = spans[i]
+            if span.start < end and out:
+                out[-1] = Span(part, out[-1].start, max(end, span.end), 0.0)
+                rows[-1] = rows[-1] + weights[i]
+            else:
+                if span.start > end:
+                    out.append(Span(part, end, span.start, 0.0))
+                    rows.append(nothing)
+                out.append(span)
+                rows.append(weights[i])
+            end = out[-1].end
+        if end < len(_text(example, part)):
+            out.append(Span(part, end, len(_text(example, part)), 0.0))
+            rows.append(nothing)
+    return out, np.array(rows).reshape(len(out), weights.shape[1])
+
+
+def label_weights(
+    names: Sequence[str], scores: Sequence[float], spans: Sequence[Span], weights: Floats
+) -> tuple[LabelWeights, ...]:
+    """One LabelWeights a name; `weights` [spans, names]."""
+    return tuple(
+        LabelWeights(
+            name,
+            float(score),
+            tuple(
+                Span(s.part, s.start, s.end, float(w))
+                for s, w in zip(spans, weights[:, place], strict=True)
+            ),
+        )
+        for place, (name, score) in enumerate(zip(names, scores, strict=True))
+    )
+
+
+def _text(example: Example, part: str) -> str:
+    return example.text_a if part == "a" else example.text_b or ""

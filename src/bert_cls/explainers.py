@@ -1,0 +1,128 @@
+"""The ways to explain a model's answers, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from bert_cls.bundle import Bundle
+from bert_cls.data.example import Example
+from bert_cls.engines import Engine
+from bert_cls.errors import pick
+from bert_cls.explain import Explanation, label_weights, occlude, stand_in, whole_text
+from bert_cls.text import TextEncoder, Tokens
+
+ROWS_AT_ONCE = 64
+"""Rows whose hidden versions are held in memory together."""
+
+
+class Model(Protocol):
+    """What explaining needs of a Classifier."""
+
+    bundle: Bundle
+    engine: Engine
+    text: TextEncoder
+
+    def tokens(self, examples: Sequence[Example]) -> Tokens:
+        """Token ids of rows."""
+
+    def logits(self, tokens: Tokens) -> Any:
+        """float32 [rows, outputs]."""
+
+
+def explain(
+    method: str,
+    model: Model,
+    examples: list[Example],
+    labels: Sequence[str] | None,
+    *,
+    passes: int,
+) -> list[Explanation]:
+    """See `Classifier.explain`; every example is one the model can read."""
+    explainer = pick(EXPLAINERS, method, "--method")
+    out = []
+    for at in range(0, len(examples), ROWS_AT_ONCE):
+        out += explainer(model, examples[at : at + ROWS_AT_ONCE], labels, passes)
+    return out
+
+
+def _columns(
+    model: Model, logits: Any, labels: Sequence[str] | None
+) -> tuple[list[list[int]], Any]:
+    """The outputs to explain of each row, and all scores float64 [rows, labels]."""
+    rule = model.bundle.rule
+    scores = rule.scores(logits)
+    if rule.task == "regression":
+        return [[0]] * len(scores), scores[:, None]
+    if labels is not None:
+        ids = model.bundle.space.ids
+        return [[pick(ids, name, "--label") for name in labels]] * len(scores), scores
+    decided = rule.decide(scores)
+    if rule.task == "multilabel":
+        given = [
+            row.nonzero()[0].tolist() or [int(s.argmax())]
+            for row, s in zip(decided, scores, strict=True)
+        ]
+        return given, scores
+    return [[int(label)] for label in decided], scores
+
+
+def _occlusion(
+    model: Model, examples: list[Example], labels: Sequence[str] | None, passes: int
+) -> list[Explanation]:
+    asked = 0
+
+    def margins(rows: Sequence[Example]) -> Any:
+        nonlocal asked
+        asked += len(rows)
+        return model.bundle.rule.margins(model.logits(model.tokens(rows)))
+
+    columns, scores = _columns(model, model.logits(model.tokens(examples)), labels)
+    hidden = stand_in(model.text)
+    found = occlude(examples, columns, margins, passes=passes, hidden=hidden)
+    return _explanations(model, examples, columns, scores, found, "occlusion", asked)
+
+
+def _gradient(
+    model: Model, examples: list[Example], labels: Sequence[str] | None, passes: int
+) -> list[Explanation]:
+    from bert_cls.engines.gradients import gradient_spans  # needs torch
+
+    tokens = model.tokens(examples)
+    columns, scores = _columns(model, model.logits(tokens), labels)
+    found = gradient_spans(
+        model.engine,
+        model.text,
+        examples,
+        tokens,
+        columns,
+        task=model.bundle.task,
+        pad_id=model.bundle.pad_id,
+    )
+    return _explanations(model, examples, columns, scores, found, "gradient", len(examples))
+
+
+def _explanations(
+    model: Model,
+    examples: list[Example],
+    columns: list[list[int]],
+    scores: Any,
+    found: Any,
+    method: str,
+    asked: int,
+) -> list[Explanation]:
+    names = model.bundle.space.names or ("score",)
+    out = []
+    for example, wanted, row, (spans, weights) in zip(
+        examples, columns, scores, found, strict=True
+    ):
+        spans, weights = whole_text(example, spans, weights)
+        why = label_weights([names[i] for i in wanted], [row[i] for i in wanted], spans, weights)
+        out.append(Explanation(example, method, why, asked // len(examples)))
+    return out
+
+
+EXPLAINERS: dict[str, Callable[..., list[Explanation]]] = {
+    "occlusion": _occlusion,
+    "gradient": _gradient,
+}

@@ -1,0 +1,369 @@
+"""One model against another on the same rows: differences, tests, and what changed sides.
+
+Differences are `a - b`. An interval comes from resampling rows, the same rows for both models. The
+p value of a label's F1 is exact: rows on which the two models agree cannot tell them apart, and
+were the models equally good, each other row could as well have its two decisions swapped
+(approximate randomisation, Noreen 1989, here without drawing).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bert_cls.errors import DataError, pick
+from bert_cls.metrics.counts import ratio
+from bert_cls.metrics.definitions import DEFINITIONS, HEADLINES
+from bert_cls.metrics.families import FAMILIES, label_sums
+from bert_cls.metrics.intervals import RESAMPLES, families_of
+from bert_cls.metrics.outcome import Bools, Floats, Ints, Outcome, indicator
+from bert_cls.metrics.resampling import (
+    LEVEL,
+    Weights,
+    on_all_rows,
+    percentile_interval,
+    recentred,
+    resample,
+    row_weights,
+)
+
+LOWER_IS_BETTER = frozenset(name for name, text in DEFINITIONS.items() if "lower is better" in text)
+LEAST_P = 0.05
+"""A label is said to have changed at or below this p value, after Holm's correction."""
+# further from the mean than this many standard deviations a binomial has less than 1e-22 left
+_TAIL = 10.0
+_CELLS_AT_ONCE = 4_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class PairedDifference:
+    """What `metric` is for two models on the same rows, and an interval of `a - b`.
+
+    `share` is the share of resamples, 0..1, in which `a` is the better one, ties one half.
+    `p_value` is two-sided: twice the share of resamples in which the difference vanishes or turns.
+    """
+
+    metric: str
+    a: float
+    b: float
+    difference: float
+    low: float
+    high: float
+    share: float
+    p_value: float
+    resamples: int
+
+    @property
+    def verdict(self) -> str:
+        """`better` or `worse` (of a), or `not established` when the interval includes 0."""
+        if self.low <= 0 <= self.high:
+            return "not established"
+        return "better" if (self.difference > 0) != (self.metric in LOWER_IS_BETTER) else "worse"
+
+
+def paired_differences(
+    a: Outcome,
+    b: Outcome,
+    metrics: Sequence[str],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> tuple[list[PairedDifference], list[str]]:
+    """Compare two models by resampling rows; and the metrics that cannot be compared, with reasons.
+
+    `metrics` are headline metrics of the task, else ConfigError. DataError when the truths differ.
+    """
+    _check_same_rows(a, b)
+    for metric in metrics:
+        pick({name: 0 for family in FAMILIES[a.task] for name in family.metrics}, metric, "metric")
+    families = families_of(a.task, metrics)
+    drawn_a, drawn_b = resample([a, b], families, resamples=resamples, seed=seed)
+    points_a, points_b = (
+        {name: value for family in families for name, value in on_all_rows(each, family).items()}
+        for each in (a, b)
+    )
+    found: list[PairedDifference] = []
+    skipped: list[str] = []
+    for metric in metrics:
+        point = points_a[metric] - points_b[metric]
+        differences = drawn_a[metric] - drawn_b[metric]
+        interval = percentile_interval(differences, point, level=level)
+        if interval is None or not math.isfinite(point):
+            skipped.append(f"{metric} is undefined on these rows, so it cannot be compared.")
+            continue
+        defined = recentred(differences, point)
+        above, below = int((defined > 0).sum()), int((defined < 0).sum())
+        turned = len(defined) - max(above, below)
+        better = below if metric in LOWER_IS_BETTER else above
+        found.append(
+            PairedDifference(
+                metric,
+                points_a[metric],
+                points_b[metric],
+                point,
+                *interval,
+                share=float(better + (len(defined) - above - below) / 2) / len(defined),
+                p_value=min(1.0, 2.0 * (turned + 1) / (len(defined) + 1)),
+                resamples=len(defined),
+            )
+        )
+    return found, skipped
+
+
+def paired_bootstrap(
+    a: Outcome,
+    b: Outcome,
+    metric: str,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> PairedDifference:
+    """One metric of `paired_differences`.
+
+    DataError also when it is undefined for a model or in most resamples, or scores are not finite.
+    """
+    _check_same_rows(a, b)
+    for side, outcome in (("a", a), ("b", b)):
+        if not np.isfinite(outcome.scores).all():
+            raise DataError(f"the scores of {side} must be finite to compare {metric}.")
+    found, skipped = paired_differences(a, b, [metric], resamples=resamples, seed=seed, level=level)
+    if skipped:
+        raise DataError(skipped[0])
+    return found[0]
+
+
+def _check_same_rows(a: Outcome, b: Outcome) -> None:
+    if a.task != b.task or not np.array_equal(a.truth, b.truth):
+        raise DataError("a and b must be outcomes of one task on the same rows with one truth.")
+
+
+@dataclass(frozen=True, slots=True)
+class McNemar:
+    """Rows that only one of two models gets right, and the chance of a split so uneven."""
+
+    only_a: int
+    only_b: int
+    p_value: float
+
+
+def mcnemar_exact(a_correct: Bools, b_correct: Bools) -> McNemar:
+    """Exact two-sided McNemar test; a_correct and b_correct are bool [rows] of the same rows.
+
+    Whole-number arithmetic, so the p value is exact to the last bit at any number of rows. For
+    correctness of rows only (top-1, exact match), not for F1. DataError when the shapes differ.
+    """
+    if a_correct.shape != b_correct.shape or a_correct.ndim != 1:
+        raise DataError(
+            "a_correct and b_correct must be bool [rows] of the same rows. "
+            f"Got {list(a_correct.shape)} and {list(b_correct.shape)} instead."
+        )
+    only_a = int(np.count_nonzero(a_correct & ~b_correct))
+    only_b = int(np.count_nonzero(b_correct & ~a_correct))
+    flips = only_a + only_b
+    ways = term = 1
+    for i in range(min(only_a, only_b)):
+        term = term * (flips - i) // (i + 1)
+        ways += term
+    return McNemar(only_a, only_b, min(1.0, 2 * ways / 2**flips))
+
+
+def swap_test(truth: Bools, a: Bools, b: Bools) -> float:
+    """Exact two-sided p value of a difference in F1 between two sets of decisions, bool [rows].
+
+    Over all ways to swap the two decisions of the rows where they differ, the share in which the
+    F1 values are at least as far apart as they are.
+    """
+    differ, both = a != b, a & b
+    true = int(np.count_nonzero(truth))
+    agreed_tp, agreed = np.count_nonzero(both & truth), np.count_nonzero(both)
+    positives, negatives = np.count_nonzero(differ & truth), np.count_nonzero(differ & ~truth)
+    hits, p_hits = _binomial(int(positives))
+    alarms, p_alarms = _binomial(int(negatives))
+
+    def gap(hit: Ints, alarm: Ints) -> Floats:
+        # of the rows that differ, one model has what the other has not
+        f1 = ratio(2 * (agreed_tp + hit), true + agreed + hit + alarm)
+        other_hit, other_alarm = positives - hit, negatives - alarm
+        other = ratio(2 * (agreed_tp + other_hit), true + agreed + other_hit + other_alarm)
+        return np.abs(f1 - other)
+
+    seen = gap(
+        np.asarray(np.count_nonzero(a & differ & truth)),
+        np.asarray(np.count_nonzero(a & differ & ~truth)),
+    )
+    step = max(1, _CELLS_AT_ONCE // len(alarms))
+    p = 0.0
+    for at in range(0, len(hits), step):
+        part = slice(at, at + step)
+        as_far = gap(hits[part, None], alarms[None, :]) >= seen - 1e-12
+        p += float(p_hits[part] @ as_far @ p_alarms)
+    return min(1.0, p)
+
+
+def _binomial(n: int) -> tuple[Ints, Floats]:
+    """Outcomes of n fair coins that can happen, int64 [k], and their chances, float64 [k]."""
+    reach = _TAIL * math.sqrt(n) / 2 + 1
+    low, high = max(0, math.floor(n / 2 - reach)), min(n, math.ceil(n / 2 + reach))
+    outcomes = np.arange(low, high + 1)
+    logs = [
+        math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2)
+        for k in outcomes.tolist()
+    ]
+    return outcomes, np.exp(np.array(logs))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P values adjusted for there being so many of them (Holm 1979).
+
+    At or below 0.05 holds for all such labels together: the chance that any of them is a false
+    alarm is at most 5 %.
+    """
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for place, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(order) - place) * p_values[i]))
+        adjusted[i] = highest
+    return adjusted
+
+
+@dataclass(frozen=True, slots=True)
+class LabelChange:
+    """F1 of one label for two models, an interval of `a - b`, and how sure the change is.
+
+    `p_value` is that of `swap_test`; `p_holm` the same corrected for the number of labels.
+    """
+
+    name: str
+    support: int
+    a: float
+    b: float
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    p_holm: float
+
+    @property
+    def verdict(self) -> str:
+        """`gained` or `lost` (by a against b), or `not established`."""
+        if self.p_holm > LEAST_P:
+            return "not established"
+        return "gained" if self.difference > 0 else "lost"
+
+
+def label_changes(
+    a: Outcome, b: Outcome, names: Sequence[str], *, resamples: int = RESAMPLES, seed: int = 0
+) -> list[LabelChange]:
+    """Gains and losses of every label that a row has or a model gives; none for regression."""
+    if a.task == "regression":
+        return []
+    hot = [indicator(each, a.labels) for each in (a.truth, a.decided, b.decided)]
+    shown = np.flatnonzero(np.any([part.any(axis=0) for part in hot], axis=0))
+    truth, by_a, by_b = (part[:, shown] for part in hot)
+    f1_a, f1_b = (_f1(outcome, np.ones((1, a.rows)))[0][shown] for outcome in (a, b))
+    drawn = [
+        _f1(a, weights)[:, shown] - _f1(b, weights)[:, shown]
+        for weights in row_weights(a.rows, resamples, seed=seed)
+    ]
+    lows, highs = _ends(np.concatenate(drawn), f1_a - f1_b) if drawn else (f1_a * 0 - 1,) * 2
+    p_values = [swap_test(truth[:, i], by_a[:, i], by_b[:, i]) for i in range(len(shown))]
+    return [
+        LabelChange(
+            name=names[label],
+            support=int(truth[:, i].sum()),
+            a=float(f1_a[i]),
+            b=float(f1_b[i]),
+            difference=float(f1_a[i] - f1_b[i]),
+            low=float(lows[i]),
+            high=float(highs[i]),
+            p_value=p_values[i],
+            p_holm=corrected,
+        )
+        for i, (label, corrected) in enumerate(zip(shown.tolist(), holm(p_values), strict=True))
+    ]
+
+
+def _f1(outcome: Outcome, weights: Weights) -> Floats:
+    """F1 of each label in each resample, float64 [resamples, labels], 0 for 0/0."""
+    tp, support, given = label_sums(outcome)(weights)
+    return ratio(2 * tp, support + given)
+
+
+def _ends(drawn: Floats, points: Floats) -> tuple[Floats, Floats]:
+    """The middle 95 % of each column, recentred on its point; both float64 [labels]."""
+    shifted = drawn - drawn.mean(axis=0) + points
+    low, high = np.percentile(shifted, [50 * (1 - LEVEL), 50 * (1 + LEVEL)], axis=0)
+    return np.clip(low, -1, 1), np.clip(high, -1, 1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """Everything about `a` against `b` on the same rows.
+
+    `fixed` and `broken` are row numbers, int64: right with a and wrong with b, and the reverse; of
+    regression, rows that a is closer to and rows that b is closer to, the greatest change first.
+    """
+
+    differences: tuple[PairedDifference, ...]
+    rows_test: McNemar
+    labels: tuple[LabelChange, ...]
+    fixed: Ints
+    broken: Ints
+    notes: tuple[str, ...]
+
+
+def compare_outcomes(
+    a: Outcome, b: Outcome, names: Sequence[str], *, resamples: int = RESAMPLES, seed: int = 0
+) -> Comparison:
+    """Headline metrics, correctness of rows, labels and changed rows of two models.
+
+    Where a score is not finite (a prediction file that lists only the highest ones), the metrics of
+    order are left out with a note. DataError when the truths differ.
+    """
+    _check_same_rows(a, b)
+    metrics: list[str] = list(HEADLINES[a.task])
+    notes: list[str] = []
+    if not all(np.isfinite(each.scores).all() for each in (a, b)):
+        left = [name for name in metrics if name in _OF_SCORES]
+        metrics = [name for name in metrics if name not in _OF_SCORES]
+        notes.append(f"{', '.join(left)}: not every row has a score of every label.")
+    found, skipped = paired_differences(a, b, metrics, resamples=resamples, seed=seed)
+    right_a, right_b = _right(a, b)
+    change = _gain(a, b)
+    order = np.argsort(-np.abs(change), kind="stable")
+    return Comparison(
+        differences=tuple(found),
+        rows_test=mcnemar_exact(right_a, right_b),
+        labels=tuple(label_changes(a, b, names, resamples=resamples, seed=seed)),
+        fixed=order[(right_a & ~right_b)[order]],
+        broken=order[(right_b & ~right_a)[order]],
+        notes=(*notes, *skipped),
+    )
+
+
+_OF_SCORES = frozenset({"map", "lrap", "auroc", "average_precision", "log_loss"})
+
+
+def _right(a: Outcome, b: Outcome) -> tuple[Bools, Bools]:
+    """Where each model is right, bool [rows]; in regression, where it is the closer one."""
+    if a.task == "regression":
+        gain = _gain(a, b)
+        return gain > 0, gain < 0
+    right = []
+    for outcome in (a, b):
+        same = outcome.decided == outcome.truth
+        right.append(same.all(axis=1) if same.ndim == 2 else same)
+    return right[0], right[1]
+
+
+def _gain(a: Outcome, b: Outcome) -> Floats:
+    """How much nearer to the truth a is than b, float64 [rows], in its unit; 0 for labels."""
+    if a.task != "regression":
+        return np.zeros(a.rows)
+    gain: Floats = np.abs(b.scores - b.truth) - np.abs(a.scores - a.truth)
+    return gain

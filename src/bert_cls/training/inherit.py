@@ -1,0 +1,119 @@
+"""Starting from a model that was trained before, also when its labels have changed since.
+
+The encoder and the rows of the head are taken over by label name; a new label starts at its prior.
+What the old model reads and how it pools belongs to its weights and stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from bert_cls import bundle as bundles
+from bert_cls.bundle import Bundle
+from bert_cls.data import LabelSpace, Task, read_label_merges
+from bert_cls.errors import ConfigError, pick
+from bert_cls.network import Network
+from bert_cls.request import Request
+
+
+def inherit(request: Request) -> Request:
+    """The request with the old model's encoder, pooling and text settings.
+
+    ConfigError when one of them was asked to be different.
+    """
+    if request.init_from is None:
+        return request
+    if request.init_from.resolve() == request.output.resolve():
+        raise ConfigError("--init-from and -o are the same folder.", hint="give another -o.")
+    old = bundles.load(request.init_from)
+    stored = old.details.get("config", {})
+    kept: dict[str, Any] = {f"text.{name}": value for name, value in old.text.to_dict().items()}
+    kept["text.lowercase"] = stored.get("text", {}).get("lowercase")
+    kept["encoder.pooling"] = old.pooling
+    kept["encoder.name"] = str(request.init_from.absolute())
+    sections = request.config.model_dump()
+    origins = dict(request.origins)
+    for key, value in kept.items():
+        section, _, field = key.partition(".")
+        asked = sections[section][field]
+        if key in origins and asked != value:
+            raise ConfigError(
+                f"{key} is {asked!r} (from {origins[key]}), but {request.init_from} was trained "
+                f"with {value!r}.",
+                hint=f"leave {key} out; or start from its encoder alone, with a new head: "
+                f"--encoder {request.init_from} instead of --init-from.",
+            )
+        sections[section][field] = value
+        origins[key] = f"taken over from {request.init_from.name}"
+    config = type(request.config).model_validate(sections)
+    return replace(request, config=config, origins=origins)
+
+
+def take_over(
+    network: Network,
+    folder: Path,
+    task: Task,
+    space: LabelSpace,
+    *,
+    renames_file: Path | None,
+    priors: NDArray[np.float32],
+    scale: tuple[float, float],
+) -> str:
+    """Fill the head from the old model, by label name; one line that says what happened.
+
+    `priors` float32 [outputs] are the biases of labels that are new. ConfigError when the tasks
+    differ, or a renaming names a label that the old model has not.
+    """
+    old = bundles.load(folder, check=False)
+    if old.task != task:
+        raise ConfigError(
+            f"{folder} is a {old.task} model, the data are {task}.",
+            hint=f"start from its encoder alone: --encoder {folder} instead of --init-from.",
+        )
+    tensors = load_file(folder / "model.safetensors")
+    weight, bias = tensors["classifier.weight"], tensors["classifier.bias"]
+    head = network.head
+    if task == "regression":
+        mean, spread = scale
+        with torch.no_grad():  # the loop learns targets of mean 0 and spread 1
+            head.weight.copy_(weight / spread)
+            head.bias.copy_((bias - mean) / spread)
+        return f"from {folder.name}: encoder and head taken over"
+    renames = _renames(renames_file, old)
+    places = {renames.get(name, name): i for i, name in enumerate(old.space.names)}
+    known = [name for name in space.names if name in places]
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias.copy_(torch.from_numpy(priors))
+        for name in known:
+            head.weight[space.ids[name]] = weight[places[name]]
+            head.bias[space.ids[name]] = bias[places[name]]
+    renamed = sum(renames.get(name, name) != name for name in old.space.names)
+    return (
+        f"from {folder.name}: encoder and {len(known)} of {len(old.space)} labels taken over "
+        f"({renamed} renamed), {len(space) - len(known)} new labels start at their prior, "
+        f"{len(old.space) - len(known)} are gone"
+    )
+
+
+def _renames(file: Path | None, old: Bundle) -> Mapping[str, str]:
+    if file is None:
+        return {}
+    renames = read_label_merges(file)
+    for name in renames:
+        pick(old.space.ids, name, f"{file.name}: a label of the old model")
+    after = [renames.get(name, name) for name in old.space.names]
+    if twice := sorted({name for name in after if after.count(name) > 1}):
+        raise ConfigError(
+            f"{file.name}: more than one label of the old model would be called {twice[0]!r}.",
+            hint="to merge labels use --merge-labels on the data, and rename only one of them.",
+        )
+    return renames

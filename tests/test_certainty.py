@@ -1,0 +1,316 @@
+"""How far scores can be believed: calibration per label, abstaining, strange rows, alarms."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from bert_cls import Classifier
+from bert_cls.cli import app
+from bert_cls.config import resolve_config
+from bert_cls.data import LabelSpace
+from bert_cls.decision import Domain, Rule, confidence, tune, undecided, with_abstention
+from bert_cls.decision.domain import learn
+from bert_cls.decision.rule import sigmoid, softmax
+from bert_cls.errors import BundleError, ConfigError
+from bert_cls.metrics import Evaluation, Outcome, evaluate
+from bert_cls.metrics.collapse import ALARM, alarms
+from bert_cls.metrics.selective import coverage_table
+from bert_cls.training import Request, Silent, train
+from small import MAKERS, write_folder
+from tiny import tiny_encoder
+
+
+def drawn(seed, rows, *, slopes, offsets):
+    """Logits, and truth drawn from sigmoid(slope * logit + offset) of each label."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(-1, 2, size=(rows, len(slopes)))
+    return logits, rng.random(logits.shape) < sigmoid(logits * slopes + offsets)
+
+
+# --- calibration --------------------------------------------------------------------------------
+
+
+def test_labels_bent_differently_get_a_slope_and_offset_each():
+    slopes, offsets = np.array([0.3, 1.0, 2.5, 1.0]), np.array([1.0, 0.0, -2.0, 2.0])
+    logits, truth = drawn(0, 3000, slopes=slopes, offsets=offsets)
+    tuned = tune(logits, truth, task="multilabel", tuner="fixed")
+    assert tuned.rule.slopes == pytest.approx(slopes, rel=0.2)
+    assert tuned.rule.offsets == pytest.approx(offsets, abs=0.25)
+    assert "a slope and offset for each label" in tuned.notes[0]
+    fresh, labels = drawn(1, 3000, slopes=slopes, offsets=offsets)
+    one = tune(logits, truth, task="multilabel", tuner="fixed", calibrate="temperature").rule
+    errors = [
+        evaluate(
+            "multilabel", LabelSpace(("a", "b", "c", "d")), labels, rule.scores(fresh),
+            rule.decide(rule.scores(fresh)), resamples=0,
+        ).metrics["ece_label_mean"]
+        for rule in (one, tuned.rule)
+    ]  # fmt: skip
+    assert errors[1] < errors[0] / 3
+
+
+def test_auto_keeps_what_is_simple_where_labels_are_bent_alike():
+    taken = []
+    for seed in range(8):
+        logits, truth = drawn(seed, 400, slopes=np.full(6, 0.5), offsets=np.zeros(6))
+        taken.append(bool(tune(logits, truth, task="multilabel", tuner="fixed").rule.slopes))
+    assert sum(taken) <= 2
+
+
+def test_a_label_with_few_rows_keeps_the_shared_slope():
+    logits, truth = drawn(2, 500, slopes=np.array([0.5, 0.5]), offsets=np.array([0.0, 1.0]))
+    truth[:, 0] = False
+    truth[:9, 0] = True
+    rule = tune(logits, truth, task="multilabel", tuner="fixed", calibrate="platt").rule
+    shared = tune(logits, truth, task="multilabel", tuner="fixed", calibrate="temperature").rule
+    if rule.slopes:
+        assert rule.slopes[0] == pytest.approx(1 / shared.temperature)
+        assert rule.offsets[0] == shared.bias
+
+
+def test_a_rule_per_label_is_stored_and_decides_as_before():
+    slopes, offsets = np.array([0.3, 2.5]), np.array([1.0, -2.0])
+    logits, truth = drawn(0, 2000, slopes=slopes, offsets=offsets)
+    rule = tune(logits, truth, task="multilabel").rule
+    assert rule.slopes
+    again = Rule.from_dict(json.loads(json.dumps(rule.to_dict())))
+    assert again == rule
+    assert (again.decide(again.scores(logits)) == rule.decide(rule.scores(logits))).all()
+    # the margin is the log-odds of the score
+    scores = rule.scores(logits[:50])
+    assert rule.margins(logits[:50]) == pytest.approx(np.log(scores) - np.log1p(-scores))
+
+
+def test_margins_of_classes_are_log_odds():
+    rng = np.random.default_rng(0)
+    rule = Rule(task="multiclass", activation="softmax", temperature=2.0)
+    logits = rng.normal(size=(20, 4))
+    scores = softmax(logits / 2)
+    assert rule.margins(logits) == pytest.approx(np.log(scores) - np.log1p(-scores))
+    assert np.isfinite(rule.margins(logits * 1e4)).all()
+
+
+@pytest.mark.parametrize(
+    ("task", "calibrate"), [("multiclass", "platt"), ("binary", "platt"), ("multilabel", "beta")]
+)
+def test_a_calibration_that_a_task_has_not_is_refused(task, calibrate):
+    logits, truth = drawn(0, 50, slopes=np.ones(2), offsets=np.zeros(2))
+    if task != "multilabel":
+        truth = truth[:, 0].astype(np.int64)
+    with pytest.raises(ConfigError, match="calibrate of"):
+        tune(logits, truth, task=task, calibrate=calibrate)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"slopes": (1.0,)},
+        {"slopes": (1.0, 0.0), "offsets": (0.0, 0.0)},
+        {"slopes": (1.0, 1.0), "offsets": (0.0, math.nan)},
+        {"slopes": (1.0, 1.0), "offsets": (0.0, 0.0), "temperature": 2.0},
+        {"weights": (1.0, 1.0)},
+        {"min_confidence": 1.5},
+    ],
+)
+def test_parts_of_a_rule_that_contradict_each_other_are_refused(change):
+    with pytest.raises(ConfigError):
+        Rule(task="multilabel", activation="sigmoid", thresholds=(0.5, 0.5), **change)
+
+
+def test_old_settings_still_mean_what_they_meant():
+    for written, meant in (("true", "auto"), ("false", "none"), ("platt", "platt")):
+        config, _ = resolve_config(settings=[f"decision.calibrate={written}"])
+        assert config.decision.calibrate == meant
+
+
+# --- reliability and coverage -------------------------------------------------------------------
+
+
+def test_reliability_counts_every_score_once_and_survives_json():
+    logits, truth = drawn(3, 300, slopes=np.ones(4), offsets=np.zeros(4))
+    scores = sigmoid(logits)
+    sure = np.random.default_rng(0).random(300)
+    found = evaluate(
+        "multilabel", LabelSpace(tuple("abcd")), truth, scores, scores >= 0.5,
+        confidence=sure, resamples=0,
+    )  # fmt: skip
+    assert sum(row.count for row in found.reliability) == truth.size
+    hits = sum(row.share * row.count for row in found.reliability)
+    assert hits == pytest.approx(truth.sum())
+    gap = sum(abs(row.share - row.score) * row.count for row in found.reliability) / truth.size
+    assert gap == pytest.approx(found.metrics["ece_pooled"])
+    assert Evaluation.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
+def test_coverage_leaves_out_the_least_certain_rows():
+    sure = np.array([0.9, 0.2, 0.8, 0.8, 0.5, 0.1, 0.7, 0.6, 0.4, 0.3])
+    right = sure > 0.45
+    table = coverage_table(sure, right)
+    assert (table[0].coverage, table[0].accuracy) == (1.0, 0.6)
+    assert [row.accuracy for row in table] == sorted(row.accuracy for row in table)
+    assert table[-1].accuracy == 1.0
+    together = coverage_table(np.ones(7), np.arange(7) < 3)
+    assert len(together) == 1
+    assert together[0].accuracy == pytest.approx(3 / 7)
+
+
+@pytest.mark.parametrize("task", ["multilabel", "multiclass"])
+def test_confidence_is_the_chance_to_be_right(task):
+    rng = np.random.default_rng(0)
+    if task == "multilabel":
+        scores = rng.random((20_000, 3)) ** 2
+        truth = rng.random(scores.shape) < scores
+        rule = Rule(task=task, activation="sigmoid", thresholds=(0.5, 0.3, 0.7))
+        decided = rule.decide(scores)
+        right = (decided == truth).all(axis=1)
+    else:
+        scores = softmax(rng.normal(0, 2, size=(20_000, 3)))
+        truth = (scores.cumsum(axis=1) < rng.random((20_000, 1))).sum(axis=1)
+        rule = Rule(task=task, activation="softmax")
+        decided = rule.decide(scores)
+        right = decided == truth
+    sure = confidence(rule, scores, decided)
+    assert right.mean() == pytest.approx(sure.mean(), abs=0.01)
+    top = sure > np.quantile(sure, 0.8)
+    assert right[top].mean() == pytest.approx(sure[top].mean(), abs=0.02)
+    leaving = with_abstention(rule, scores, share=0.2, least=None)
+    assert undecided(leaving, scores, decided).mean() == pytest.approx(0.2, abs=0.001)
+    assert not undecided(rule, scores, decided).any()
+
+
+def test_abstaining_asks_for_one_thing_and_for_labels():
+    rule = Rule(task="multiclass", activation="softmax")
+    with pytest.raises(ConfigError, match="not both"):
+        with_abstention(rule, np.eye(2), share=0.1, least=0.5)
+    regression = Rule(task="regression", activation="identity")
+    with pytest.raises(ConfigError, match="no confidence"):
+        with_abstention(regression, np.ones(3), share=0.1, least=None)
+
+
+# --- strange rows -------------------------------------------------------------------------------
+
+
+def test_strangeness_is_even_on_rows_like_the_known_and_high_on_others():
+    rng = np.random.default_rng(0)
+    centres = rng.normal(0, 4, size=(5, 5))
+    truth = rng.integers(0, 5, 800)
+    logits = centres[truth] + rng.normal(size=(800, 5))
+    domain = learn(logits, truth)
+    alike = centres[rng.integers(0, 5, 2000)] + rng.normal(size=(2000, 5))
+    strange = domain.strangeness(alike)
+    assert np.quantile(strange, [0.25, 0.5, 0.75]) == pytest.approx([0.25, 0.5, 0.75], abs=0.06)
+    assert domain.strangeness(rng.normal(0, 12, size=(500, 5))).mean() > 0.95
+    again = Domain.from_bytes(domain.to_bytes())
+    assert (again.strangeness(alike) == strange).all()
+    with pytest.raises(BundleError, match="damaged"):
+        Domain.from_bytes(domain.to_bytes()[:-9])
+    assert learn(logits[:20], truth[:20]) is None
+
+
+def test_of_label_sets_a_row_without_evidence_for_any_label_is_strange():
+    logits, truth = drawn(0, 500, slopes=np.ones(4), offsets=np.zeros(4))
+    domain = Domain.from_bytes(learn(logits, truth).to_bytes())
+    alike, _ = drawn(1, 500, slopes=np.ones(4), offsets=np.zeros(4))
+    assert domain.strangeness(alike).mean() == pytest.approx(0.5, abs=0.05)
+    assert domain.strangeness(np.full((3, 4), -9.0)).tolist() == [1.0, 1.0, 1.0]
+    assert domain.strangeness(np.full((1, 4), 9.0))[0] < 0.01
+
+
+# --- alarms -------------------------------------------------------------------------------------
+
+
+def test_a_model_that_says_one_thing_raises_an_alarm():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 3, 60)
+    scores = softmax(rng.normal(size=(60, 3)))
+    one = Outcome("multiclass", truth, scores, np.full(60, 1))
+    assert "every row is predicted as 'b'" in alarms(one, "abc")[0]
+    assert alarms(Outcome("multiclass", truth, scores, truth), "abc") == []
+    cells = rng.random((60, 3)) < 0.4
+    given = cells.copy()
+    given[:, 0], given[:, 2] = False, True
+    never, always = alarms(Outcome("multilabel", cells, cells * 1.0, given), "abc")
+    assert never.startswith(f"{ALARM}never predicted: a (")
+    assert always.startswith(f"{ALARM}given to every row: c (")
+    number = rng.normal(size=60)
+    flat = Outcome("regression", number, 0.01 * number, None)
+    assert "nearly constant" in alarms(flat, ())[0]
+    assert alarms(Outcome("regression", number, number, None), ()) == []
+    found = evaluate(
+        "multiclass", LabelSpace(tuple("abc")), truth, scores, one.decided, resamples=0
+    )
+    assert found.notes[0].startswith(ALARM)
+
+
+# --- the whole way ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("certainty")
+    data = write_folder(root / "data", MAKERS["multiclass"], sizes=(64, 64, 32))
+    flags = {
+        "encoder.name": str(tiny_encoder("bert", root / "encoder")),
+        "training.epochs": 2,
+        "training.batch_size": 8,
+        "training.learning_rate": 1e-3,
+        "training.precision": "float32",
+        "report.linear_bar": False,
+        "report.resamples": 0,
+        "decision.abstain": 0.25,
+        "decision.objective": "macro_f1",
+    }
+    config, origins = resolve_config(flags=flags)
+    train(Request(data, root / "model", config, origins), Silent())
+    return root
+
+
+def test_an_abstained_row_has_scores_and_no_labels(folder):
+    model = Classifier.load(folder / "model")
+    assert 0 < model.bundle.rule.min_confidence < 1
+    texts = [row["text_a"] for row in json.loads((folder / "data/dev.json").read_text("utf-8"))]
+    said = model.predict(texts, out_of_domain=True)
+    left = [each for each in said if each.abstained]
+    assert len(left) == pytest.approx(16, abs=1)
+    assert all(each.labels == () and len(each.scores) == 3 for each in left)
+    assert left[0].to_dict()["abstained"] is True
+    assert all(0 <= each.out_of_domain <= 1 for each in said)
+    sure = model.with_rule(min_confidence=None).predict(texts)
+    assert [a.labels for a in sure if a.labels] == [a.labels for a in sure]
+    assert [a.scores for a in sure] == [a.scores for a in said]
+
+
+def test_the_commands_show_what_to_believe(folder, tmp_path):
+    test = str(folder / "data" / "test.json")
+    done = CliRunner().invoke(
+        app, ["evaluate", str(folder / "model"), test, "--abstain", "-o", str(tmp_path / "e.json")]
+    )
+    assert done.exit_code == 0, done.output
+    for words in ("came true", "confidence at least", "leaves rows below confidence"):
+        assert words in done.output
+    content = json.loads((tmp_path / "e.json").read_text("utf-8"))
+    assert content["reliability"]
+    assert content["coverage"][0]["coverage"] == 1.0
+    for suffix in ("jsonl", "csv"):
+        out = tmp_path / f"out.{suffix}"
+        flags = ["-o", str(out), "--out-of-domain", "--min-confidence", "1"]
+        done = CliRunner().invoke(app, ["predict", str(folder / "model"), test, *flags])
+        assert done.exit_code == 0, done.output
+        assert out.read_text("utf-8-sig").count("out_of_domain") >= 1
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text("utf-8").splitlines()]
+    assert all(row["abstained"] and row["labels"] == [] for row in rows)
+
+
+def test_a_model_without_a_domain_says_so(folder):
+    model = Classifier.load(folder / "model")
+    (folder / "model" / "domain.safetensors").rename(folder / "domain.safetensors")
+    try:
+        with pytest.raises(BundleError, match="cannot say what is out of domain"):
+            model.predict(["尾灯"], out_of_domain=True)
+    finally:
+        (folder / "domain.safetensors").rename(folder / "model" / "domain.safetensors")

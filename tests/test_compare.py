@@ -1,0 +1,242 @@
+"""One model against another: the exact test by brute force, Holm, prediction files, the command."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis.extra import numpy as hnp
+from typer.testing import CliRunner
+
+from bert_cls.cli import app
+from bert_cls.comparison import compare
+from bert_cls.config import resolve_config
+from bert_cls.errors import DataError
+from bert_cls.metrics import (
+    HEADLINES,
+    Outcome,
+    compare_outcomes,
+    holm,
+    paired_bootstrap,
+    paired_differences,
+    swap_test,
+)
+from bert_cls.training import Request, Silent, train
+from small import MAKERS, write_folder
+from tiny import tiny_encoder
+
+FAST = {
+    "training.epochs": 2,
+    "training.batch_size": 8,
+    "training.learning_rate": 1e-3,
+    "training.precision": "float32",
+    "report.linear_bar": False,
+    "report.resamples": 0,
+}
+
+
+def f1(truth, given):
+    both = (truth & given).sum()
+    total = truth.sum() + given.sum()
+    return 2 * both / total if total else 0.0
+
+
+@settings(max_examples=60, deadline=None)
+@given(cells=hnp.arrays(bool, (3, 9)))
+def test_the_swap_test_counts_every_way_to_swap(cells):
+    truth, a, b = cells
+    differ = np.flatnonzero(a != b)
+    seen = abs(f1(truth, a) - f1(truth, b))
+    as_far = 0
+    for swaps in itertools.product((False, True), repeat=len(differ)):
+        chosen = differ[list(swaps)]
+        one, two = a.copy(), b.copy()
+        one[chosen], two[chosen] = b[chosen], a[chosen]
+        as_far += abs(f1(truth, one) - f1(truth, two)) >= seen - 1e-12
+    assert swap_test(truth, a, b) == pytest.approx(as_far / 2 ** len(differ))
+
+
+def test_the_swap_test_of_many_rows_keeps_its_promise():
+    # of equally good models at most 5 in 100 may differ at 0.05
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(300):
+        truth = rng.random(400) < 0.2
+        a, b = (np.where(rng.random(400) < 0.15, ~truth, truth) for _ in "ab")
+        found.append(swap_test(truth, a, b) <= 0.05)
+    assert 0.01 < np.mean(found) < 0.085
+    truth = rng.random(20_000) < 0.3
+    worse = np.where(rng.random(20_000) < 0.2, ~truth, truth)
+    assert swap_test(truth, truth, worse) < 1e-20
+
+
+def test_holm_is_the_published_example_and_never_falls():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+    assert max(holm([0.9, 0.8])) == 1.0
+
+
+def outcome_of(task, seed, noise):
+    rng = np.random.default_rng(seed)
+    truths = np.random.default_rng(99)
+    if task == "regression":
+        truth = truths.normal(size=300)
+        return Outcome(task, truth, truth + noise * rng.normal(size=300), None)
+    if task == "multilabel":
+        truth = truths.random((300, 5)) < 0.3
+        scores = np.clip(truth * 0.5 + 0.25 + noise * rng.normal(size=truth.shape), 0, 1)
+        return Outcome(task, truth, scores, scores >= 0.5)
+    classes = 2 if task == "binary" else 4
+    truth = truths.integers(0, classes, 300)
+    logits = (truth[:, None] == np.arange(classes)) + 3 * noise * rng.normal(size=(300, classes))
+    scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return Outcome(task, truth, scores, scores.argmax(axis=1))
+
+
+@pytest.mark.parametrize("task", sorted(HEADLINES))
+def test_all_metrics_at_once_are_the_ones_taken_singly(task):
+    a, b = outcome_of(task, 1, 0.1), outcome_of(task, 2, 0.4)
+    together, skipped = paired_differences(a, b, HEADLINES[task], resamples=60)
+    assert not skipped
+    assert [d.metric for d in together] == list(HEADLINES[task])
+    for each in together:
+        assert each == paired_bootstrap(a, b, each.metric, resamples=60)
+        assert each.verdict == "better", each
+        assert each.share == 1.0
+
+
+@pytest.mark.parametrize("task", sorted(HEADLINES))
+def test_a_comparison_of_a_model_with_itself_finds_nothing(task):
+    a = outcome_of(task, 1, 0.3)
+    found = compare_outcomes(a, a, [f"l{i}" for i in range(a.labels)], resamples=50)
+    assert {d.verdict for d in found.differences} == {"not established"}
+    assert {d.share for d in found.differences} == {0.5}
+    assert {row.verdict for row in found.labels} <= {"not established"}
+    assert found.rows_test.p_value == 1.0
+    assert not len(found.fixed)
+    assert not len(found.broken)
+
+
+def test_fixed_and_broken_rows_are_those_that_changed_sides():
+    a, b = outcome_of("multilabel", 1, 0.2), outcome_of("multilabel", 2, 0.3)
+    found = compare_outcomes(a, b, list("abcde"), resamples=20)
+    right_a, right_b = ((o.decided == o.truth).all(axis=1) for o in (a, b))
+    assert sorted(found.fixed) == np.flatnonzero(right_a & ~right_b).tolist()
+    assert sorted(found.broken) == np.flatnonzero(right_b & ~right_a).tolist()
+    assert (len(found.fixed), len(found.broken)) == (
+        found.rows_test.only_a,
+        found.rows_test.only_b,
+    )
+    near, far = outcome_of("regression", 1, 0.2), outcome_of("regression", 2, 0.3)
+    gain = np.abs(far.scores - far.truth) - np.abs(near.scores - near.truth)
+    found = compare_outcomes(near, far, [], resamples=20)
+    assert found.fixed[0] == gain.argmax()
+    assert found.broken[0] == gain.argmin()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """{task: (data folder, two models)} on tiny encoders."""
+    root = tmp_path_factory.mktemp("compare")
+    encoder = str(tiny_encoder("bert", root / "encoder"))
+    out = {}
+    for task in ("multilabel", "regression"):
+        data = write_folder(root / task, MAKERS[task], sizes=(48, 16, 24))
+        for seed in (0, 1):
+            flags = {"encoder.name": encoder, **FAST, "training.seed": seed}
+            config, origins = resolve_config(flags=flags)
+            train(Request(data, root / f"{task}-{seed}", config, origins), Silent())
+        out[task] = (data, [root / f"{task}-{seed}" for seed in (0, 1)])
+    return out
+
+
+@pytest.mark.parametrize("task", ["multilabel", "regression"])
+def test_models_and_their_prediction_files_compare_the_same(task, trained, tmp_path):
+    data, models = trained[task]
+    runner = CliRunner()
+    files = []
+    for model in models:
+        files.append(tmp_path / f"{model.name}.jsonl")
+        done = runner.invoke(
+            app, ["predict", str(model), str(data / "test.json"), "-o", str(files[-1])]
+        )
+        assert done.exit_code == 0, done.output
+    by_model = compare(models, data / "test.json", resamples=50).to_dict()
+    by_file = compare(files, data / "test.json", resamples=50).to_dict()
+    mixed = compare([models[0], files[1]], data / "test.json", resamples=50).to_dict()
+    for one, other in ((by_model, by_file), (by_model, mixed)):
+        first, second = one["comparisons"][0], other["comparisons"][0]
+        assert first["rows_test"] == second["rows_test"]
+        for left, right in zip(first["differences"], second["differences"], strict=True):
+            # files hold six digits of a score: enough for labels, not for the order of near ties
+            if left["metric"] not in ("map", "lrap"):
+                assert left["difference"] == pytest.approx(right["difference"], abs=1e-3)
+
+
+def test_the_command_prints_and_writes_what_it_found(trained, tmp_path):
+    data, models = trained["multilabel"]
+    names = [str(m) for m in (*models, models[0])]
+    done = CliRunner().invoke(
+        app,
+        ["compare", *names, str(data / "test.json"), "--json", str(tmp_path / "c.json")],
+        env={"COLUMNS": "160"},
+    )
+    assert done.exit_code == 0, done.output
+    assert "not established: the interval includes 0" in done.output
+    assert "McNemar" in done.output
+    content = json.loads((tmp_path / "c.json").read_text("utf-8"))
+    assert len(content["comparisons"]) == 2
+    itself = content["comparisons"][1]
+    assert {d["difference"] for d in itself["differences"]} == {0.0}
+    assert itself["fixed"] == itself["broken"] == []
+
+
+def test_files_that_do_not_belong_together_are_refused(trained, tmp_path):
+    data, models = trained["multilabel"]
+    test = data / "test.json"
+    rows = json.loads(test.read_text("utf-8"))
+    lines = [json.dumps({"index": r["index"], "labels": [], "scores": {}}) for r in rows]
+    short = tmp_path / "short.jsonl"
+    short.write_text("\n".join(lines[:-1]), "utf-8")
+    with pytest.raises(DataError, match=r"1 of 24 labelled rows of test\.json have no prediction"):
+        compare([models[0], short], test)
+    twice = tmp_path / "twice.jsonl"
+    twice.write_text("\n".join([*lines, lines[0]]), "utf-8")
+    with pytest.raises(DataError, match=r"line 25: index .* is there twice"):
+        compare([models[0], twice], test)
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"index": 1, "error": "the text is empty."}\n[', "utf-8")
+    with pytest.raises(DataError, match="line 1: not a prediction of multilabel data"):
+        compare([models[0], broken], test)
+    with pytest.raises(DataError, match="different tasks"):
+        compare([models[0], trained["regression"][1][0]], test)
+    with pytest.raises(DataError, match="at least two"):
+        compare([models[0]], test)
+    with pytest.raises(DataError, match="cannot be read"):
+        compare([models[0], tmp_path / "absent.jsonl"], test)
+
+
+def test_a_label_one_model_does_not_know_counts_as_never_given(trained, tmp_path):
+    data, models = trained["multilabel"]
+    rows = json.loads((data / "test.json").read_text("utf-8"))
+    rows[0]["label"] = ["新标签"]
+    changed = tmp_path / "changed.json"
+    changed.write_text(json.dumps(rows, ensure_ascii=False), "utf-8")
+    with pytest.raises(DataError, match="no model knows the label '新标签'"):
+        compare(models, changed)
+    lines = [
+        {"index": r["index"], "labels": r["label"], "scores": dict.fromkeys(r["label"], 1.0)}
+        for r in rows
+    ]
+    perfect = tmp_path / "perfect.jsonl"
+    perfect.write_text("\n".join(json.dumps(r) for r in lines), "utf-8")
+    found = compare([models[0], perfect], changed, resamples=20)
+    assert "does not know 1 of 4 labels (新标签)" in found.notes[0]
+    new = next(row for row in found.comparisons[0].labels if row.name == "新标签")
+    assert (new.a, new.b) == (1.0, 0.0)
+    assert len(found.comparisons[0].broken) == 0
+    # the file lists the scores of the true labels only, so nothing can be said of order
+    assert "map, lrap" in found.comparisons[0].notes[0]
