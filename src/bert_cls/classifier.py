@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -17,6 +17,7 @@ from bert_cls.engines import Engine, open_engine, run
 from bert_cls.errors import DataError
 from bert_cls.metrics import Evaluation, evaluate
 from bert_cls.prediction import Prediction, predictions
+from bert_cls.report import About, Explain, Judged, ReportData, judge, report_data
 from bert_cls.text import TextEncoder, Tokens
 
 if TYPE_CHECKING:
@@ -123,19 +124,54 @@ class Classifier:
         self, examples: Sequence[Example], *, resamples: int = 1000, seed: int = 0
     ) -> Evaluation:
         """Figures on labelled examples. DataError names labels the model does not know."""
+        return self._evaluation(self._judged(examples), resamples=resamples, seed=seed)
+
+    def report(
+        self,
+        examples: Sequence[Example],
+        *,
+        about: About,
+        linear_bar: Callable[[Evaluation], Evaluation | None] = lambda _: None,
+        texts: bool = True,
+        explain: Explain | None = None,
+        resamples: int = 1000,
+        seed: int = 0,
+    ) -> ReportData:
+        """All that the report page says of labelled examples; `report.page` makes it HTML.
+
+        `linear_bar` gives the linear model's figures on the same rows, where they are known.
+        `texts=False` leaves texts out; `explain(example, label)` gives pieces of text_a with how
+        much each spoke for the label. DataError as in `evaluate`.
+        """
+        judged = self._judged(examples)
+        evaluation = self._evaluation(judged, resamples=resamples, seed=seed)
+        return report_data(
+            judged,
+            evaluation,
+            self.bundle,
+            about=about,
+            linear_bar=linear_bar(evaluation),
+            texts=texts,
+            explain=explain,
+        )
+
+    def _judged(self, examples: Sequence[Example]) -> Judged:
         labelled = [e for e in examples if e.label is not None]
         if not labelled:
             raise DataError("no row has a label, so there is nothing to evaluate.")
         self._check_labels(labelled)
         truth = targets(labelled, self.bundle.task, self.bundle.space)
-        scores = self.bundle.rule.scores(self.logits(self._tokens(labelled)))
+        tokens = self._tokens(labelled)
+        return judge(self.bundle.rule, labelled, tokens, truth, self.logits(tokens))
+
+    def _evaluation(self, judged: Judged, *, resamples: int, seed: int) -> Evaluation:
         counts = self.bundle.details.get("data", {}).get("label_counts") or None
         return evaluate(
             self.bundle.task,
             self.bundle.space,
-            truth,
-            scores,
-            self.bundle.rule.decide(scores),
+            judged.outcome.truth,
+            judged.outcome.scores,
+            judged.outcome.predicted,
             train_counts=[counts[name] for name in self.labels] if counts else None,
             calibrated=self.bundle.rule.calibrated,
             resamples=resamples,

@@ -126,4 +126,6 @@ def _show_trained(console: Console, trained: Trained) -> None:
         console.print(label_table(evaluation))
     for note in evaluation.notes:
         console.print(f"- {escape(note)}", highlight=False)
-    console.print(f"\nmodel: [bold]{escape(str(trained.bundle.folder))}[/bold]", highlight=False)
+    console.print(f"\nmodel:  [bold]{escape(str(trained.bundle.folder))}[/bold]", highlight=False)
+    report = trained.bundle.folder / "report.html"
+    console.print(f"report: [bold]{escape(str(report))}[/bold]", highlight=False)

@@ -26,6 +26,7 @@ from bert_cls.metrics.counts import (
     row_scores,
     weighted,
 )
+from bert_cls.metrics.curves import Curve, precision_recall, thinned
 from bert_cls.metrics.definitions import DEFINITIONS, HEADLINES
 from bert_cls.metrics.evaluation import Evaluation, LabelRow
 from bert_cls.metrics.intervals import (
@@ -36,6 +37,7 @@ from bert_cls.metrics.intervals import (
     paired_bootstrap,
 )
 from bert_cls.metrics.legacy import legacy_block
+from bert_cls.metrics.mistakes import largest_pairs, replacements
 from bert_cls.metrics.outcome import Outcome
 from bert_cls.metrics.ranking import (
     auroc,
@@ -51,6 +53,15 @@ from bert_cls.metrics.regression import (
     r_squared,
     spearman,
 )
+from bert_cls.metrics.rows import (
+    Stretch,
+    by_length,
+    mean_interval,
+    part,
+    row_errors,
+    worst_rows,
+    wrong_confidence,
+)
 from bert_cls.metrics.tasks import evaluate
 
 __all__ = [
@@ -58,16 +69,19 @@ __all__ = [
     "HEADLINES",
     "Averages",
     "Counts",
+    "Curve",
     "Evaluation",
     "LabelRow",
     "McNemar",
     "Outcome",
     "PairedDifference",
     "Reliability",
+    "Stretch",
     "auroc",
     "average_precision",
     "bootstrap_intervals",
     "brier",
+    "by_length",
     "class_counts",
     "confusion_matrix",
     "evaluate",
@@ -80,22 +94,31 @@ __all__ = [
     "label_matthews",
     "label_precision",
     "label_recall",
+    "largest_pairs",
     "legacy_block",
     "macro",
     "matthews",
     "mcnemar_exact",
     "mean_absolute_error",
     "mean_average_precision",
+    "mean_interval",
     "mean_squared_error",
     "micro",
     "paired_bootstrap",
+    "part",
     "pearson",
+    "precision_recall",
     "r_squared",
     "rank_labels",
     "rank_rows",
     "reliability",
+    "replacements",
+    "row_errors",
     "row_log_losses",
     "row_scores",
     "spearman",
+    "thinned",
     "weighted",
+    "worst_rows",
+    "wrong_confidence",
 ]

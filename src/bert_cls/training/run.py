@@ -23,7 +23,7 @@ from bert_cls.training.checkpoint import (
     rotate,
     save_checkpoint,
 )
-from bert_cls.training.finish import Trained, finish, static_files
+from bert_cls.training.finish import REPORT, Trained, finish, static_files
 from bert_cls.training.loop import Keeper, Observer, Progress, Trainer
 from bert_cls.training.prepare import read_dataset
 from bert_cls.training.setup import make_trainer, set_up
@@ -92,7 +92,7 @@ def _ours(output: Path) -> list[str]:
     if (output / MANIFEST).is_file():
         names += [entry["name"] for entry in read_manifest(output)] + [MANIFEST]
     if (output / RUN).is_file():
-        names.append(QUARANTINE)
+        names += [QUARANTINE, REPORT]
         names += [RUN, *orjson.loads((output / RUN).read_bytes()).get("files", [])]
     return names
 
