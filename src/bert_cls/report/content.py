@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ from bert_cls.report.worst import Explain, worst_rows
 
 MATRIX_LABELS = 24
 COUNTED_LABELS = 512
-PAIRS = 20
+PAIRS = 10
 SCATTER_ROWS = 1500
 RESIDUAL_BINS = 31
 
@@ -103,15 +103,27 @@ def _mistakes(outcome: Outcome, names: Sequence[str]) -> Mistakes | None:
     most_wrong = np.argsort(-(tally.fp + tally.fn), kind="stable")
     counted = np.sort(most_wrong[:COUNTED_LABELS])
     shown = np.flatnonzero(np.isin(counted, most_wrong[:MATRIX_LABELS]))
-    table, places = _table(outcome, counted)
+    table = _table(outcome, counted)
     extra = [len(counted)] if outcome.task == "multilabel" else []
     picked = np.concatenate([shown, extra]).astype(np.int64)
-    pairs = metrics.largest_pairs(table, PAIRS)
     return Mistakes(
         labels=tuple(names[counted[i]] for i in shown),
         matrix=tuple(tuple(row) for row in table[np.ix_(picked, picked)].tolist()),
         left_out=len(names) - len(shown),
-        pairs=tuple(Pair(places(names, i), places(names, j), int(table[i, j])) for i, j in pairs),
+        pairs=_pairs(table, [names[i] for i in counted]),
+    )
+
+
+def _pairs(table: Ints, names: Sequence[str]) -> tuple[Pair, ...]:
+    """The largest counts of one label for another, then of labels missed or given alone."""
+    inner, alone = table.copy(), table.copy()
+    inner[len(names) :], inner[:, len(names) :] = 0, 0
+    alone[: len(names), : len(names)] = 0
+    called = [*names, None]
+    return tuple(
+        Pair(called[i], called[j], int(counts[i, j]))
+        for counts in (inner, alone)
+        for i, j in metrics.largest_pairs(counts, PAIRS)
     )
 
 
@@ -121,20 +133,12 @@ def _tally(outcome: Outcome) -> metrics.Counts:
     return class_counts(confusion_matrix(outcome.truth, outcome.decided, outcome.labels))
 
 
-Place = Callable[[Sequence[str], int], str | None]
-
-
-def _table(outcome: Outcome, counted: Ints) -> tuple[Ints, Place]:
-    """Counts of pairs of the counted labels, and what a row or column of them is called."""
-
-    def place(names: Sequence[str], number: int) -> str | None:
-        return names[counted[number]] if number < len(counted) else None
-
+def _table(outcome: Outcome, counted: Ints) -> Ints:
+    """Counts of pairs of the counted labels; of label sets with a row and column for none."""
     if outcome.task == "multilabel":
-        table = metrics.replacements(outcome.truth[:, counted], outcome.decided[:, counted])
-        return table, place
+        return metrics.replacements(outcome.truth[:, counted], outcome.decided[:, counted])
     whole = confusion_matrix(outcome.truth, outcome.decided, outcome.labels)
-    return whole[np.ix_(counted, counted)], place
+    return whole[np.ix_(counted, counted)]
 
 
 def _numbers(outcome: Outcome) -> Numbers:

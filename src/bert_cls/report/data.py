@@ -89,7 +89,8 @@ class Mistakes:
 
     `matrix` has a row and a column for each of `labels` (true and given), in classes the rows of
     each pair, in multilabel data one row and column more for no label at all. `left_out` labels,
-    those with the fewest mistakes, are not in the matrix. `pairs` are the largest of all labels.
+    those with the fewest mistakes, are not in the matrix. `pairs` are the largest of one label for
+    another, then the largest of labels missed or given alone.
     """
 
     labels: tuple[str, ...]

@@ -75,7 +75,7 @@ def _verdicts(
     scores = outcome.scores[number]
     if outcome.task != "multilabel":
         verdicts = [
-            Verdict(names[i], float(scores[i]), None, given=i == decided)
+            Verdict(names[i], float(scores[i]), None, given=i == int(decided))
             for i in (int(decided), int(truth))
         ]
         return (names[truth],), (names[decided],), tuple(verdicts)

@@ -68,9 +68,13 @@ function axis(title, extra = {}) {
     title: { display: true, text: title, color: colour("soft"), font: fontOf(12.5) },
     grid: { color: colour("line"), tickLength: 0 },
     border: { color: colour("line") },
-    ticks: { color: colour("soft"), font: fontOf(12), padding: 6, maxRotation: 0, callback: extra.type === "category" ? undefined : tick },
+    ticks: { color: colour("soft"), font: fontOf(12), padding: 6, maxRotation: 0, includeBounds: false, callback: extra.type === "category" ? ofCategory : tick },
     ...extra,
   };
+}
+
+function ofCategory(value) {
+  return this.getLabelForValue(value);
 }
 
 function tick(value) {
@@ -85,6 +89,7 @@ function looks({ x, y, tooltip = {}, legend = true, mode = "nearest", ...more })
     responsive: true,
     maintainAspectRatio: false,
     animation: false,
+    clip: false,
     scales: { x, y, ...more.scales },
     interaction: { mode, intersect: false },
     plugins: {
@@ -132,6 +137,7 @@ const behind = (lines) => ({
     ctx.rect(area.left, area.top, area.width, area.height);
     ctx.clip();
     ctx.strokeStyle = colour("faint");
+    ctx.globalAlpha = Math.max(0.45, Math.min(1, 12 / lines.length));
     ctx.lineWidth = 1;
     for (const line of lines) {
       ctx.beginPath();

@@ -1,18 +1,18 @@
 // Headline figures, the table of labels, and curves.
 
 const FEW_LABELS = 20;
-const SCALES = { mcc: [-1, 1], pearson: [-1, 1], spearman: [-1, 1], r2: [-1, 1] };
 const LOWER_IS_BETTER = new Set(["mse", "rmse", "mae", "log_loss", "hamming_loss", "brier", "ece", "ece_pooled", "ece_label_mean"]);
 const UNBOUNDED = new Set(["mse", "rmse", "mae", "log_loss"]);
 
 function figuresSection() {
   const bar = report.linear_bar;
-  const rows = report.headline.map((name) => figureRow(name, bar));
-  const heads = ["metric", "model", "interval", bar ? "bar" : null, "picture"].filter(Boolean);
+  const scale = commonScale(bar);
+  const rows = report.headline.map((name) => figureRow(name, bar, scale));
+  const heads = ["metric", "model", "interval", bar ? "bar" : null].filter(Boolean);
   const made = element(
     "table",
     { class: "figures" },
-    element("thead", {}, element("tr", {}, heads.map((h) => element("th", { scope: "col", class: h === "picture" ? "text" : null }, say("figures." + h))))),
+    element("thead", {}, element("tr", {}, heads.map((h) => element("th", { scope: "col" }, say("figures." + h))), scaleHead(scale))),
     element("tbody", {}, rows),
   );
   return [lead(say("figures.lead")), bar ? legendOfBar() : null, made, bar ? element("p", { class: "soft small" }, say("figures.bar_meaning")) : null, allFigures(bar)];
@@ -27,7 +27,24 @@ function legendOfBar() {
   );
 }
 
-function figureRow(name, bar) {
+// One scale for all headline figures that have bounds, to a tenth around what is on it.
+function commonScale(bar) {
+  const bounded = report.headline.filter((name) => !UNBOUNDED.has(name));
+  const values = bounded
+    .flatMap((name) => [report.metrics[name], ...(report.intervals[name] || []), bar ? bar.metrics[name] : null])
+    .filter((value) => value !== null && value !== undefined);
+  if (!values.length) return null;
+  const low = Math.floor(Math.min(...values) * 10 - 0.3) / 10;
+  const high = Math.min(1, Math.ceil(Math.max(...values) * 10 + 0.3) / 10);
+  return [Math.max(-1, Math.min(...values) >= 0 ? Math.max(0, low) : low), high];
+}
+
+function scaleHead(scale) {
+  const ends = scale ? scale.map((end) => element("span", {}, figure(end, 1))) : null;
+  return element("th", { scope: "col", "aria-hidden": "true" }, element("div", { class: "ends" }, ends));
+}
+
+function figureRow(name, bar, scale) {
   const value = report.metrics[name];
   const interval = report.intervals[name];
   const barValue = bar ? bar.metrics[name] : null;
@@ -39,13 +56,12 @@ function figureRow(name, bar) {
     element("td", { class: "value number" }, figure(value)),
     element("td", { class: "interval number" }, interval ? figure(interval[0]) + " – " + figure(interval[1]) : ""),
     bar ? element("td", { class: "linear number" }, figure(barValue)) : null,
-    element("td", { class: "picture" }, UNBOUNDED.has(name) ? null : track(name, value, interval, barValue)),
+    element("td", { class: "picture" }, UNBOUNDED.has(name) ? null : track(scale, value, interval, barValue)),
   );
 }
 
-function track(name, value, interval, barValue) {
+function track([least, most], value, interval, barValue) {
   if (value === null || value === undefined) return null;
-  const [least, most] = SCALES[name] || [0, 1];
   const at = (v) => Math.min(100, Math.max(0, (100 * (v - least)) / (most - least))) + "%";
   return element(
     "div",
@@ -65,7 +81,7 @@ function allFigures(bar) {
 
 // ---- labels
 
-const LABEL_COLUMNS = ["name", "group", "train", "support", "predicted", "precision", "recall", "f1", "ap", "auroc", "threshold"];
+const LABEL_COLUMNS = ["name", "f1", "precision", "recall", "support", "predicted", "ap", "auroc", "threshold", "train", "group"];
 const CELL = {
   name: (row) => row.name,
   group: (row) => groupOf(row.name),
@@ -111,6 +127,7 @@ function groupsTable() {
 function labelFilter(fill) {
   const input = element("input", {
     type: "search",
+    name: "label",
     value: state.filter,
     "aria-label": say("labels.filter"),
     placeholder: say("labels.filter"),
@@ -138,7 +155,7 @@ function labelTable(columns, fill) {
   const rows = sortedLabels();
   const shown = state.allLabels ? rows : rows.slice(0, FEW_LABELS);
   const head = element("tr", {}, columns.map((column) => labelHead(column, fill)));
-  const body = shown.map((row) => element("tr", {}, columns.map((column) => element("td", { class: column === "name" || column === "group" ? "text" : "number" }, labelCell(column, row)))));
+  const body = shown.map((row) => element("tr", {}, columns.map((column) => element("td", { class: column === "name" ? "text" : "number" }, labelCell(column, row)))));
   const made = scrolled(element("table", { class: "sticky" }, element("thead", {}, head), element("tbody", {}, body)), say("labels"));
   if (rows.length <= FEW_LABELS) return [made];
   const text = state.allLabels ? say("labels.few") : say("labels.all", { count: whole(rows.length) });
@@ -204,19 +221,15 @@ function curvesSection() {
   const decided = { ap: figure(curve.average_precision), recall: figure(curve.at_recall), precision: figure(curve.at_precision) };
   const cut = curve.threshold === null ? "" : " " + say("curves.cut", { threshold: figure(curve.threshold) });
   const counted = report.curves.filter((c) => c.label !== null).length;
-  return [
-    lead(say("curves.lead")),
+  const drawn = chartFigure({ label: say("curves") + ": " + name, build: () => curveChart(curve, name), numbers: curveNumbers(curve), size: "square" });
+  const said = [
     report.curves.length > 1 ? element("div", { class: "controls" }, chosen) : null,
     element("p", { "aria-live": "polite" }, say("curves.said", decided) + cut),
-    chartFigure({
-      label: say("curves") + ": " + name,
-      build: () => curveChart(curve, name),
-      numbers: curveNumbers(curve),
-      size: "square",
-    }),
+    curve.label === null ? element("p", {}, say("curves.pooled_lead")) : null,
     curve.steps > curve.recall.length ? element("p", { class: "soft small" }, say("curves.thinned", { points: whole(curve.recall.length), steps: whole(curve.steps) })) : null,
     counted < report.per_label.length && report.task !== "binary" ? element("p", { class: "soft small" }, say("curves.some", { count: whole(counted) })) : null,
   ];
+  return [lead(say("curves.lead")), element("div", { class: "beside" }, drawn, element("div", {}, said))];
 }
 
 function curveChart(curve, name) {

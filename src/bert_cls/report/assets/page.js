@@ -36,9 +36,10 @@ function whole(value) {
 }
 
 function percent(share) {
-  return share.toLocaleString(locale(), { style: "percent", maximumFractionDigits: 1 });
+  return share.toLocaleString(locale(), { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
 }
 
+const countedRows = (rows) => say(rows === 1 ? "count.row" : "count.rows", { rows: whole(rows) });
 const metricName = (name) => (words["metric." + name] ? say("metric." + name) : name);
 const listed = (names) => names.join(state.language === "zh" ? "、" : ", ");
 
@@ -78,9 +79,9 @@ function term(name) {
 // A table of texts, numbers and elements; the first column is text, and those named in `texts`.
 function table(columns, rows, { texts = [], narrow = false, name = "" } = {}) {
   const kind = (i) => (texts.includes(i) ? "text" : "number");
-  const head = element("tr", {}, columns.map((c, i) => element("th", { scope: "col", class: kind(i) }, c)));
+  const head = columns.some(Boolean) ? element("thead", {}, element("tr", {}, columns.map((c, i) => element("th", { scope: "col", class: kind(i) }, c)))) : null;
   const body = rows.map((row) => element("tr", {}, row.map((cell, i) => element("td", { class: kind(i) }, cell))));
-  const made = element("table", { class: narrow ? "narrow" : null }, element("thead", {}, head), element("tbody", {}, body));
+  const made = element("table", { class: narrow ? "narrow" : null }, head, element("tbody", {}, body));
   return scrolled(made, name);
 }
 
@@ -89,7 +90,7 @@ function more(title, ...content) {
 }
 
 function choice(label, options, selected, onchange) {
-  const menu = element("select", { onchange: (event) => onchange(event.target.value) });
+  const menu = element("select", { name: "choice", onchange: (event) => onchange(event.target.value) });
   for (const [value, text] of options) {
     menu.append(element("option", { value, selected: String(value) === String(selected) }, text));
   }
@@ -105,7 +106,7 @@ const SECTIONS = [
   ["numbers", "numbers", numbersSection],
   ["mistakes", "mistakes", mistakesSection],
   ["calibration", "calibration", calibrationSection],
-  ["worst", "worst", worstSection],
+  ["worst", () => (report.task === "regression" ? "worst.regression" : "worst"), worstSection],
   ["lengths", "lengths", lengthsSection],
   ["training", "training", trainingSection],
   ["data", "data", dataSection],
@@ -122,7 +123,7 @@ function render() {
   const made = SECTIONS.map(([id, key, build]) => {
     const title = say(typeof key === "function" ? key() : key);
     const content = build();
-    return content ? { id, title, content: section(id, title, content) } : null;
+    return content ? { id, content: section(id, title, content) } : null;
   }).filter(Boolean);
   document
     .getElementById("page")
@@ -139,7 +140,7 @@ function redraw(id) {
 }
 
 function topBar(made) {
-  const links = made.map((m) => element("a", { href: "#" + m.id }, m.title));
+  const links = made.map((m) => element("a", { href: "#" + m.id }, say("nav." + m.id)));
   return element(
     "div",
     { class: "top" },

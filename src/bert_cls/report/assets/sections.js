@@ -9,14 +9,15 @@ function calibrationSection() {
   if (!report.calibration.length) return [lead(say("calibration.none"))];
   const multilabel = report.task === "multilabel";
   const last = report.calibration[report.calibration.length - 1];
+  const errors = report.calibration.map((c) => [say("calibration." + c.when), figure(c.error, 4)]);
   return [
     lead(say("calibration.lead." + (multilabel ? "multilabel" : "classes"))),
-    table(
-      ["", say("calibration.error")],
-      report.calibration.map((c) => [say("calibration." + c.when), figure(c.error, 4)]),
-      { narrow: true },
+    element(
+      "div",
+      { class: "beside" },
+      chartFigure({ label: say("calibration"), build: calibrationChart, numbers: calibrationNumbers(last, multilabel), size: "square" }),
+      element("div", {}, table(["", say("calibration.error")], errors), element("p", { class: "soft small" }, say("definition." + (multilabel ? "ece_pooled" : "ece")))),
     ),
-    chartFigure({ label: say("calibration"), build: calibrationChart, numbers: calibrationNumbers(last, multilabel), size: "square" }),
   ];
 }
 
@@ -40,7 +41,7 @@ function calibrationChart() {
     `${say("calibration.came_true")} ${percent(item.raw.y)}`,
     `${say(report.task === "multilabel" ? "calibration.cells" : "calibration.rows")} ${whole(item.raw.rows)}`,
   ];
-  const tooltip = { title: (items) => (items.length ? items[0].dataset.label : ""), label: said, filter: undefined };
+  const tooltip = { title: (items) => (items.length ? items[0].dataset.label : ""), label: said };
   return {
     type: "line",
     data: { datasets: [...sets, diagonal(say("calibration.perfect"))] },
@@ -56,18 +57,29 @@ function calibrationNumbers(curve, multilabel) {
 
 // ---- mistakes
 
+const SIDE_BY_SIDE = 11;
+
 function mistakesSection() {
   const found = report.mistakes;
   if (!found) return null;
   if (!found.pairs.length) return [lead(say("mistakes.none"))];
+  const wide = report.task === "multilabel" || found.labels.length > SIDE_BY_SIDE;
+  const table = element("div", {}, element("h3", {}, say("mistakes.table")), matrix(found));
+  const taken = found.pairs.filter((pair) => pair.true !== null && pair.given !== null);
+  const alone = found.pairs.filter((pair) => pair.true === null || pair.given === null);
+  const blocks = [pairList("mistakes.pairs", taken), pairList("mistakes.alone", alone), wide ? null : table];
   return [
     lead(say("mistakes.lead." + kindOfTask())),
-    element("h3", {}, say("mistakes.pairs")),
-    element("ul", { class: "pairs" }, found.pairs.slice(0, 12).map((pair) => pairItem(pair, found.pairs[0].rows))),
-    element("h3", {}, say("mistakes.table") + (report.task === "multilabel" ? "" : "")),
-    matrix(found),
+    element("div", { class: "columns" }, blocks),
+    wide ? table : null,
     found.left_out ? element("p", { class: "soft small" }, say("mistakes.left_out", { shown: found.labels.length, count: whole(found.left_out) })) : null,
   ];
+}
+
+function pairList(title, pairs) {
+  if (!pairs.length) return null;
+  const items = pairs.map((pair) => pairItem(pair, pairs[0].rows));
+  return element("div", {}, element("h3", {}, say(title)), element("ul", { class: "pairs" }, items));
 }
 
 function pairItem(pair, most) {
@@ -76,7 +88,7 @@ function pairItem(pair, most) {
     "li",
     {},
     element("span", {}, say(key, { true: pair.true, given: pair.given })),
-    element("span", { class: "number soft" }, say("mistakes.rows", { rows: whole(pair.rows) })),
+    element("span", { class: "number soft" }, countedRows(pair.rows)),
     element("span", { class: "length", "aria-hidden": "true", "--share": (100 * pair.rows) / most + "%" }),
   );
 }
@@ -85,15 +97,18 @@ function matrix(found) {
   const extra = found.matrix.length > found.labels.length ? [say("mistakes.nothing")] : [];
   const names = [...found.labels, ...extra];
   const corner = element("th", { class: "soft" }, `${say("mistakes.true")} ↓ ${say("mistakes.given")} →`);
-  const head = element("tr", {}, corner, names.map((name) => element("th", { scope: "col", title: name }, element("span", {}, name))));
+  const largest = Math.max(1, ...found.matrix.flat());
+  const head = element("tr", {}, corner, names.map((name) => element("th", { scope: "col", title: name }, element("span", {}, shortName(name)))));
   const body = found.matrix.map((cells, i) => {
-    const sum = cells.reduce((a, b) => a + b, 0) || 1;
-    return element("tr", {}, element("th", { scope: "row", title: names[i] }, names[i]), cells.map((count, j) => matrixCell(count, count / sum, i === j && !extra.length, names[i], names[j])));
+    const most = extra.length ? largest : cells.reduce((a, b) => a + b, 0) || 1;
+    return element("tr", {}, element("th", { scope: "row", title: names[i] }, names[i]), cells.map((count, j) => matrixCell(count, count / most, i === j && !extra.length, names[i], names[j])));
   });
   const made = scrolled(element("table", {}, element("thead", {}, head), element("tbody", {}, body)), say("mistakes"));
   made.classList.add("matrix");
   return made;
 }
+
+const shortName = (name) => (name.length > 9 ? name.slice(0, 8) + "…" : name);
 
 function matrixCell(count, part, right, row, column) {
   const kind = ["number", right ? "" : "wrong", count ? "" : "zero", part > 0.55 ? "strong" : ""].filter(Boolean).join(" ");
@@ -121,7 +136,7 @@ function scatterChart(found) {
   const every = [...found.truth, ...found.scores];
   const [low, high] = [Math.min(...every), Math.max(...every)];
   const room = (high - low) * 0.04 || 1;
-  const span = { type: "linear", min: low - room, max: high + room, afterBuildTicks: (scale) => (scale.ticks = scale.ticks.filter((t) => t.value >= low - 1e-9 - room / 2 && t.value <= high + room / 2)) };
+  const span = { type: "linear", min: low - room, max: high + room };
   const dots = { label: say("calibration.rows"), data: points(found.truth, found.scores), backgroundColor: colour("model") + "66", borderWidth: 0, pointRadius: 3.5, pointHoverRadius: 6, showLine: false };
   const tooltip = { title: () => "", label: (item) => [`${say("numbers.truth")} ${figure(item.raw.x)}`, `${say("numbers.score")} ${figure(item.raw.y)}`] };
   return {
@@ -136,7 +151,7 @@ const middles = (edges) => edges.slice(1).map((edge, i) => (edge + edges[i]) / 2
 function residualChart(found) {
   const at = middles(found.edges);
   const set = { label: say("calibration.rows"), data: points(at, found.residuals), backgroundColor: colour("model"), barPercentage: 1, categoryPercentage: 0.94 };
-  const tooltip = { title: () => "", label: (item) => [`${say("numbers.residual")} ${figure(found.edges[item.dataIndex])} – ${figure(found.edges[item.dataIndex + 1])}`, say("mistakes.rows", { rows: whole(item.raw.y) })] };
+  const tooltip = { title: () => "", label: (item) => [`${say("numbers.residual")} ${figure(found.edges[item.dataIndex])} – ${figure(found.edges[item.dataIndex + 1])}`, countedRows(item.raw.y)] };
   const x = axis(say("numbers.residual"), { type: "linear", offset: false, min: found.edges[0], max: found.edges[found.edges.length - 1] });
   return { type: "bar", data: { datasets: [set] }, options: looks({ x, y: axis(say("calibration.rows"), { beginAtZero: true }), tooltip, legend: false }) };
 }
@@ -165,7 +180,7 @@ function lengthChart(found, names) {
     title: (items) => (items.length ? `${names[items[0].dataIndex]} ${say("lengths.tokens")}` : ""),
     label: (item) => {
       const s = found[item.dataIndex];
-      return [`${say("lengths.error")} ${figure(s.error)} (${figure(s.interval[0])} – ${figure(s.interval[1])})`, say("mistakes.rows", { rows: whole(s.rows) })];
+      return [`${say("lengths.error")} ${figure(s.error)} (${figure(s.interval[0])} – ${figure(s.interval[1])})`, countedRows(s.rows)];
     },
   };
   const most = Math.max(...found.map((s) => s.interval[1]));
@@ -255,18 +270,22 @@ function labelCounts(counted) {
     options: looks({
       x: axis("", { type: "category", grid: { display: false }, ticks: { color: colour("soft"), font: fontOf(11), autoSkip: true, maxRotation: 60, callback: shortened } }),
       y: axis(say("labels.train"), { beginAtZero: true }),
-      tooltip: { label: (item) => say("mistakes.rows", { rows: whole(item.raw) }) },
+      tooltip: { label: (item) => countedRows(item.raw) },
       legend: false,
       mode: "index",
     }),
   });
   const numbers = table([say("labels.name"), say("labels.train")], ordered.map((row) => [row.name, whole(row.train_count)]), { narrow: true });
-  return [element("h3", {}, say("data.per_label")), element("p", { class: "soft small" }, say("data.per_label_lead")), chartFigure({ label: say("data.per_label"), build, numbers, size: "low" })];
+  return [element("h3", {}, say("data.per_label")), element("p", { class: "soft small" }, say("data.per_label_lead")), groupKeys(hues), chartFigure({ label: say("data.per_label"), build, numbers, size: "low" })];
+}
+
+function groupKeys(hues) {
+  const keys = report.groups.map((group) => element("span", { class: "key" }, element("i", { "--hue": hues[group.name] }), say("groups." + group.name)));
+  return keys.length ? element("p", { class: "small soft" }, keys) : null;
 }
 
 function shortened(value) {
-  const name = this.getLabelForValue(value);
-  return name.length > 9 ? name.slice(0, 8) + "…" : name;
+  return shortName(this.getLabelForValue(value));
 }
 
 function auditTable() {

@@ -16,7 +16,8 @@ function headline() {
   const value = report.metrics[name];
   if (value === null || value === undefined) return null;
   const interval = report.intervals[name];
-  const said = interval ? " " + say("summary.interval", { low: figure(interval[0]), high: figure(interval[1]) }) : "";
+  const space = state.language === "zh" ? "" : " ";
+  const said = interval ? space + say("summary.interval", { low: figure(interval[0]), high: figure(interval[1]) }) : "";
   return againstBar(name, value, interval) + said;
 }
 
@@ -47,7 +48,7 @@ function bestAndWorst() {
 function confusion() {
   const pairs = report.mistakes ? report.mistakes.pairs : [];
   const pair = pairs.find((p) => p.true !== null && p.given !== null);
-  return pair ? say("summary.confused", { true: pair.true, given: pair.given, rows: whole(pair.rows) }) : null;
+  return pair ? say("summary.confused", { true: pair.true, given: pair.given, rows: countedRows(pair.rows) }) : null;
 }
 
 function calibrated() {
