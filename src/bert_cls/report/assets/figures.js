@@ -2,6 +2,7 @@
 
 const FEW_LABELS = 20;
 const LOWER_IS_BETTER = new Set(["mse", "rmse", "mae", "log_loss", "hamming_loss", "brier", "ece", "ece_pooled", "ece_label_mean"]);
+const COUNTS = new Set(["map_labels", "auroc_labels"]);
 const UNBOUNDED = new Set(["mse", "rmse", "mae", "log_loss"]);
 
 function figuresSection() {
@@ -60,8 +61,9 @@ function figureRow(name, bar, scale) {
   );
 }
 
-function track([least, most], value, interval, barValue) {
-  if (value === null || value === undefined) return null;
+function track(scale, value, interval, barValue) {
+  if (!scale || value === null || value === undefined) return null;
+  const [least, most] = scale;
   const at = (v) => Math.min(100, Math.max(0, (100 * (v - least)) / (most - least))) + "%";
   return element(
     "div",
@@ -74,7 +76,8 @@ function track([least, most], value, interval, barValue) {
 
 function allFigures(bar) {
   const names = Object.keys(report.metrics);
-  const rows = names.map((name) => [term(name), figure(report.metrics[name], 4), ...(bar ? [figure(bar.metrics[name], 4)] : [])]);
+  const shown = (name, value) => (COUNTS.has(name) && value !== null ? whole(value) : figure(value, 4));
+  const rows = names.map((name) => [term(name), shown(name, report.metrics[name]), ...(bar ? [shown(name, bar.metrics[name] ?? null)] : [])]);
   const columns = [say("figures.metric"), say("figures.model"), ...(bar ? [say("figures.bar")] : [])];
   return more(say("figures.all", { count: names.length }), table(columns, rows));
 }
