@@ -258,6 +258,14 @@ def test_hostile_names_and_texts_stay_text(look, task):
     assert not set(made) & {"script", "img", "iframe", "svg", "object", "style", "link", "base"}
 
 
+def test_the_browser_tells_of_dialogs_and_of_what_is_asked_of_a_network(browser, tmp_path):
+    file = tmp_path / "open.html"
+    file.write_text("<script>alert(1)</script><img src=http://127.0.0.1:9/x>", "utf-8")
+    browser.open(file)
+    assert browser.told("Page.javascriptDialogOpening")
+    assert len(browser.told("Network.requestWillBeSent")) == 2
+
+
 def test_a_changed_script_does_not_run(browser, tmp_path: Path):
     file = tmp_path / "changed.html"
     text = page(report_case("binary"))

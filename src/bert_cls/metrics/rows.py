@@ -30,10 +30,10 @@ def row_errors(outcome: Outcome) -> Floats:
     1 for a wrong class, 1 minus the F1 of the row's label set, or the absolute error of a number.
     """
     if outcome.task == "regression":
-        return np.abs(outcome.scores - outcome.truth)
+        return np.asarray(np.abs(outcome.scores - outcome.truth))
     if outcome.task == "multilabel":
         return 1.0 - row_scores(outcome.truth, outcome.decided)[2]
-    return (outcome.truth != outcome.decided).astype(np.float64)
+    return np.asarray(outcome.truth != outcome.decided, dtype=np.float64)
 
 
 def wrong_confidence(outcome: Outcome) -> Floats:
@@ -47,7 +47,7 @@ def wrong_confidence(outcome: Outcome) -> Floats:
         return row_errors(outcome)
     if outcome.task == "multilabel":
         sure = np.where(outcome.decided, outcome.scores, 1.0 - outcome.scores)
-        return np.where(outcome.truth != outcome.decided, sure, -np.inf).max(axis=1)
+        return np.asarray(np.where(outcome.truth != outcome.decided, sure, -np.inf).max(axis=1))
     given = outcome.scores[np.arange(outcome.rows), outcome.decided]
     return np.where(outcome.truth != outcome.decided, given, -np.inf)
 
