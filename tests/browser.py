@@ -59,16 +59,14 @@ class Browser:
             if message.get("id") == number:
                 assert "error" not in message, (method, message)
                 return message["result"]
-            if "method" in message:
-                self._note(message["method"], message["params"])
+            self._note(message)
 
     def open(self, path: Path) -> None:
         """Load a file and wait until it is there and drawn."""
         self.events.clear()
         self.ask("Page.navigate", url=path.absolute().as_uri())
         while "Page.loadEventFired" not in [method for method, _ in self.events]:
-            message = self._receive()
-            self._note(message["method"], message["params"])
+            self._note(self._receive())
         self.run("new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)))")
 
     def run(self, script: str) -> Any:
@@ -136,7 +134,10 @@ class Browser:
         message, _, self._unread = self._unread.partition(b"\0")
         return json.loads(message)
 
-    def _note(self, method: str, parameters: dict[str, Any]) -> None:
-        self.events.append((method, parameters))
+    def _note(self, message: dict[str, Any]) -> None:
+        """Keep an event; the answer to closing a dialog is none."""
+        if (method := message.get("method")) is None:
+            return
+        self.events.append((method, message["params"]))
         if method == "Page.javascriptDialogOpening":
             self._send("Page.handleJavaScriptDialog", {"accept": False})

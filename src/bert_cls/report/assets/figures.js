@@ -222,17 +222,17 @@ function curvesSection() {
     document.querySelector("#curves select").focus();
   });
   const decided = { ap: figure(curve.average_precision), recall: figure(curve.at_recall), precision: figure(curve.at_precision) };
-  const cut = curve.threshold === null ? "" : " " + say("curves.cut", { threshold: figure(curve.threshold) });
+  const cut = curve.threshold === null ? "" : say("curves.cut", { threshold: figure(curve.threshold) });
   const counted = report.curves.filter((c) => c.label !== null).length;
   const drawn = chartFigure({ label: say("curves") + ": " + name, build: () => curveChart(curve, name), numbers: curveNumbers(curve), size: "square" });
   const said = [
     report.curves.length > 1 ? element("div", { class: "controls" }, chosen) : null,
-    element("p", { "aria-live": "polite" }, say("curves.said", decided) + cut),
+    element("p", { "aria-live": "polite" }, sentences(say("curves.said", decided), cut)),
     curve.label === null ? element("p", {}, say("curves.pooled_lead")) : null,
     curve.steps > curve.recall.length ? element("p", { class: "soft small" }, say("curves.thinned", { points: whole(curve.recall.length), steps: whole(curve.steps) })) : null,
     counted < report.per_label.length && report.task !== "binary" ? element("p", { class: "soft small" }, say("curves.some", { count: whole(counted) })) : null,
   ];
-  return [lead(say("curves.lead")), element("div", { class: "beside" }, drawn, element("div", {}, said))];
+  return [lead(sentences(say("curves.lead"), counted > 1 ? say("curves.others") : "")), element("div", { class: "beside" }, drawn, element("div", {}, said))];
 }
 
 function curveChart(curve, name) {

@@ -41,7 +41,7 @@ function percent(share) {
 
 const countedRows = (rows) => say(rows === 1 ? "count.row" : "count.rows", { rows: whole(rows) });
 const metricName = (name) => (words["metric." + name] ? say("metric." + name) : name);
-const listed = (names) => names.join(state.language === "zh" ? "、" : ", ");
+const sentences = (...parts) => parts.filter(Boolean).join(state.language === "zh" ? "" : " ");
 
 // ---- elements
 

@@ -122,7 +122,7 @@ function numbersSection() {
   if (!found) return null;
   const sampled = found.truth.length < report.rows;
   return [
-    lead(say("numbers.lead") + (sampled ? " " + say("numbers.sample", { shown: whole(found.truth.length), rows: whole(report.rows) }) : "")),
+    lead(sentences(say("numbers.lead"), sampled ? say("numbers.sample", { shown: whole(found.truth.length), rows: whole(report.rows) }) : "")),
     element(
       "div",
       { class: "columns" },

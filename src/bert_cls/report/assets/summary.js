@@ -16,15 +16,15 @@ function headline() {
   const value = report.metrics[name];
   if (value === null || value === undefined) return null;
   const interval = report.intervals[name];
-  const space = state.language === "zh" ? "" : " ";
-  const said = interval ? space + say("summary.interval", { low: figure(interval[0]), high: figure(interval[1]) }) : "";
-  return againstBar(name, value, interval) + said;
+  const said = interval ? say("summary.interval", { low: figure(interval[0]), high: figure(interval[1]) }) : "";
+  return sentences(againstBar(name, value, interval), said);
 }
 
 function againstBar(name, value, interval) {
   const bar = report.linear_bar ? report.linear_bar.metrics[name] : null;
   const values = { metric: metricName(name), value: figure(value), bar: figure(bar) };
-  if (bar === null || bar === undefined || report.task === "regression") return say("summary.alone", values);
+  if (bar === null || bar === undefined) return say("summary.alone", values);
+  if (report.task === "regression") return say("summary.bar_number", values);
   if (interval && interval[0] <= bar && bar <= interval[1]) return say("summary.bar_equal", values);
   const points = figure(Math.abs(value - bar) * 100, 1);
   return say(value > bar ? "summary.bar_above" : "summary.bar_below", { ...values, points });
