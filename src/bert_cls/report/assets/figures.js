@@ -112,7 +112,13 @@ function labelsSection() {
   const fill = () => place.replaceChildren(...labelTable(used, fill));
   fill();
   const many = report.per_label.length > FEW_LABELS;
-  return [groupsTable(), lead(say("labels.lead")), many ? labelFilter(fill) : null, place, report.labels_left_out ? element("p", { class: "soft small" }, say("labels.left_out", { count: whole(report.labels_left_out) })) : null];
+  return [groupsTable(), lead(say("labels.lead")), many ? labelFilter(fill) : null, place, meanings(used), report.labels_left_out ? element("p", { class: "soft small" }, say("labels.left_out", { count: whole(report.labels_left_out) })) : null];
+}
+
+function meanings(columns) {
+  const told = columns.filter((column) => words["meaning." + column]);
+  const list = element("dl", {}, told.map((column) => [element("dt", {}, say("labels." + column)), element("dd", {}, say("meaning." + column))]));
+  return more(say("labels.meaning"), list);
 }
 
 function groupsTable() {

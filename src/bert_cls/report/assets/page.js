@@ -68,7 +68,7 @@ function section(id, title, ...content) {
 
 const lead = (text) => element("p", { class: "lead" }, text);
 const scrolled = (table, name = "") =>
-  element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": name }, table);
+  element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": name || say("chart.numbers") }, table);
 
 function term(name) {
   const definition = words["definition." + name];
