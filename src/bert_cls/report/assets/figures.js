@@ -126,7 +126,7 @@ function groupsTable() {
   const rows = report.groups.map((g) => [
     say("groups." + g.name),
     whole(g.size),
-    say("groups.range", { fewest: whole(g.fewest), most: whole(g.most) }),
+    g.fewest === g.most ? whole(g.most) : say("groups.range", { fewest: whole(g.fewest), most: whole(g.most) }),
     meter(g.f1),
   ]);
   const columns = [say("labels.group"), say("groups.count"), say("groups.rows"), say("groups.f1")];
