@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEMO := runs/car_parts
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-kill corpus light check format bench bench-training bench-quality bench-data bench-check bench-stream bench-distill clean
+.PHONY: help setup demo test test-kill corpus light check format vendor bench bench-training bench-quality bench-data bench-check bench-stream bench-distill bench-report clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -44,7 +44,7 @@ format: $(STAMP)  ## lay out the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: bench-data bench-check bench-training bench-quality bench-distill  ## every benchmark, one after the other
+bench: bench-data bench-check bench-report bench-training bench-quality bench-distill  ## every benchmark, one after the other
 
 bench-training: $(STAMP)  ## training speed against transformers' Trainer
 	@$(BIN)/python -c "import accelerate" 2>/dev/null || $(BIN)/python -m pip install -q --progress-bar off -c constraints.txt -e '.[bench]'
@@ -67,6 +67,22 @@ bench-distill: $(STAMP)  ## students against their teacher and against direct tr
 
 corpus: $(STAMP)  ## 2,000 hostile inputs through the command line
 	@$(BIN)/python tests/corpus.py $(ARGS)
+
+bench-report: $(STAMP)  ## figures and report of 100,000 predicted rows
+	@$(BIN)/python benchmarks/report.py $(ARGS)
+
+# The chart library that is shipped inside the report, from the npm registry. To take a newer one:
+# change both lines, and LIBRARY_SHA256 in tests/test_report.py.
+CHART_VERSION := 4.6.1
+CHART_SHA256 := 87364cc2b2a76a6684929e7d6b80b18a897794db38400caff1fcf1791c6925d2
+ASSETS := src/bert_cls/report/assets
+
+vendor:  ## fetch the report's chart library anew (npm; the file's sha256 is checked)
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
+	(cd $$scratch && npm pack --silent chart.js@$(CHART_VERSION) >/dev/null && tar xzf chart.js-$(CHART_VERSION).tgz) && \
+	echo "$(CHART_SHA256)  $$scratch/package/dist/chart.umd.min.js" | sha256sum --check --quiet && \
+	cp $$scratch/package/dist/chart.umd.min.js $(ASSETS)/chart.min.js && \
+	cp $$scratch/package/LICENSE.md $(ASSETS)/chart.LICENSE
 
 clean:  ## remove what was built
 	@rm -rf $(VENV) runs build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -145,6 +145,25 @@ def test_evaluate_prints_and_writes_figures(trained, tmp_path):
     assert json.loads((tmp_path / "e.json").read_text("utf-8"))["rows"] == 16
 
 
+def test_reports_are_written_with_texts_or_without(trained, tmp_path):
+    written = (trained["model"] / "report.html").read_text("utf-8")
+    assert "Content-Security-Policy" in written
+    assert str(trained["model"] / "report.html") in trained["log"].replace("\n", "")
+    assert "report.html" not in (trained["model"] / "MANIFEST.json").read_text("utf-8")
+    file = trained["data"] / "test.json"
+    texts = [row["text_a"] for row in json.loads(file.read_text("utf-8"))]
+    for option, shown in (("--texts", True), ("--no-texts", False)):
+        page, figures = tmp_path / f"{option}.html", tmp_path / f"{option}.json"
+        done = run(
+            *("evaluate", trained["model"], file, "--resamples", 20, option),
+            *("--report", page, "-o", figures),
+        )
+        assert done.returncode == 0, done.stderr
+        assert "linear bar" in done.stdout
+        for path in (page, figures):
+            assert any(text in path.read_text("utf-8") for text in texts) == shown
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "part"),
     [

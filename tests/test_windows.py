@@ -211,7 +211,7 @@ def test_a_model_of_windows_trains_says_so_and_predicts(task, pair, encoder, tmp
     figures = model.evaluate(rows, resamples=0).metrics
     for name, value in trained.evaluations["test"].metrics.items():
         assert figures[name] == pytest.approx(value, abs=1e-6), name
-    tokens = model._tokens(rows)
+    tokens = model.tokens(rows)
     assert len(tokens.pieces) > len(tokens)
     assert np.allclose(model.logits(tokens), tokens.pooled(model.logits(tokens.pieces)), atol=1e-5)
 

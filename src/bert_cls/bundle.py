@@ -6,6 +6,9 @@ model.safetensors        all weights under Hugging Face's names, the head as `cl
 tokenizer.json           the tokenizer, with tokenizer_config.json for Hugging Face
 evaluation.json          figures on the test (or else development) rows, where there were any
 MANIFEST.json            sizes and sha256 of the above, written last
+
+report.html is beside them and not in the manifest: it holds texts of the data, so that people may
+take it away before they pass the model on.
 """
 
 from __future__ import annotations

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 from bert_cls import bundle as bundles
 from bert_cls.bundle import Bundle
 from bert_cls.config import resolve_config
-from bert_cls.cuts import cut_note
 from bert_cls.data import Example, Problem, targets
 from bert_cls.data.rows import is_visible
-from bert_cls.decision import Domain, Rule, confidence
+from bert_cls.decision import Domain, Rule
 from bert_cls.decision.domain import FILE as DOMAIN_FILE
 from bert_cls.encoders.facts import read_config
 from bert_cls.engines import Engine, open_engine, run
@@ -23,9 +22,11 @@ from bert_cls.explain import PASSES, Explanation
 from bert_cls.explainers import explain as run_explainer
 from bert_cls.files import read_bounded
 from bert_cls.foreign_tokenizer import MOST_BYTES
+from bert_cls.judging import evaluation_of, labelled
 from bert_cls.lookahead import Interruptible, ahead, windows_of
-from bert_cls.metrics import Evaluation, evaluate
+from bert_cls.metrics import Evaluation
 from bert_cls.prediction import Prediction, predictions
+from bert_cls.report import About, Explain, Judged, ReportData, judge, report_data
 from bert_cls.text import TextEncoder, TextError, Tokens
 
 if TYPE_CHECKING:
@@ -237,34 +238,43 @@ class Classifier:
 
         DataError names labels the model does not know.
         """
-        labelled = [e for e in examples if e.label is not None]
-        if not labelled:
-            raise DataError("no row has a label, so there is nothing to evaluate.")
-        self._check_labels(labelled)
-        truth = targets(labelled, self.bundle.task, self.bundle.space)
-        tokens = self.tokens(labelled)
-        scores = self.bundle.rule.scores(self.logits(tokens))
-        decided = self.bundle.rule.decide(scores)
-        sure = confidence(self.bundle.rule, scores, decided)
-        counts = self.bundle.details.get("data", {}).get("label_counts") or None
+        judged = self._judged(examples)
+        return evaluation_of(self.bundle, judged, resamples=resamples, seed=seed)
 
-        def judged(rows: Any, resamples: int) -> Evaluation:
-            return evaluate(
-                self.bundle.task,
-                self.bundle.space,
-                truth[rows],
-                scores[rows],
-                decided[rows],
-                train_counts=[counts[name] for name in self.labels] if counts else None,
-                calibrated=self.bundle.rule.calibrated,
-                confidence=None if sure is None else sure[rows],
-                resamples=resamples,
-                seed=seed,
-            )
+    def report(
+        self,
+        examples: Sequence[Example],
+        *,
+        about: About,
+        linear_bar: Callable[[Evaluation], Evaluation | None] = lambda _: None,
+        texts: bool = True,
+        explain: Explain | None = None,
+        resamples: int = 1000,
+        seed: int = 0,
+    ) -> ReportData:
+        """All that the report page says of labelled examples; `report.page` makes it HTML.
 
-        whole = judged(slice(None), resamples)
-        note = cut_note(tokens.cut, self.bundle.text.max_length, lambda rows: judged(rows, 0))
-        return replace(whole, notes=(*whole.notes, note)) if note else whole
+        `linear_bar` gives the linear model's figures on the same rows, where they are known.
+        `texts=False` leaves texts out; `explain(example, label)` gives pieces of text_a with how
+        much each spoke for the label. DataError as in `evaluate`.
+        """
+        judged = self._judged(examples)
+        evaluation = evaluation_of(self.bundle, judged, resamples=resamples, seed=seed)
+        return report_data(
+            judged,
+            evaluation,
+            self.bundle,
+            about=about,
+            linear_bar=linear_bar(evaluation),
+            texts=texts,
+            explain=explain,
+        )
+
+    def _judged(self, examples: Sequence[Example]) -> Judged:
+        rows = labelled(self.bundle, examples)
+        truth = targets(rows, self.bundle.task, self.bundle.space)
+        tokens = self.tokens(rows)
+        return judge(self.bundle.rule, rows, tokens, truth, self.logits(tokens))
 
     def logits(self, tokens: Tokens) -> Any:
         """float32 [rows, outputs] of tokens in their order."""
@@ -315,23 +325,6 @@ class Classifier:
         if not all(map(is_visible, both)):
             return "the text is empty."
         return None
-
-    def _check_labels(self, examples: Sequence[Example]) -> None:
-        kinds = {"multilabel": tuple, "regression": (int, float)}
-        kind = kinds.get(self.bundle.task, str)
-        for example in examples:
-            if not isinstance(example.label, kind):  # type: ignore[arg-type]
-                raise DataError(
-                    f"row {example.index}: label {example.label!r} does not fit a "
-                    f"{self.bundle.task} model."
-                )
-            names = example.label if isinstance(example.label, tuple) else (example.label,)
-            unknown = [n for n in names if self.labels and n not in self.bundle.space.ids]
-            if unknown:
-                raise DataError(
-                    f"row {example.index}: label {unknown[0]!r} is not one of the model's "
-                    f"{len(self.labels)} labels."
-                )
 
 
 @dataclass(frozen=True, slots=True)

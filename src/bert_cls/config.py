@@ -187,6 +187,8 @@ class ReportConfig(Section):
     """Train TF-IDF with a linear SVM on the same rows and show it beside the model."""
     resamples: int = Field(1000, ge=0)
     """Bootstrap resamples behind the intervals; 0 for none."""
+    texts: bool = True
+    """Show texts of wrong rows in the report; false leaves every text of the data out of it."""
 
 
 class RunConfig(Section):

@@ -19,6 +19,13 @@ def evaluate(
     abstain: Annotated[
         bool, typer.Option("--abstain", help="Accuracy of the most certain rows, by their share.")
     ] = False,
+    report: Annotated[
+        Path | None, typer.Option(metavar="HTML", help="Write a page with charts and bad cases.")
+    ] = None,
+    texts: Annotated[
+        bool | None,
+        typer.Option("--texts/--no-texts", help="Texts of wrong rows in page and JSON."),
+    ] = None,
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples; 0 for none.")] = 1000,
     encoding: Annotated[str | None, typer.Option(help="The file's text encoding.")] = None,
 ) -> None:
@@ -29,6 +36,7 @@ def evaluate(
     from bert_cls.classifier import Classifier
     from bert_cls.data import read
     from bert_cls.folders import write_file
+    from bert_cls.report import About, page, stored_bar
     from bert_cls.terminal import (
         bullet_lines,
         coverage_table,
@@ -41,10 +49,19 @@ def evaluate(
     rows = read(file, encoding=encoding, task=classifier.bundle.task)
     for problem in rows.problems:
         open_console().print(f"note   {problem}", highlight=False, markup=False)
-    evaluation = classifier.evaluate(rows.examples, resamples=resamples)
+    if texts is None:
+        texts = classifier.bundle.details.get("config", {}).get("report", {}).get("texts", True)
+    found = classifier.report(
+        rows.examples,
+        about=About.today(model, file, "file"),
+        linear_bar=lambda evaluation: stored_bar(classifier.bundle, file, evaluation),
+        texts=bool(texts),
+        resamples=resamples,
+    )
+    evaluation = found.evaluation
     console = open_console(stderr=False)
     title = f"{evaluation.rows} rows of {file.name}, {evaluation.task}"
-    console.print(figures_table(title, evaluation))
+    console.print(figures_table(title, evaluation, found.linear_bar))
     if evaluation.per_label:
         console.print()
         console.print(label_table(evaluation))
@@ -64,5 +81,7 @@ def evaluate(
     if evaluation.notes:
         console.print(bullet_lines(evaluation.notes), highlight=False)
     if output is not None:
-        content = orjson.dumps(evaluation.to_dict(), option=orjson.OPT_INDENT_2)
-        write_file(output, content)
+        write_file(output, orjson.dumps(found.to_dict(), option=orjson.OPT_INDENT_2))
+    if report is not None:
+        write_file(report, page(found).encode("utf-8"))
+        console.print(f"report: {report}", markup=False, highlight=False)

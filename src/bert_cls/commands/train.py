@@ -149,4 +149,6 @@ def show_trained(console: Console, trained: Trained) -> None:
         console.print(label_table(evaluation))
     if evaluation.notes:
         console.print(bullet_lines(evaluation.notes), highlight=False)
-    console.print(f"\nmodel: [bold]{escape(str(trained.bundle.folder))}[/bold]", highlight=False)
+    console.print(f"\nmodel:  [bold]{escape(str(trained.bundle.folder))}[/bold]", highlight=False)
+    report = trained.bundle.folder / "report.html"
+    console.print(f"report: [bold]{escape(str(report))}[/bold]", highlight=False)

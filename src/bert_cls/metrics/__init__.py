@@ -26,10 +26,12 @@ from bert_cls.metrics.counts import (
     row_scores,
     weighted,
 )
+from bert_cls.metrics.curves import Curve, precision_recall, thinned
 from bert_cls.metrics.definitions import DEFINITIONS, HEADLINES
 from bert_cls.metrics.evaluation import Evaluation, LabelRow
 from bert_cls.metrics.intervals import bootstrap_intervals
 from bert_cls.metrics.legacy import legacy_block
+from bert_cls.metrics.mistakes import largest_pairs, replacements
 from bert_cls.metrics.outcome import Outcome
 from bert_cls.metrics.paired import (
     Comparison,
@@ -57,6 +59,15 @@ from bert_cls.metrics.regression import (
     r_squared,
     spearman,
 )
+from bert_cls.metrics.rows import (
+    Stretch,
+    by_length,
+    mean_interval,
+    part,
+    row_errors,
+    worst_rows,
+    wrong_confidence,
+)
 from bert_cls.metrics.tasks import evaluate
 
 __all__ = [
@@ -65,6 +76,7 @@ __all__ = [
     "Averages",
     "Comparison",
     "Counts",
+    "Curve",
     "Evaluation",
     "LabelChange",
     "LabelRow",
@@ -72,10 +84,12 @@ __all__ = [
     "Outcome",
     "PairedDifference",
     "Reliability",
+    "Stretch",
     "auroc",
     "average_precision",
     "bootstrap_intervals",
     "brier",
+    "by_length",
     "class_counts",
     "compare_outcomes",
     "confusion_matrix",
@@ -90,24 +104,33 @@ __all__ = [
     "label_matthews",
     "label_precision",
     "label_recall",
+    "largest_pairs",
     "legacy_block",
     "macro",
     "matthews",
     "mcnemar_exact",
     "mean_absolute_error",
     "mean_average_precision",
+    "mean_interval",
     "mean_squared_error",
     "micro",
     "paired_bootstrap",
     "paired_differences",
+    "part",
     "pearson",
+    "precision_recall",
     "r_squared",
     "rank_labels",
     "rank_rows",
     "reliability",
+    "replacements",
+    "row_errors",
     "row_log_losses",
     "row_scores",
     "spearman",
     "swap_test",
+    "thinned",
     "weighted",
+    "worst_rows",
+    "wrong_confidence",
 ]

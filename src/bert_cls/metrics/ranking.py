@@ -16,7 +16,7 @@ def rank_label(truth: Bools, scores: Floats) -> tuple[float, float]:
     in scikit-learn. Average precision is NaN without positives, the area is NaN unless there are
     positives and negatives.
     """
-    tp, seen = _steps(truth, scores)
+    tp, seen, _ = score_steps(truth, scores)
     positives, negatives = int(tp[-1]), len(truth) - int(tp[-1])
     if positives == 0:
         return np.nan, np.nan
@@ -29,12 +29,12 @@ def rank_label(truth: Bools, scores: Floats) -> tuple[float, float]:
     return precision, float(twice_area / (2 * positives * negatives))
 
 
-def _steps(truth: Bools, scores: Floats) -> tuple[Ints, Ints]:
-    """True positives and rows seen, int64 [steps], at each distinct score from the highest down."""
+def score_steps(truth: Bools, scores: Floats) -> tuple[Ints, Ints, Floats]:
+    """True positives, rows seen (int64 [steps]) and the score at each distinct score, falling."""
     order = np.argsort(-scores)
     ranked = scores[order]
     ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
-    return np.cumsum(truth[order], dtype=np.int64)[ends], ends + 1
+    return np.cumsum(truth[order], dtype=np.int64)[ends], ends + 1, ranked[ends]
 
 
 def average_precision(truth: Bools, scores: Floats) -> float:

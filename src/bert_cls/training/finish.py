@@ -22,9 +22,11 @@ from bert_cls.encoders.limits import NETWORK_KEYS
 from bert_cls.encoders.tokenizer_files import kept_settings
 from bert_cls.engines import run as run_engine
 from bert_cls.engines.torch_engine import TorchEngine
+from bert_cls.folders import write_file
 from bert_cls.metrics import Evaluation, evaluate
 from bert_cls.metrics.collapse import ALARM
 from bert_cls.network import tensors_by_name
+from bert_cls.report import About, ReportData, Split, judge, page, report_data
 from bert_cls.request import Request
 from bert_cls.text import tokenizer_json
 from bert_cls.training.loop import EpochResult, Observer, Trainer
@@ -37,6 +39,7 @@ DEFAULT_OBJECTIVE: dict[Task, str] = {
     "multiclass": "accuracy",
     "regression": "accuracy",
 }
+REPORT = "report.html"
 _PACKAGES = ("bert-cls", "torch", "transformers", "tokenizers", "numpy")
 
 
@@ -105,7 +108,38 @@ def finish(
     if domain := _domain(setup, logits["dev"]):
         files[DOMAIN_FILE] = domain.to_bytes()
     bundles.save(bundle, files)
+    observer.phase("writing the report")
+    shown = "test" if "test" in evaluations else "dev"
+    found = _report(
+        request, setup, bundle, tuned, logits[shown], evaluations[shown], bars.get(shown)
+    )
+    write_file(request.output / REPORT, page(found).encode("utf-8"))
     return Trained(bundle, evaluations, bars, teacher, tuned, trainer.progress.history)
+
+
+def _report(
+    request: Request,
+    setup: Setup,
+    bundle: Bundle,
+    tuned: Tuned,
+    logits: Any,
+    evaluation: Evaluation,
+    bar: Evaluation | None,
+) -> ReportData:
+    """The report on the test rows, or where there are none on the dev rows, cross-fitted."""
+    split: Split = "test" if "test" in setup.splits else "dev"
+    rows = setup.splits[split]
+    judged = judge(
+        tuned.rule,
+        rows.examples,
+        rows.tokens,
+        rows.truth,
+        logits,
+        predicted=tuned.predicted_crossfit if split == "dev" else None,
+    )
+    about = About.today(request.output, request.data, split)
+    texts = request.config.report.texts
+    return report_data(judged, evaluation, bundle, about=about, linear_bar=bar, texts=texts)
 
 
 def model_files(setup: Setup) -> dict[str, bytes]:

@@ -22,7 +22,7 @@ from bert_cls.training.checkpoint import (
     rotate,
     save_checkpoint,
 )
-from bert_cls.training.finish import Trained, finish, static_files
+from bert_cls.training.finish import REPORT, Trained, finish, static_files
 from bert_cls.training.inherit import inherit
 from bert_cls.training.loop import Keeper, Observer, Progress, Trainer
 from bert_cls.training.prepare import Prepared, read_audited
@@ -109,7 +109,7 @@ def _ours(output: Path) -> list[str]:
     if (output / MANIFEST).is_file():
         names += [entry["name"] for entry in read_manifest(output)] + [MANIFEST]
     if (output / RUN).is_file():
-        names.append(QUARANTINE)
+        names += [QUARANTINE, REPORT]
         files = read_object(output / RUN, BundleError).get("files", [])
         names += [RUN, *(files if isinstance(files, list) else [])]
     return [name for name in names if inside(output, name)]

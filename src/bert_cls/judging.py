@@ -1,0 +1,65 @@
+"""What a model makes of labelled rows: checked labels, and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from bert_cls.bundle import Bundle
+from bert_cls.cuts import cut_note
+from bert_cls.data import Example
+from bert_cls.decision import confidence
+from bert_cls.errors import DataError
+from bert_cls.metrics import Evaluation, evaluate
+from bert_cls.report import Judged
+
+_KINDS = {"multilabel": tuple, "regression": (int, float)}
+
+
+def labelled(bundle: Bundle, examples: Sequence[Example]) -> list[Example]:
+    """The examples with a label. DataError when none has one, or one is not the model's."""
+    known = [e for e in examples if e.label is not None]
+    if not known:
+        raise DataError("no row has a label, so there is nothing to evaluate.")
+    kind: Any = _KINDS.get(bundle.task, str)
+    for example in known:
+        if not isinstance(example.label, kind):
+            raise DataError(
+                f"row {example.index}: label {example.label!r} does not fit a {bundle.task} model."
+            )
+        names = example.label if isinstance(example.label, tuple) else (example.label,)
+        unknown = [n for n in names if len(bundle.space) and n not in bundle.space.ids]
+        if unknown:
+            raise DataError(
+                f"row {example.index}: label {unknown[0]!r} is not one of the model's "
+                f"{len(bundle.space)} labels."
+            )
+    return known
+
+
+def evaluation_of(bundle: Bundle, judged: Judged, *, resamples: int, seed: int) -> Evaluation:
+    """Figures of judged rows, every row decided, with a note on what cutting texts costs."""
+    truth, scores = judged.outcome.truth, judged.outcome.scores
+    predicted = judged.outcome.predicted
+    decided: Any = scores if predicted is None else predicted
+    sure = confidence(bundle.rule, scores, decided)
+    counts = bundle.details.get("data", {}).get("label_counts") or None
+
+    def figures(rows: Any, resamples: int) -> Evaluation:
+        return evaluate(
+            bundle.task,
+            bundle.space,
+            truth[rows],
+            scores[rows],
+            decided[rows],
+            train_counts=[counts[name] for name in bundle.space.names] if counts else None,
+            calibrated=bundle.rule.calibrated,
+            confidence=None if sure is None else sure[rows],
+            resamples=resamples,
+            seed=seed,
+        )
+
+    whole = figures(slice(None), resamples)
+    note = cut_note(judged.cut, bundle.text.max_length, lambda rows: figures(rows, 0))
+    return replace(whole, notes=(*whole.notes, note)) if note else whole

@@ -1,0 +1,20 @@
+"""The evaluation report: judged rows to ReportData to one HTML file."""
+
+from bert_cls.report.content import report_data
+from bert_cls.report.data import About, ReportData, Split
+from bert_cls.report.judged import Judged, judge
+from bert_cls.report.page import page
+from bert_cls.report.stored import stored_bar
+from bert_cls.report.worst import Explain
+
+__all__ = [
+    "About",
+    "Explain",
+    "Judged",
+    "ReportData",
+    "Split",
+    "judge",
+    "page",
+    "report_data",
+    "stored_bar",
+]

@@ -1,0 +1,201 @@
+// Builds the page out of the data in it. Texts reach the document through textContent only.
+
+const report = JSON.parse(document.getElementById("report-data").textContent);
+const words = JSON.parse(document.getElementById("report-words").textContent);
+const LANGUAGES = ["en", "zh"];
+const state = {
+  language: (navigator.language || "en").toLowerCase().startsWith("zh") ? "zh" : "en",
+  theme: "auto",
+  sort: { by: "support", down: true },
+  filter: "",
+  allLabels: false,
+  curve: 0,
+  worstShown: 10,
+  worstLabel: "",
+};
+const darkness = window.matchMedia("(prefers-color-scheme: dark)");
+
+// ---- words and numbers
+
+function say(key, values = {}) {
+  const entry = words[key];
+  const text = entry ? entry[LANGUAGES.indexOf(state.language)] : key;
+  return text.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? String(values[name]) : whole));
+}
+
+const locale = () => (state.language === "zh" ? "zh-CN" : "en-GB");
+
+function figure(value, digits = 3) {
+  if (value === null || value === undefined) return "–";
+  if (Math.abs(value) >= 100) return whole(Math.round(value));
+  return value.toLocaleString(locale(), { minimumFractionDigits: digits, maximumFractionDigits: digits });
+}
+
+function whole(value) {
+  return value.toLocaleString(locale());
+}
+
+function percent(share) {
+  return share.toLocaleString(locale(), { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
+}
+
+const countedRows = (rows) => say(rows === 1 ? "count.row" : "count.rows", { rows: whole(rows) });
+const metricName = (name) => (words["metric." + name] ? say("metric." + name) : name);
+const sentences = (...parts) => parts.filter(Boolean).join(state.language === "zh" ? "" : " ");
+
+// ---- elements
+
+function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) setAttribute(made, name, value);
+  for (const child of children.flat(Infinity)) {
+    if (child === null || child === undefined || child === false) continue;
+    made.append(child instanceof Node ? child : document.createTextNode(String(child)));
+  }
+  return made;
+}
+
+function setAttribute(made, name, value) {
+  if (value === null || value === undefined || value === false) return;
+  if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+  else if (name.startsWith("--")) made.style.setProperty(name, value);
+  else made.setAttribute(name, value === true ? "" : value);
+}
+
+function section(id, title, ...content) {
+  return element("section", { id, "aria-labelledby": id + "-title" }, element("h2", { id: id + "-title" }, title), content);
+}
+
+const lead = (text) => element("p", { class: "lead" }, text);
+const scrolled = (table, name = "") =>
+  element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": name || say("chart.numbers") }, table);
+
+function term(name) {
+  const definition = words["definition." + name];
+  if (!definition) return metricName(name);
+  return element("details", { class: "term" }, element("summary", {}, metricName(name)), element("p", {}, say("definition." + name)));
+}
+
+// A table of texts, numbers and elements; the first column is text, and those named in `texts`.
+function table(columns, rows, { texts = [], narrow = false, name = "" } = {}) {
+  const kind = (i) => (texts.includes(i) ? "text" : "number");
+  const head = columns.some(Boolean) ? element("thead", {}, element("tr", {}, columns.map((c, i) => element("th", { scope: "col", class: kind(i) }, c)))) : null;
+  const body = rows.map((row) => element("tr", {}, row.map((cell, i) => element("td", { class: kind(i) }, cell))));
+  const made = element("table", { class: narrow ? "narrow" : null }, head, element("tbody", {}, body));
+  return scrolled(made, name);
+}
+
+function more(title, ...content) {
+  return element("details", { class: "more" }, element("summary", {}, title), content);
+}
+
+function choice(label, options, selected, onchange) {
+  const menu = element("select", { name: "choice", onchange: (event) => onchange(event.target.value) });
+  for (const [value, text] of options) {
+    menu.append(element("option", { value, selected: String(value) === String(selected) }, text));
+  }
+  return element("label", {}, label, menu);
+}
+
+// ---- the whole
+
+const SECTIONS = [
+  ["figures", "figures", figuresSection],
+  ["labels", () => (report.task === "multilabel" ? "labels" : "classes"), labelsSection],
+  ["curves", "curves", curvesSection],
+  ["numbers", "numbers", numbersSection],
+  ["mistakes", "mistakes", mistakesSection],
+  ["calibration", "calibration", calibrationSection],
+  ["worst", () => (report.task === "regression" ? "worst.regression" : "worst"), worstSection],
+  ["lengths", "lengths", lengthsSection],
+  ["training", "training", trainingSection],
+  ["data", "data", dataSection],
+  ["notes", "notes", notesSection],
+];
+
+function render() {
+  const at = window.scrollY;
+  forgetCharts();
+  document.documentElement.lang = state.language === "zh" ? "zh-CN" : "en";
+  document.documentElement.dataset.theme =
+    state.theme === "auto" ? (darkness.matches ? "dark" : "light") : state.theme;
+  document.title = say("page.title", { model: report.about.model });
+  const made = SECTIONS.map(([id, key, build]) => {
+    const title = say(typeof key === "function" ? key() : key);
+    const content = build();
+    return content ? { id, content: section(id, title, content) } : null;
+  }).filter(Boolean);
+  document
+    .getElementById("page")
+    .replaceChildren(topBar(made), element("main", {}, introduction(), made.map((m) => m.content), madeBy()));
+  drawCharts();
+  window.scrollTo(0, at);
+}
+
+function redraw(id) {
+  const [, key, build] = SECTIONS.find((entry) => entry[0] === id);
+  const title = say(typeof key === "function" ? key() : key);
+  document.getElementById(id).replaceWith(section(id, title, build()));
+  drawCharts();
+}
+
+function topBar(made) {
+  const links = made.map((m) => element("a", { href: "#" + m.id }, say("nav." + m.id)));
+  return element(
+    "div",
+    { class: "top" },
+    element(
+      "div",
+      { class: "top-row" },
+      element("span", { class: "brand" }, say("page.top")),
+      languageSwitch(),
+      themeSwitch(),
+    ),
+    element("nav", { class: "sections", "aria-label": say("page.sections") }, links),
+  );
+}
+
+function switchOf(label, entries, chosen, choose) {
+  const buttons = entries.map(([value, text, name]) =>
+    element("button", { type: "button", "aria-pressed": String(value === chosen), "aria-label": name, title: name, onclick: () => choose(value) }, text),
+  );
+  return element("div", { class: "switch", role: "group", "aria-label": label }, buttons);
+}
+
+function languageSwitch() {
+  const entries = LANGUAGES.map((code, i) => [code, code === "en" ? "EN" : "中文", words.language[i]]);
+  return switchOf(say("switch.language"), entries, state.language, (value) => change("language", value));
+}
+
+function themeSwitch() {
+  const signs = { auto: "◐", light: "☀\uFE0E", dark: "☾\uFE0E" };
+  const entries = Object.entries(signs).map(([value, sign]) => [value, sign, say("theme." + value)]);
+  return switchOf(say("switch.theme"), entries, state.theme, (value) => change("theme", value));
+}
+
+function change(name, value) {
+  state[name] = value;
+  render();
+}
+
+function introduction() {
+  const about = report.about;
+  const values = { rows: whole(report.rows), data: about.data };
+  return [
+    element("h1", {}, say("page.title", { model: about.model })),
+    element(
+      "p",
+      { class: "lead" },
+      [say("about." + about.split, values), say("task." + report.task, { labels: whole(report.per_label.length + report.labels_left_out) }), about.created].join(" · "),
+    ),
+    about.split === "dev" ? element("p", { class: "privacy" }, say("about.crossfit")) : null,
+    element("p", { class: "privacy" }, report.texts && report.worst.length ? say("about.texts", { count: whole(report.worst.length) }) : say("about.no_texts")),
+    summary(),
+  ];
+}
+
+function madeBy() {
+  return element("footer", {}, say("notes.made", { version: report.about.version, created: report.about.created }));
+}
+
+darkness.addEventListener("change", render);

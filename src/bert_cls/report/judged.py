@@ -1,0 +1,57 @@
+"""Labelled rows together with what a model said of them: what a report is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bert_cls.data import Example
+from bert_cls.decision import Rule
+from bert_cls.decision.rule import Decided
+from bert_cls.metrics.outcome import Bools, Floats, Ints, Outcome
+from bert_cls.text import Tokens
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """Rows in one order, n of each: examples, truth with scores and decisions, and lengths."""
+
+    examples: Sequence[Example]
+    outcome: Outcome
+    uncalibrated: Floats | None
+    """scores without temperature and offset, shaped as the outcome's; None where they are equal"""
+    lengths: Ints
+    """int64 [rows]: tokens each row would have uncut"""
+    cut: Bools
+    """bool [rows]: rows that lost tokens to the maximum length"""
+
+
+def judge(
+    rule: Rule,
+    examples: Sequence[Example],
+    tokens: Tokens,
+    truth: NDArray[Any],
+    logits: ArrayLike,
+    *,
+    predicted: Decided | None = None,
+) -> Judged:
+    """Put a rule to the logits [rows, outputs] of labelled examples.
+
+    `predicted` are decisions that were made otherwise, such as cross-fitted ones; None decides by
+    the rule. DataError when the arrays do not fit together.
+    """
+    scores = rule.scores(logits)
+    decided = rule.decide(scores) if predicted is None else predicted
+    plain = replace(rule, temperature=1.0, bias=0.0, slopes=(), offsets=())
+    changed = rule.task != "regression" and plain != rule
+    return Judged(
+        examples=examples,
+        outcome=Outcome(rule.task, truth, scores, np.asarray(decided)),
+        uncalibrated=plain.scores(logits) if changed else None,
+        lengths=tokens.full_lengths.astype(np.int64),
+        cut=tokens.cut,
+    )

@@ -1,0 +1,48 @@
+"""Forty texts that try to become code in a page; each would set `owned`, ask, or load."""
+
+from __future__ import annotations
+
+_RUN = "window.owned=1;alert(1)"
+
+PAYLOADS = [
+    f"<script>{_RUN}</script>",
+    f"</script><script>{_RUN}</script>",
+    f"</SCRIPT ><script>{_RUN}</script>",
+    f"<!--<script>{_RUN}//-->",
+    f"--><script>{_RUN}</script><!--",
+    f"<![CDATA[<script>{_RUN}</script>]]>",
+    f"<img src=x onerror={_RUN}>",
+    f"<img src='http://127.0.0.1:9/x' onerror='{_RUN}'>",
+    f'"><img src=x onerror="{_RUN}">',
+    f"'><img src=x onerror='{_RUN}'>",
+    f"`><img src=x onerror=`{_RUN}`>",
+    f"<svg onload={_RUN}>",
+    f"<svg><script>{_RUN}</script></svg>",
+    f"<svg><animate onbegin={_RUN} attributeName=x dur=1s>",
+    f"<math><mtext></mtext><script>{_RUN}</script></math>",
+    f"<iframe srcdoc='<script>parent.{_RUN}</script>'></iframe>",
+    f"<iframe src='javascript:parent.{_RUN}'></iframe>",
+    f"<object data='javascript:{_RUN}'></object>",
+    f"<embed src='javascript:{_RUN}'>",
+    f"<a href='javascript:{_RUN}'>尾灯</a>",
+    f"<body onload={_RUN}>",
+    f"<input autofocus onfocus={_RUN}>",
+    f"<details open ontoggle={_RUN}>",
+    f"<video><source onerror={_RUN}></video>",
+    f"<style>*{{background:url('javascript:{_RUN}')}}</style>",
+    "<style>@import 'http://127.0.0.1:9/x.css';</style>",
+    "<link rel=stylesheet href=http://127.0.0.1:9/x.css>",
+    "<meta http-equiv=refresh content='0;url=http://127.0.0.1:9/'>",
+    "<base href=http://127.0.0.1:9/>",
+    f"<form action='javascript:{_RUN}'><button>尾灯</button></form>",
+    f"javascript:{_RUN}",
+    f"\u2028{_RUN}\u2029",
+    f'";{_RUN};"',
+    f"';{_RUN};'",
+    f"${{{_RUN}}}",
+    f"{{{{{_RUN}}}}}",
+    "{{program}}{{data}}{rows}{metric}",
+    f"\\u003cscript\\u003e{_RUN}\\u003c/script\\u003e",
+    f"&lt;script&gt;{_RUN}&lt;/script&gt;",
+    "__proto__",
+]

@@ -1,0 +1,373 @@
+"""The report's content: figures against scikit-learn and brute force, laws, and what is written."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from sklearn import metrics as sk
+from sklearn.calibration import calibration_curve
+
+from bert_cls import metrics
+from bert_cls.data.findings import Audit, Finding
+from bert_cls.data.problems import KINDS
+from bert_cls.errors import BundleError
+from bert_cls.metrics import DEFINITIONS, Evaluation
+from bert_cls.report import page, stored_bar
+from bert_cls.report.content import PAIRS, _found
+from bert_cls.report.data import plain
+from bert_cls.report.page import PROGRAM, embedded, words
+from bert_cls.report.scores import calibration_curves
+from judged import MAX_LENGTH, TASKS, judged_case, report_case
+
+GOLDEN = Path(__file__).parent / "golden"
+ASSETS = resources.files("bert_cls.report").joinpath("assets")
+LIBRARY_SHA256 = "87364cc2b2a76a6684929e7d6b80b18a897794db38400caff1fcf1791c6925d2"
+
+
+def same(value, expected):
+    return value == pytest.approx(expected, rel=1e-12, abs=1e-12)
+
+
+@st.composite
+def scored(draw):
+    """Truth with a positive, and scores with many ties or none."""
+    rows = draw(st.integers(1, 300))
+    rng = np.random.default_rng(draw(st.integers(0, 10**6)))
+    truth = rng.random(rows) < draw(st.sampled_from([0.02, 0.3, 0.9]))
+    truth[rng.integers(rows)] = True
+    scores = rng.random(rows)
+    levels = draw(st.sampled_from([None, 2, 10]))
+    return truth, scores if levels is None else np.round(scores * levels) / levels
+
+
+@given(scored())
+def test_curves_are_those_of_scikit_learn(case):
+    truth, scores = case
+    curve = metrics.precision_recall(truth, scores)
+    precision, recall, thresholds = sk.precision_recall_curve(truth, scores)
+    assert same(curve.precision[::-1], precision[:-1])
+    assert same(curve.recall[::-1], recall[:-1])
+    assert same(curve.thresholds[::-1], thresholds)
+
+
+def test_a_label_that_no_row_has_has_no_curve():
+    assert metrics.precision_recall(np.zeros(3, bool), np.array([0.1, 0.2, 0.3])) is None
+
+
+@given(scored(), st.integers(4, 60))
+def test_thinned_curves_keep_their_ends_peaks_and_dips_and_invent_nothing(case, points):
+    whole = metrics.precision_recall(*case)
+    thin = metrics.thinned(whole, points)
+    assert len(thin.recall) <= points
+    triples = set(zip(whole.recall, whole.precision, whole.thresholds, strict=True))
+    kept = list(zip(thin.recall, thin.precision, thin.thresholds, strict=True))
+    assert set(kept) <= triples
+    assert kept[0][0] == whole.recall[0]
+    assert kept[-1][0] == whole.recall[-1] == 1
+    assert np.all(np.diff(thin.thresholds) < 0)
+    assert thin.precision.min() == whole.precision.min()
+    assert thin.precision.max() == whole.precision.max()
+
+
+@given(st.integers(0, 10**6), st.integers(1, 30), st.integers(1, 5))
+def test_replacements_are_what_counting_row_by_row_gives(seed, rows, labels):
+    rng = np.random.default_rng(seed)
+    truth, given_ = rng.random((2, rows, labels)) < 0.4
+    expected = np.zeros((labels + 1, labels + 1), int)
+    for has, got in zip(truth, given_, strict=True):
+        missed = list(np.flatnonzero(has & ~got)) or [labels]
+        extra = list(np.flatnonzero(got & ~has)) or [labels]
+        for i in missed:
+            for j in extra:
+                expected[i, j] += 1
+    expected[labels, labels] = 0
+    assert (metrics.replacements(truth, given_) == expected).all()
+
+
+def test_the_largest_pairs_are_off_the_diagonal_and_in_order():
+    table = np.array([[9, 2, 0], [5, 9, 2], [0, 1, 9]])
+    assert metrics.largest_pairs(table, 3) == [(1, 0), (0, 1), (1, 2)]
+    assert metrics.largest_pairs(np.diag([3, 3]), 3) == []
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_mean_error_of_rows_is_the_figure_people_know(task):
+    outcome = judged_case(task, rows=80)[0].outcome
+    mean = metrics.row_errors(outcome).mean()
+    known = {
+        "multilabel": lambda: (
+            1 - sk.f1_score(outcome.truth, outcome.decided, average="samples", zero_division=1.0)
+        ),
+        "multiclass": lambda: 1 - sk.accuracy_score(outcome.truth, outcome.decided),
+        "binary": lambda: sk.zero_one_loss(outcome.truth, outcome.decided),
+        "regression": lambda: sk.mean_absolute_error(outcome.truth, outcome.scores),
+    }
+    assert same(mean, known[task]())
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=60), st.integers(0, 9))
+def test_stretches_of_length_hold_every_row_once(lengths, seed):
+    errors = np.random.default_rng(seed).random(len(lengths))
+    stretches = metrics.by_length(np.array(lengths), errors)
+    assert len(stretches) <= 8
+    assert sum(s.rows for s in stretches) == len(lengths)
+    assert all(a.highest < b.lowest for a, b in itertools.pairwise(stretches))
+    assert same(sum(s.rows * s.error for s in stretches), errors.sum())
+    assert all(
+        s.interval[0] <= s.error + 1e-12 and s.error <= s.interval[1] + 1e-12 for s in stretches
+    )
+
+
+@pytest.mark.parametrize(("right", "rows"), [(0, 1), (0, 10), (3, 10), (10, 10), (70, 90)])
+def test_bounds_of_a_share_are_wilsons(right, rows):
+    values = np.arange(rows) < right
+    expected = stats.binomtest(right, rows).proportion_ci(0.95, method="wilson")
+    assert same(metrics.mean_interval(values.astype(float)), (expected.low, expected.high))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_worst_rows_are_wrong_and_the_surest_come_first(task):
+    judged, _ = judged_case(task, rows=60)
+    errors = metrics.row_errors(judged.outcome)
+    sure = metrics.wrong_confidence(judged.outcome)
+    rows = metrics.worst_rows(judged.outcome, 12)
+    assert (errors[rows] > 0).all()
+    assert (np.diff(sure[rows]) <= 0).all()
+    others = np.setdiff1d(np.flatnonzero(errors > 0), rows)
+    assert not len(others) or sure[others].max() <= sure[rows].min()
+
+
+def test_reliability_is_scikit_learns():
+    report = report_case("binary", rows=400)
+    outcome = judged_case("binary", rows=400)[0].outcome
+    came_true, said = calibration_curve(outcome.truth, outcome.scores[:, 1], n_bins=15)
+    assert same(report.calibration[-1].came_true, came_true)
+    assert same(report.calibration[-1].said, said)
+    assert [curve.when for curve in report.calibration] == ["before", "after"]
+    assert report.calibration[-1].error == report.evaluation.metrics["ece"]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_report_agrees_with_itself_and_is_json(task):
+    report = report_case(task, rows=120)
+    content = orjson.loads(orjson.dumps(report.to_dict()))
+    assert Evaluation.from_dict(content) == report.evaluation
+    wrong = int(np.count_nonzero(metrics.row_errors(judged_case(task, rows=120)[0].outcome)))
+    assert report.wrong_rows == wrong
+    assert len(report.worst) == min(50, wrong)
+    assert sum(s.rows for s in report.lengths) == 120
+    assert report.truncation.whole.rows + report.truncation.cut.rows == 120
+    assert report.truncation.max_length == MAX_LENGTH
+    if task == "regression":
+        assert sum(report.numbers.residuals) == len(report.numbers.truth) == 120
+        assert report.mistakes is None
+        return
+    support = {row.name: row.support for row in report.evaluation.per_label}
+    for curve in report.curves:
+        assert len(curve.recall) <= 500
+        assert curve.label is None or support[curve.label] > 0
+    assert {curve.label for curve in report.curves if curve.label} <= set(support)
+
+
+def test_the_dot_of_a_label_lies_on_its_curve():
+    report = report_case("multilabel", rows=200)
+    for curve in report.curves[1:]:
+        fired = [i for i, t in enumerate(curve.thresholds) if t >= curve.threshold]
+        assert curve.at_recall == pytest.approx(curve.recall[fired[-1]], abs=1e-4)
+        assert curve.at_precision == pytest.approx(curve.precision[fired[-1]], abs=1e-4)
+
+
+def test_confusions_of_classes_are_scikit_learns():
+    report = report_case("multiclass", rows=90)
+    outcome = judged_case("multiclass", rows=90)[0].outcome
+    expected = sk.confusion_matrix(outcome.truth, outcome.decided)
+    assert (np.array(report.mistakes.matrix) == expected).all()
+    assert report.mistakes.pairs[0].rows == (expected - np.diag(np.diag(expected))).max()
+
+
+def test_many_labels_are_cut_down_and_counted():
+    names = tuple(f"标签{i}" for i in range(700))
+    report = report_case("multilabel", rows=60, names=names)
+    assert len(report.mistakes.labels) + report.mistakes.left_out == 700
+    assert len(report.mistakes.pairs) <= 2 * PAIRS
+    assert len(page(report).encode()) < 3_000_000
+    assert sum(len(group.labels) for group in report.groups) == 700
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_without_texts_no_text_of_the_data_is_anywhere(task):
+    report = report_case(task, texts=False)
+    for written in (page(report), orjson.dumps(report.to_dict()).decode()):
+        assert "行的文本" not in written
+    assert "行的文本" in page(report_case(task))
+
+
+def test_explanations_are_asked_of_labels_given_in_error_only():
+    asked = []
+
+    def explain(example, label):
+        asked.append((example.index, label))
+        return [(example.text_a[:2], 1.0), (example.text_a[2:], -0.5)]
+
+    report = report_case("multilabel", explain=explain)
+    for row in report.worst:
+        given_ = [verdict.label for verdict in row.wrong if verdict.given]
+        assert (row.spoke is not None) == bool(given_)
+        if given_:
+            assert (row.index, given_[0]) in asked
+            assert "".join(piece for piece, _ in row.spoke) == row.text_a
+    assert asked
+
+
+def test_groups_are_those_of_the_figures():
+    report = report_case("multilabel")
+    assert [g.name for g in report.groups] == ["head", "medium", "tail"]
+    assert [g.f1 for g in report.groups] == [
+        report.evaluation.metrics[f"macro_f1_{g.name}"] for g in report.groups
+    ]
+    assert report.groups[0].fewest >= report.groups[2].most
+    assert report_case("binary").groups == ()
+
+
+def test_scores_that_are_no_probabilities_have_no_calibration():
+    judged, bundle = judged_case("multilabel")
+    assert calibration_curves(judged, replace(bundle.rule, calibrated=False)) == ()
+
+
+def test_the_stored_audit_is_read_errors_first():
+    finding = Finding("D42", "note", 1, "", "")
+    stored = Audit.summary(SimpleNamespace(findings=[finding, Finding("D25", "error", 2, "", "")]))
+    found = _found([*stored, {"code": "D99", "severity": "error", "count": 1}, "odd"])
+    assert [(f.severity, f.code, f.count) for f in found] == [
+        ("error", "D25", 2),
+        ("note", "D42", 1),
+    ]
+
+
+def golden(name: str, content: str) -> str:
+    """What was reviewed before; written anew where BERT_CLS_GOLDEN is set."""
+    path = GOLDEN / name
+    if os.environ.get("BERT_CLS_GOLDEN"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content, "utf-8")
+    return path.read_text("utf-8")
+
+
+def test_the_json_of_a_small_report_is_as_reviewed():
+    report = report_case("multilabel", rows=24)
+    content = json.dumps(plain(report.to_dict()), ensure_ascii=False, indent=1)
+    assert content + "\n" == golden("report.json", content + "\n")
+
+
+# ---- the page as text
+
+
+def test_the_library_is_the_one_that_was_published():
+    content = ASSETS.joinpath("chart.min.js").read_bytes()
+    assert hashlib.sha256(content).hexdigest() == LIBRARY_SHA256
+    assert "MIT" in ASSETS.joinpath("chart.LICENSE").read_text("utf-8")
+    makefile = (Path(__file__).parents[1] / "Makefile").read_text("utf-8")
+    assert LIBRARY_SHA256 in makefile
+
+
+def test_data_cannot_end_the_script_it_stands_in():
+    hostile = {"</script>": "<!--\u2028\u2029&<script>"}
+    text = embedded(hostile)
+    assert not set(text) & set("<>&\u2028\u2029")
+    assert json.loads(text) == hostile
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_page_refers_to_nothing_outside_and_is_small(task):
+    text = page(report_case(task))
+    assert len(text.encode()) < 1_000_000
+    without_library = text.replace(ASSETS.joinpath("chart.min.js").read_text("utf-8")[:200_000], "")
+    assert not re.search(r"""(src|href)\s*=\s*["'](?!#)""", without_library)
+    assert "default-src 'none'" in text
+    assert "sourceMappingURL" not in text
+    assert "{{" not in text.split("<script>")[0]
+
+
+def test_every_word_is_there_in_both_languages_and_used():
+    program = "".join(ASSETS.joinpath(name).read_text("utf-8") for name in PROGRAM)
+    literal = set(re.findall(r'"([a-z_]+(?:\.\w+)*)"', program))
+    prefixes = tuple(re.findall(r'"([a-z_.]+\.)" \+', program))
+    for key, (english, chinese) in words().items():
+        assert english, key
+        assert chinese, key
+        holes = [set(re.findall(r"\{\w+\}", text)) for text in (english, chinese)]
+        assert holes[0] == holes[1], key
+        assert key in literal or key.startswith(prefixes), f"{key} is not used"
+    assert {k.partition(".")[2] for k in words() if k.startswith("definition.")} == set(DEFINITIONS)
+    assert {k.partition(".")[2] for k in words() if k.startswith("metric.")} == set(DEFINITIONS)
+    assert {k.partition(".")[2] for k in words() if k.startswith("audit.")} >= set(KINDS)
+    assert {key for key in literal if "." in key} <= set(words())
+
+
+def test_texts_reach_the_document_as_text_only():
+    program = "".join(ASSETS.joinpath(name).read_text("utf-8") for name in PROGRAM)
+    for way in (
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacentHTML",
+        "document.write",
+        "eval(",
+        "Function(",
+    ):
+        assert way not in program, way
+
+
+def test_the_report_imports_without_torch():
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'transformers', 'sklearn'): sys.modules[name] = None\n"
+        "import bert_cls.report"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+# ---- the stored bar
+
+
+def write_evaluation(folder: Path, bars: dict) -> None:
+    (folder / "evaluation.json").write_text(json.dumps({"evaluations": {}, "linear_bar": bars}))
+
+
+def test_a_stored_bar_is_shown_for_the_same_rows_only(tmp_path):
+    file = tmp_path / "test.json"
+    file.write_text("[]")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    report = report_case("multilabel")
+    _, bundle = judged_case("multilabel")
+    details = {**bundle.details, "data": {"files": {"test.json": digest}}}
+    bundle = replace(bundle, folder=tmp_path, details=details)
+    assert stored_bar(bundle, file, report.evaluation) is None
+    bar = replace(report.evaluation, metrics={"micro_f1": 0.5})
+    write_evaluation(
+        tmp_path,
+        {"dev": report_case("multilabel", rows=9).evaluation.to_dict(), "test": bar.to_dict()},
+    )
+    assert stored_bar(bundle, file, report.evaluation) == bar
+    file.write_text("[ ]")
+    assert stored_bar(bundle, file, report.evaluation) is None
+    file.write_text("[]")
+    (tmp_path / "evaluation.json").write_text("[]")
+    with pytest.raises(BundleError, match="malformed"):
+        stored_bar(bundle, file, report.evaluation)

@@ -1,0 +1,276 @@
+"""The report's page in a real browser: what it shows, what it lets in, what it sends."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bert_cls.data import Example
+from bert_cls.report import About, page
+from browser import CHROMIUM, REASON, Browser
+from judged import TASKS, report_case
+from payloads import PAYLOADS
+from test_report import golden
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=REASON)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    opened = Browser(tmp_path_factory.mktemp("profile"))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def look(browser, tmp_path):
+    """Opens a report in a window of some width and language."""
+
+    def opened(report, *, width=1200, dark=False, language="en-US") -> Browser:
+        file = tmp_path / "report.html"
+        file.write_text(page(report), "utf-8")
+        browser.look(width=width, dark=dark)
+        browser.speak(language)
+        browser.open(file)
+        return browser
+
+    return opened
+
+
+def nothing_wrong(browser: Browser) -> None:
+    """No exception, no violation of the policy, no dialog, nothing asked of a network."""
+    for method in ("Runtime.exceptionThrown", "Page.javascriptDialogOpening", "Log.entryAdded"):
+        assert browser.told(method) == []
+    issues = [issue["issue"]["code"] for issue in browser.told("Audits.issueAdded")]
+    assert issues == []
+    asked = [request["request"]["url"] for request in browser.told("Network.requestWillBeSent")]
+    assert len(asked) == 1
+    assert asked[0].startswith("file:///")
+
+
+def texts(browser: Browser, selector: str) -> list[str]:
+    return browser.run(f"[...document.querySelectorAll({selector!r})].map(e => e.innerText.trim())")
+
+
+def press(browser: Browser, selector: str) -> None:
+    browser.run(f"document.querySelector({selector!r}).click()")
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    ("width", "dark", "language"), [(1200, False, "en-US"), (375, True, "zh-CN")]
+)
+def test_every_task_is_drawn_without_a_fault(look, task, width, dark, language):
+    browser = look(report_case(task, rows=80), width=width, dark=dark, language=language)
+    nothing_wrong(browser)
+    assert browser.run("document.documentElement.scrollWidth") <= width
+    assert browser.run("document.documentElement.lang") == language.replace("en-US", "en")
+    assert browser.run("document.documentElement.dataset.theme") == ("dark" if dark else "light")
+    drawn = browser.run(
+        "[...document.querySelectorAll('canvas')].map(c => c.getContext('2d')"
+        ".getImageData(0, 0, c.width, c.height).data.some(v => v > 0))"
+    )
+    assert len(drawn) >= 4
+    assert all(drawn)
+
+
+@pytest.mark.parametrize("language", ["en-US", "zh-CN"])
+def test_the_text_of_the_page_is_as_reviewed(look, language):
+    browser = look(report_case("multilabel", rows=24), language=language)
+    shown = browser.run(
+        "document.querySelectorAll('details').forEach(d => d.open = true), document.body.innerText"
+    )
+    text = "\n".join(line.rstrip() for line in shown.splitlines() if line.strip()) + "\n"
+    assert text == golden(f"report_{language[:2]}.txt", text)
+
+
+@pytest.mark.parametrize(
+    ("task", "options"),
+    [
+        ("multilabel", {"rows": 1}),
+        ("binary", {"rows": 1}),
+        ("regression", {"rows": 1}),
+        ("multiclass", {"rows": 3}),
+        ("multilabel", {"rows": 30, "names": ("只有一个",)}),
+        ("multilabel", {"rows": 200, "names": tuple(f"事件类型-{i}" for i in range(150))}),
+        ("multiclass", {"rows": 200, "names": tuple("长" * 190 + str(i) for i in range(40))}),
+    ],
+)
+def test_few_rows_and_many_labels_are_drawn_too(look, task, options):
+    browser = look(report_case(task, **options), width=375)
+    nothing_wrong(browser)
+    assert browser.run("document.documentElement.scrollWidth") <= 375
+
+
+def test_a_model_of_which_little_is_known_and_that_is_never_wrong_has_a_page(look):
+    report = report_case("multiclass")
+    bare = replace(report, history=(), split_rows={}, audit=(), settings=(), groups=(), worst=())
+    mistakes = replace(report.mistakes, pairs=())
+    browser = look(replace(bare, calibration=(), mistakes=mistakes, wrong_rows=0, texts=False))
+    nothing_wrong(browser)
+    assert "no texts" in browser.run("document.body.innerText")
+
+
+def test_language_and_colours_can_be_switched(look):
+    browser = look(report_case("binary"))
+    assert texts(browser, "h1") == ["Evaluation of model"]
+    press(browser, ".switch button[aria-label='中文']")
+    assert texts(browser, "h1") == ["model 的评估报告"]
+    assert browser.run("document.documentElement.lang") == "zh-CN"
+    paper = browser.run("getComputedStyle(document.body).backgroundColor")
+    press(browser, ".switch button[aria-label='深色']")
+    assert browser.run("getComputedStyle(document.body).backgroundColor") != paper
+    nothing_wrong(browser)
+
+
+def test_colours_follow_the_system_until_they_are_chosen(look):
+    browser = look(report_case("binary"))
+    browser.look(width=1200, dark=True)
+    browser.run("new Promise(requestAnimationFrame)")
+    assert browser.run("document.documentElement.dataset.theme") == "dark"
+    press(browser, ".switch button[aria-label='light']")
+    assert browser.run("document.documentElement.dataset.theme") == "light"
+
+
+def test_labels_are_sorted_found_and_lead_to_their_curve(look):
+    names = tuple(f"c{i}" for i in range(30))
+    report = report_case("multilabel", rows=90, names=names)
+    browser = look(report)
+    rows = "#labels .sticky tbody tr"
+    assert len(texts(browser, rows)) == 20
+    press(browser, "#labels .button")
+    assert len(texts(browser, rows)) == 30
+    press(browser, "#labels th[data-column=f1] button")
+    shown = [float(value) for value in texts(browser, f"{rows} td:nth-child(2)")]
+    assert shown == sorted(shown, reverse=True)
+    assert texts(browser, "#labels th[aria-sort=descending]")[0].startswith("F1")
+    assert browser.run("document.activeElement.textContent") == "F1"
+    press(browser, "#labels th[data-column=f1] button")
+    shown = [float(value) for value in texts(browser, f"{rows} td:nth-child(2)")]
+    assert shown == sorted(shown)
+    browser.run(
+        "document.querySelector('#labels input').value = 'c17',"
+        "document.querySelector('#labels input').dispatchEvent(new Event('input'))"
+    )
+    assert [row.split()[0] for row in texts(browser, rows)] == ["c17"]
+    press(browser, f"{rows} .link")
+    assert browser.run("document.querySelector('#curves select').selectedOptions[0].text") == "c17"
+    nothing_wrong(browser)
+
+
+def test_wrong_rows_can_be_narrowed_to_a_label(look):
+    browser = look(report_case("multilabel", rows=240))
+    assert len(texts(browser, ".rows > li")) == 10
+    press(browser, "#worst .button")
+    assert len(texts(browser, ".rows > li")) == 20
+    browser.run(
+        "document.querySelector('#worst select').value = '天窗',"
+        "document.querySelector('#worst select').dispatchEvent(new Event('change'))"
+    )
+    chips = browser.run(
+        "[...document.querySelectorAll('.rows > li')].map(row => "
+        "[...row.querySelectorAll('.chip:not(.right) b')].map(b => b.textContent))"
+    )
+    assert chips
+    assert all("天窗" in row for row in chips)
+
+
+def test_characters_that_spoke_for_the_error_are_marked(look):
+    def explain(example: Example, _label: str) -> list[tuple[str, float]]:
+        return [(example.text_a[:3], 0.2), (example.text_a[3:5], 0.4), (example.text_a[5:], -1.0)]
+
+    browser = look(report_case("binary", explain=explain))
+    marks = browser.run(
+        "[...document.querySelector('.rows .words').querySelectorAll('mark')]"
+        ".map(m => [m.textContent.length, m.style.getPropertyValue('--share')])"
+    )
+    assert marks == [[3, "0.500"], [2, "1.000"]]
+    nothing_wrong(browser)
+
+
+def test_charts_can_be_walked_with_keys_and_speak(look):
+    browser = look(report_case("multilabel", rows=80))
+    for expected in ("recall 0.", "recall 0."):
+        browser.run(
+            "document.querySelector('#curves canvas').focus(),"
+            "document.querySelector('#curves canvas').dispatchEvent("
+            "new KeyboardEvent('keydown', {key: 'ArrowRight', cancelable: true}))"
+        )
+        spoken = texts(browser, "#curves [aria-live]")
+        assert any(expected in text and "threshold" in text for text in spoken), spoken
+    nothing_wrong(browser)
+
+
+def test_what_can_be_operated_has_a_name(look):
+    browser = look(report_case("multilabel", rows=80))
+    nameless = browser.run(
+        "[...document.querySelectorAll('button, select, input, canvas, [tabindex], nav, summary')]"
+        ".filter(e => !(e.getAttribute('aria-label') || e.textContent.trim()"
+        " || e.closest('label')?.textContent.trim())).map(e => e.outerHTML)"
+    )
+    assert nameless == []
+    levels = browser.run("[...document.querySelectorAll('h1,h2,h3')].map(h => +h.tagName[1])")
+    assert levels[0] == 1
+    assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
+
+
+@pytest.mark.parametrize("task", ["multilabel", "multiclass", "binary"])
+def test_hostile_names_and_texts_stay_text(look, task):
+    assert len(set(PAYLOADS)) == 40
+    names = PAYLOADS[:2] if task == "binary" else PAYLOADS
+
+    def explain(example: Example, label: str) -> list[tuple[str, float]]:
+        return [(payload, 1.0) for payload in PAYLOADS]
+
+    report = report_case(task, rows=150, names=tuple(names), explain=explain)
+    hostile = [
+        replace(
+            row, index=payload, text_a=payload, text_b=payload, spoke=row.spoke if i % 2 else None
+        )
+        for i, (row, payload) in enumerate(zip(report.worst, PAYLOADS * 2, strict=False))
+    ]
+    about = About(PAYLOADS[3], PAYLOADS[4], "file", PAYLOADS[5], PAYLOADS[6])
+    settings = tuple((p, p, p) for p in PAYLOADS)
+    evaluation = replace(report.evaluation, notes=tuple(PAYLOADS))
+    browser = look(
+        replace(report, worst=tuple(hostile), about=about, settings=settings, evaluation=evaluation)
+    )
+    # everything that can be opened, shown or hovered over
+    more = "document.querySelector('#worst .button')"
+    browser.run(f"(() => {{ while ({more}) {more}.click(); }})()")
+    browser.run("document.querySelectorAll('details').forEach(d => d.open = true)")
+    browser.run(
+        "document.querySelectorAll('canvas').forEach(c => ['ArrowRight', 'ArrowRight'].forEach("
+        "key => c.dispatchEvent(new KeyboardEvent('keydown', {key}))))"
+    )
+    press(browser, ".switch button[aria-label='中文']")
+    browser.run("new Promise(done => setTimeout(done, 200))")
+    nothing_wrong(browser)
+    assert browser.run("typeof window.owned") == "undefined"
+    body = browser.run("document.body.textContent")
+    assert all(payload in body for payload in PAYLOADS)
+    made = browser.run(
+        "[...document.querySelectorAll('#page *')].map(e => e.tagName.toLowerCase())"
+    )
+    assert not set(made) & {"script", "img", "iframe", "svg", "object", "style", "link", "base"}
+
+
+def test_the_browser_tells_of_dialogs_and_of_what_is_asked_of_a_network(browser, tmp_path):
+    file = tmp_path / "open.html"
+    file.write_text("<script>alert(1)</script><img src=http://127.0.0.1:9/x>", "utf-8")
+    browser.open(file)
+    assert browser.told("Page.javascriptDialogOpening")
+    assert len(browser.told("Network.requestWillBeSent")) == 2
+
+
+def test_a_changed_script_does_not_run(browser, tmp_path: Path):
+    file = tmp_path / "changed.html"
+    text = page(report_case("binary"))
+    file.write_text(text.replace("render();\n", "render(); window.owned = 1;\n"), "utf-8")
+    browser.look(width=1200)
+    browser.open(file)
+    assert browser.run("typeof window.owned") == "undefined"
+    assert browser.told("Log.entryAdded")
