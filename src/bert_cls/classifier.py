@@ -35,10 +35,12 @@ class Classifier:
         self.text = text
 
     @classmethod
-    def load(cls, folder: str | Path, *, engine: str = "torch", check: bool = True) -> Classifier:
+    def load(cls, folder: str | Path, *, engine: str = "auto", check: bool = True) -> Classifier:
         """Open a model folder; `check` compares its files with their sha256.
 
-        BundleError for a damaged folder, EngineError for an engine that is not installed.
+        `engine` "auto" is the fastest that the folder has a file for and that runs here; else one
+        of `engines.ENGINES`. BundleError for a damaged folder, EngineError for an engine that is
+        not installed.
         """
         bundle = bundles.load(Path(folder), check=check)
         content = (bundle.folder / "tokenizer.json").read_bytes()
@@ -144,7 +146,13 @@ class Classifier:
 
     def logits(self, tokens: Tokens) -> Any:
         """float32 [rows, outputs] of tokens in their order."""
-        return run(self.engine, tokens, pad_id=self.bundle.pad_id, outputs=self.bundle.outputs)
+        return run(
+            self.engine,
+            tokens,
+            pad_id=self.bundle.pad_id,
+            outputs=self.bundle.outputs,
+            rule=self.bundle.rule,
+        )
 
     def _predict(self, examples: Sequence[Example]) -> list[Prediction]:
         if not examples:

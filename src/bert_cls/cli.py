@@ -11,6 +11,7 @@ import typer
 from bert_cls.commands.check import check
 from bert_cls.commands.encoders import fetch_encoder, list_encoders, trim_encoder
 from bert_cls.commands.evaluate import evaluate
+from bert_cls.commands.export import export
 from bert_cls.commands.predict import predict
 from bert_cls.commands.settings import show_settings
 from bert_cls.commands.train import train
@@ -21,6 +22,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "evaluate": evaluate,
     "check": check,
     "predict": predict,
+    "export": export,
     "settings": show_settings,
 }
 ENCODERS: dict[str, Callable[..., Any]] = {

@@ -153,6 +153,14 @@ class ReportConfig(Section):
     """Bootstrap resamples behind the intervals; 0 for none."""
 
 
+class ExportConfig(Section):
+    """What the model folder keeps for `bert-cls export`."""
+
+    calibration_rows: int = Field(300, ge=0)
+    """Training rows and development rows kept in the model folder, as token ids, which whoever has
+    the folder can read; 0 keeps none, and export then needs the data where it was."""
+
+
 class RunConfig(Section):
     """All settings of a run."""
 
@@ -163,6 +171,7 @@ class RunConfig(Section):
     loss: LossConfig = LossConfig()
     decision: DecisionConfig = DecisionConfig()
     report: ReportConfig = ReportConfig()
+    export: ExportConfig = ExportConfig()
 
 
 SECTIONS: dict[str, type[Section]] = {
@@ -173,6 +182,7 @@ SECTIONS: dict[str, type[Section]] = {
     "loss": LossConfig,
     "decision": DecisionConfig,
     "report": ReportConfig,
+    "export": ExportConfig,
 }
 
 

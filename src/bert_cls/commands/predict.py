@@ -30,7 +30,9 @@ def predict(
     top: Annotated[
         int | None, typer.Option(min=1, help="Only the highest scores a row, and the labels'.")
     ] = None,
-    engine: Annotated[str, typer.Option(help="torch or torch-bfloat16.")] = "torch",
+    engine: Annotated[
+        str, typer.Option(help="auto: the fastest one exported that runs here; or its name.")
+    ] = "auto",
     encoding: Annotated[str | None, typer.Option(help="The file's text encoding.")] = None,
 ) -> None:
     """Labels and scores, one JSON line per row, in input order."""
@@ -42,6 +44,7 @@ def predict(
     if (file is None) == (not text):
         raise ConfigError("predict needs a FILE or --text.", hint="bert-cls predict --help")
     classifier = Classifier.load(model, engine=engine)
+    typer.echo(f"engine: {classifier.engine.name}", err=True)
     changes: dict[str, Any] = {"min_labels": min_labels, "max_labels": max_labels}
     changes = {key: value for key, value in changes.items() if value is not None}
     if threshold is not None:

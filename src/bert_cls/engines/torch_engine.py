@@ -8,12 +8,15 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from bert_cls.bundle import Bundle
+from bert_cls.engines.engine import Kind
 from bert_cls.network import Network, load_tensors, open_network
 from bert_cls.text import PaddedBatch
 
 
 class TorchEngine:
     """Runs a network in evaluation mode on its own device."""
+
+    max_tokens = 4096
 
     def __init__(self, network: Network, *, precision: str, device: torch.device) -> None:
         self.name = f"torch {precision}"
@@ -36,8 +39,13 @@ class TorchEngine:
         return array
 
 
-def open_engine(bundle: Bundle, precision: str) -> TorchEngine:
+def open_engine(bundle: Bundle, kind: Kind) -> TorchEngine:
     """The network of a model folder, on a GPU where there is one."""
+    return open_torch(bundle, kind.precision)
+
+
+def open_torch(bundle: Bundle, precision: str = "float32") -> TorchEngine:
+    """`open_engine` by precision, for those who want the network itself."""
     network = open_network(
         bundle.folder,
         outputs=bundle.outputs,

@@ -21,6 +21,7 @@ from bert_cls.engines.torch_engine import TorchEngine
 from bert_cls.metrics import Evaluation, evaluate
 from bert_cls.network import tensors_by_name
 from bert_cls.request import Request
+from bert_cls.sample import SAMPLE, sample_bytes
 from bert_cls.text import tokenizer_json
 from bert_cls.training.loop import EpochResult, Observer, Trainer
 from bert_cls.training.setup import Setup, unscale
@@ -88,6 +89,9 @@ def finish(
     files = model_files(setup) | {
         "evaluation.json": orjson.dumps(figures, option=orjson.OPT_INDENT_2)
     }
+    if rows := request.config.export.calibration_rows:
+        kept = {n: s.tokens for n, s in setup.splits.items() if n != "test"}
+        files[SAMPLE] = sample_bytes(kept, rows, seed=request.config.training.seed)
     bundles.save(bundle, files)
     return Trained(bundle, evaluations, bars, tuned, trainer.progress.history)
 

@@ -1,0 +1,92 @@
+"""int8 with a second look: rows whose int8 scores are too close to call are redone in float32.
+
+int8 moves scores by a hundredth or so. That changes a label only where a score lies that close to
+its threshold, or two classes that close to each other; how close was measured at export, on rows
+that the quantisation had not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bert_cls.bundle import Bundle
+from bert_cls.decision import Rule
+from bert_cls.engines.engine import Engine, Kind, Logits, Parallel
+from bert_cls.text import PaddedBatch
+
+
+class SecondLookEngine:
+    """A fast engine, and an exact one that is opened when it is first needed."""
+
+    def __init__(self, fast: Engine, open_exact: Callable[[], Engine], *, margin: float) -> None:
+        self.name = f"{fast.name}, close calls in float32"
+        self.max_tokens = fast.max_tokens
+        self.margin = margin
+        self.fast = fast
+        self._open_exact = open_exact
+        self._exact: Engine | None = None
+
+    def logits(self, batch: PaddedBatch) -> Logits:
+        """float32 [rows, outputs] of the fast engine."""
+        return self.fast.logits(batch)
+
+    def logits_of(self, batches: Iterable[tuple[int, PaddedBatch]]) -> Iterator[tuple[int, Logits]]:
+        """Logits of numbered batches by the fast engine."""
+        if isinstance(self.fast, Parallel):
+            yield from self.fast.logits_of(batches)
+        else:
+            yield from ((number, self.fast.logits(batch)) for number, batch in batches)
+
+    def unsure(self, logits: Logits, rule: Rule) -> NDArray[np.bool_]:
+        """Bool [rows]: labels that the measured error of int8 could change."""
+        return np.asarray(margins(rule, logits) <= self.margin)
+
+    def exact(self) -> Engine:
+        """The float32 engine."""
+        if self._exact is None:
+            self._exact = self._open_exact()
+        return self._exact
+
+
+def with_second_look(bundle: Bundle, kind: Kind, opened: Callable[[str, str], Engine]) -> Engine:
+    """The engine of `kind`: as `opened(export, precision)` gives it, or for int8 two of them."""
+    if kind.precision != "int8":
+        return opened(kind.export, kind.precision)
+    facts = bundle.details.get("engines", {}).get(kind.export, {})
+    exact = kind.export.removesuffix("-int8")
+    return SecondLookEngine(
+        opened(kind.export, "int8"),
+        lambda: opened(exact, "float32"),
+        margin=float(facts.get("margin", 0.0)),
+    )
+
+
+def margins(rule: Rule, logits: Logits) -> NDArray[np.float64]:
+    """float64 [rows]: how far a score must move before a row's labels change.
+
+    The distance of a score from its threshold, or half that between the two best classes; infinite
+    for regression. With limits on the number of labels the order of a row's scores counts as well.
+    """
+    if rule.task == "regression":
+        return np.full(len(logits), np.inf)
+    scores = rule.scores(logits)
+    if rule.task == "multilabel":
+        gaps = np.abs(scores - np.asarray(rule.thresholds, dtype=np.float64))
+        nearest = gaps.min(axis=1)
+        if rule.min_labels == 0 and rule.max_labels is None:
+            return np.asarray(nearest)
+        return np.asarray(np.minimum(nearest, _closest_pair(scores)))
+    if rule.task == "binary" and rule.thresholds:
+        return np.asarray(np.abs(scores[:, 1] - rule.thresholds[0]))
+    best = np.sort(scores, axis=1)
+    return np.asarray((best[:, -1] - best[:, -2]) / 2)
+
+
+def _closest_pair(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Half the smallest distance between two scores of a row."""
+    if scores.shape[1] == 1:
+        return np.full(len(scores), np.inf)
+    return np.asarray(np.diff(np.sort(scores, axis=1), axis=1).min(axis=1) / 2)
