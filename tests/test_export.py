@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -109,14 +111,17 @@ def test_predictions_are_the_same_through_every_face(folder):
     ]
 
 
-def test_the_onnx_file_runs_by_itself(folder):
-    lines = f"""
-import numpy, onnxruntime, tokenizers
-ids = numpy.array([tokenizers.Tokenizer.from_file({str(folder / "tokenizer.json")!r}).encode("尾灯不亮").ids])
-print(onnxruntime.InferenceSession({str(folder / "model.onnx")!r}).run(None, {{"input_ids": ids, "attention_mask": numpy.ones_like(ids)}})[0])
-"""
-    done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=True)
-    values = [float(x) for x in done.stdout.strip(" []\n").split()]
+def test_the_lines_in_the_documentation_run_the_onnx_file(folder):
+    page = (Path(__file__).parent.parent / "docs" / "engines.md").read_text("utf-8")
+    lines = page.partition("```python\n")[2].partition("```")[0]
+    done = subprocess.run(
+        [sys.executable, "-c", lines],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=folder.parent,
+    )
+    values = [float(x) for x in re.findall(r"-?\d+\.\d+(?:e-?\d+)?", done.stdout)]
     classifier = Classifier.load(folder, engine="torch")
     wanted = classifier.logits(classifier.text.encode(["尾灯不亮"]))[0]
     np.testing.assert_allclose(values, wanted, atol=1e-4)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import onnxruntime
 
 from bert_cls.bundle import Bundle
-from bert_cls.engines.engine import FILES, Engine, Kind, Logits, feeds
+from bert_cls.engines.engine import Engine, Kind, Logits, feeds
 from bert_cls.engines.machine import usable_cores
-from bert_cls.engines.second_look import with_second_look
+from bert_cls.engines.second_look import open_exported
 from bert_cls.errors import BundleError
 from bert_cls.text import PaddedBatch
 
@@ -38,8 +39,7 @@ def open_engine(bundle: Bundle, kind: Kind) -> Engine:
     able = onnxruntime.get_available_providers()
     providers = [name for name in _PROVIDERS if name in able]
 
-    def opened(export: str, precision: str) -> Engine:
-        path = bundle.folder / FILES[export]
+    def opened(path: Path, precision: str) -> Engine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = usable_cores()
         options.log_severity_level = 3
@@ -50,4 +50,4 @@ def open_engine(bundle: Bundle, kind: Kind) -> Engine:
             raise BundleError(f"{path} cannot be opened by onnxruntime: {reason}") from error
         return OnnxEngine(session, precision=precision)
 
-    return with_second_look(bundle, kind, opened)
+    return open_exported(bundle, kind, opened)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openvino
 
 from bert_cls.bundle import Bundle
-from bert_cls.engines.engine import FILES, Engine, Kind, Logits, feeds
+from bert_cls.engines.engine import Engine, Kind, Logits, feeds
 from bert_cls.engines.machine import usable_cores
-from bert_cls.engines.second_look import with_second_look
+from bert_cls.engines.second_look import open_exported
 from bert_cls.errors import BundleError
 from bert_cls.text import PaddedBatch
 
@@ -67,12 +68,11 @@ def _finished(running: deque[tuple[int, Any]], idle: deque[Any]) -> tuple[int, L
 def open_engine(bundle: Bundle, kind: Kind) -> Engine:
     """The exported network of a model folder. BundleError when its file is damaged."""
 
-    def opened(export: str, precision: str) -> Engine:
-        path = bundle.folder / FILES[export]
+    def opened(path: Path, precision: str) -> Engine:
         try:
             return OpenVinoEngine(openvino.Core().read_model(path), precision=precision)
         except RuntimeError as error:
             reason = " ".join(str(error).split())[-300:]
             raise BundleError(f"{path} cannot be opened by openvino: {reason}") from error
 
-    return with_second_look(bundle, kind, opened)
+    return open_exported(bundle, kind, opened)

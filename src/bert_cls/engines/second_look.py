@@ -8,13 +8,14 @@ that the quantisation had not seen.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bert_cls.bundle import Bundle
 from bert_cls.decision import Rule
-from bert_cls.engines.engine import Engine, Kind, Logits, Parallel
+from bert_cls.engines.engine import FILES, Engine, Kind, Logits, Parallel
 from bert_cls.text import PaddedBatch
 
 
@@ -51,15 +52,21 @@ class SecondLookEngine:
         return self._exact
 
 
-def with_second_look(bundle: Bundle, kind: Kind, opened: Callable[[str, str], Engine]) -> Engine:
-    """The engine of `kind`: as `opened(export, precision)` gives it, or for int8 two of them."""
+def open_exported(bundle: Bundle, kind: Kind, opened: Callable[[Path, str], Engine]) -> Engine:
+    """The engine of `kind` as `opened(path, precision)` gives it; for int8 two, the second later.
+
+    Every exported file is opened here.
+    """
+
+    def of(export: str, precision: str) -> Engine:
+        return opened(bundle.folder / FILES[export], precision)
+
     if kind.precision != "int8":
-        return opened(kind.export, kind.precision)
+        return of(kind.export, kind.precision)
     facts = bundle.details.get("engines", {}).get(kind.export, {})
-    exact = kind.export.removesuffix("-int8")
     return SecondLookEngine(
-        opened(kind.export, "int8"),
-        lambda: opened(exact, "float32"),
+        of(kind.export, "int8"),
+        lambda: of(kind.export.removesuffix("-int8"), "float32"),
         margin=float(facts.get("margin", 0.0)),
     )
 
