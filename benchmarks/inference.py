@@ -31,7 +31,7 @@ from bert_cls.engines.onnx_engine import OnnxEngine
 from bert_cls.engines.second_look import margins
 from bert_cls.export import export
 from bert_cls.export.check import CLOSE, other_labels
-from bert_cls.text import Tokens
+from bert_cls.text import PaddedBatch, Tokens
 from token_rows import first
 
 RESULT = record.RESULTS / "inference.json"
@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument("--flip-rows", type=int, default=2000)
     parser.add_argument("--longest", type=int, default=0, help="0: as they are; else their mean")
+    parser.add_argument("--invariance-rows", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(usable_cores())
@@ -79,7 +80,8 @@ def main() -> None:
     limit = int8_limit()
     rows = [measured(work, name, make) for name, make in SYSTEMS.items()]
     flips = _flips(classifier.bundle, many)
-    report(work, rows, limit, flips, options)
+    invariance = _invariance(classifier.bundle, first(many, options.invariance_rows))
+    report(work, rows, limit, flips, invariance, options)
 
 
 def _texts(folder: Path, mean: int, classifier: Classifier) -> list[str]:
@@ -254,6 +256,50 @@ def _flips(bundle: Bundle, tokens: Tokens) -> dict[str, dict[str, Any]]:
     return found
 
 
+def _invariance(bundle: Bundle, tokens: Tokens) -> dict[str, dict[str, Any]]:
+    """Each text alone, in 20 random batches and in two padding lengths: what changes."""
+    generator = np.random.default_rng(0)
+    rule = bundle.rule
+    found = {}
+    for name in ("openvino", "openvino-int8"):
+        engine = open_engine(bundle, name)
+
+        def answer(rows: Any, width: int = 0, engine: Engine = engine) -> Any:
+            batch = tokens.padded(rows, bundle.pad_id)
+            extra = ((0, 0), (0, max(0, width - batch.ids.shape[1])))
+            out = engine.logits(
+                PaddedBatch(
+                    np.pad(batch.ids, extra, constant_values=bundle.pad_id),
+                    np.pad(batch.types, extra),
+                    np.pad(batch.mask, extra),
+                )
+            )
+            return np.array(out)
+
+        alone = np.concatenate([answer(np.array([row])) for row in range(len(tokens))])
+        exact = rule.scores(alone)
+        difference, flips = 0.0, 0
+        others = []
+        for _ in range(20):
+            order = generator.permutation(len(tokens))
+            parts = np.array_split(order, max(1, len(order) // 16))
+            out = np.zeros_like(alone)
+            for part in parts:
+                out[part] = answer(part)
+            others.append(out)
+        few = np.arange(min(100, len(tokens)))
+        for width in (128, 256):
+            out = alone.copy()
+            out[few] = np.concatenate([answer(few[[i]], width) for i in few])
+            others.append(out)
+        for out in others:
+            scores = rule.scores(out)
+            difference = max(difference, float(np.abs(scores - exact).max()))
+            flips += int(other_labels(rule, exact, scores).sum())
+        found[name] = {"flips": flips, "largest_score_difference": difference}
+    return found
+
+
 def _parameters(bundle: Bundle) -> int:
     """Parameters outside the embeddings."""
     with safe_open(bundle.folder / "model.safetensors", "np") as file:
@@ -269,6 +315,7 @@ def report(
     rows: list[dict[str, Any]],
     limit: float,
     flips: dict[str, dict[str, Any]],
+    invariance: dict[str, dict[str, Any]],
     options: argparse.Namespace,
 ) -> None:
     """Tables on the terminal and the result file."""
@@ -294,6 +341,11 @@ def report(
     )
     looks = flips[_OURS]["second_looks"]
     record.console.print(f"computed a second time in float32: {looks:.1%}")
+    record.show(
+        "the same text alone, in 20 random batches, in two padding lengths",
+        ("engine", "other labels", "largest score difference"),
+        [[n, f["flips"], f["largest_score_difference"]] for n, f in invariance.items()],
+    )
     content = record.read_results(RESULT)
     name = f"{options.data}, mean {real / len(work.tokens):.0f} tokens"
     content[name] = {
@@ -302,6 +354,7 @@ def report(
         "limit_gflops": limit,
         "systems": rows,
         "flips": flips,
+        "invariance": invariance,
     }
     record.write_results(RESULT, content)
 

@@ -135,7 +135,7 @@ def open_engine(bundle: Bundle, name: str = "auto") -> Engine:
     if name == "auto":
         name = choose(bundle)
     kind = pick(ENGINES, name, "--engine")
-    if kind.file is not None and not (bundle.folder / kind.file).is_file():
+    if not _has(bundle, kind):
         raise EngineError(
             f"{bundle.folder} has no file for the engine {name} ({kind.file}).",
             hint=f"bert-cls export {bundle.folder} --to {kind.export}",
@@ -156,12 +156,9 @@ def choose(bundle: Bundle) -> str:
     int8 files count only where the processor multiplies int8 and the export measured that they
     answer alike. EngineError says what to install when there is none.
     """
-    measured: Mapping[str, Any] = bundle.details.get("engines", {})
     for name in PREFERENCE:
         kind = ENGINES[name]
-        if kind.file is not None and (
-            kind.export not in measured or not (bundle.folder / kind.file).is_file()
-        ):
+        if not _has(bundle, kind):
             continue
         if kind.precision == "int8" and not multiplies_int8():
             continue
@@ -172,6 +169,12 @@ def choose(bundle: Bundle) -> str:
         hint="pip install 'bert-cls[train]', or where it is installed: bert-cls export "
         f"{bundle.folder} --to openvino",
     )
+
+
+def _has(bundle: Bundle, kind: Kind) -> bool:
+    """Whether the folder holds what the engine reads, as an export of this very model."""
+    exported: Mapping[str, Any] = bundle.details.get("engines", {})
+    return kind.file is None or (kind.export in exported and (bundle.folder / kind.file).is_file())
 
 
 _TORCH = "bert_cls.engines.torch_engine"

@@ -92,7 +92,8 @@ def _begin(bundle: Bundle, place: Path, rows: Rows, notify: Notify) -> _Work:
     wanted = _answers(bundle, reference, rows)
     timed = _seconds(bundle, reference, rows)
     graph = to_onnx(bundle)
-    return _Work(bundle, replace(bundle, folder=place), rows, wanted, timed, graph)
+    scratch = replace(bundle, folder=place, details={"engines": {name: {} for name in FILES}})
+    return _Work(bundle, scratch, rows, wanted, timed, graph)
 
 
 def _float(work: _Work, name: str, notify: Notify) -> Exported:
