@@ -151,7 +151,7 @@ def test_an_export_that_answers_differently_is_refused(encoder, tmp_path, monkey
                 tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
         return graph
 
-    monkeypatch.setattr("bert_cls.export.export.to_onnx", spoiled)
+    monkeypatch.setattr("bert_cls.export.run.to_onnx", spoiled)
     with pytest.raises(EngineError, match=r"onnx answers differently(.|\n)*Nothing was written"):
         export(folder, "onnx", quiet)
     assert sorted(p.name for p in folder.iterdir()) == before
