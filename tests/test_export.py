@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from typer.testing import CliRunner
 
 from bert_cls import Classifier
 from bert_cls import bundle as bundles
+from bert_cls.cli import app
 from bert_cls.engines import open_engine, run
 from bert_cls.errors import ConfigError, EngineError
 from bert_cls.export import export
@@ -125,6 +127,17 @@ def test_the_lines_in_the_documentation_run_the_onnx_file(folder):
     classifier = Classifier.load(folder, engine="torch")
     wanted = classifier.logits(classifier.text.encode(["尾灯不亮"]))[0]
     np.testing.assert_allclose(values, wanted, atol=1e-4)
+
+
+def test_the_commands_say_what_was_measured_and_what_answers(encoder, tmp_path):
+    folder = str(model_folder(encoder("bert"), tmp_path / "model"))
+    done = CliRunner().invoke(app, ["export", folder, "--to", "onnx"])
+    assert done.exit_code == 0
+    assert "checking on the 50 development rows kept in the model folder" in done.stderr
+    assert "onnx: 50 of 50 rows get the same labels" in done.stderr
+    done = CliRunner().invoke(app, ["predict", folder, "--text", "尾灯不亮"])
+    assert done.exit_code == 0
+    assert done.stderr == "engine: onnxruntime float32\n"
 
 
 def test_predicting_needs_neither_torch_nor_transformers(folder):

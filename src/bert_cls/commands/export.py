@@ -32,6 +32,7 @@ def export(
             f"labels, largest score difference {facts['largest_difference']:.2g}, "
             f"{facts['bytes'] / 1e6:.0f} MB, {facts['times_torch']} times the speed of torch",
             highlight=False,
+            soft_wrap=True,
         )
         if "second_looks" in facts:
             console.print(
@@ -39,6 +40,7 @@ def export(
                 f"{facts['margin']:.3f} of another label ({facts['second_looks']:.1%}) are "
                 "computed again in float32",
                 highlight=False,
+                soft_wrap=True,
             )
             if facts["float32_layers"]:
                 console.print(f"  {len(facts['float32_layers'])} layers stay in float32")
