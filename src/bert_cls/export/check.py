@@ -21,7 +21,7 @@ INT8_TOLERANCE = 0.2
 REGRESSION_TOLERANCE = 0.1
 """of the standard deviation of the answers"""
 MOST_SECOND_LOOKS = 0.5
-_HEADROOM = 1.25
+_HEADROOM = 1.5
 _SPREADS = 5.0
 _NEAR = 0.2
 
@@ -69,7 +69,7 @@ def other_labels(rule: Rule, a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.boo
 def second_look_margin(rule: Rule, wanted: Logits, given: Logits) -> float:
     """How close a call of int8 must be to be made again.
 
-    A quarter more than the closest call that would have mended every label that int8 changed in
+    Half as much again as the widest margin at which int8 changed a label of
     these rows, and at least five times the usual error of scores near a decision.
     """
     if rule.task == "regression":
