@@ -19,6 +19,7 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 _PACKAGES = ("bert-cls", "torch", "transformers", "accelerate", "tokenizers", "numpy")
+_ENGINES = ("openvino", "onnxruntime")
 console = Console(width=max(Console().width, 120), highlight=False)
 
 
@@ -43,7 +44,7 @@ def machine() -> dict[str, Any]:
         "memory_gb": _memory_gb(),
         "system": platform.system(),
         "python": platform.python_version(),
-        "versions": {name: v for name in _PACKAGES if (v := _version(name))},
+        "versions": {name: v for name in _PACKAGES + _ENGINES if (v := _version(name))},
         "date": time.strftime("%Y-%m-%d"),
     }
 

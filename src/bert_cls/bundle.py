@@ -5,6 +5,8 @@ config.json              the encoder, as Hugging Face writes it
 model.safetensors        all weights under Hugging Face's names, the head as `classifier`
 tokenizer.json           the tokenizer, with tokenizer_config.json for Hugging Face
 evaluation.json          figures on the test (or else development) rows, where there were any
+calibration.safetensors  token ids of a sample of rows, for `bert-cls export` (optional)
+openvino.xml, ...        exported networks (`engines.FILES`; optional)
 MANIFEST.json            sizes and sha256 of the above, written last
 
 report.html is beside them and not in the manifest: it holds texts of the data, so that people may
@@ -13,8 +15,9 @@ take it away before they pass the model on.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -26,7 +29,15 @@ from bert_cls.decision import Rule
 from bert_cls.encoders.facts import Pooling, positions_of, read_config
 from bert_cls.errors import BertClsError, BundleError
 from bert_cls.files import read_object
-from bert_cls.folders import MANIFEST, read_manifest, verify, write_file, write_manifest
+from bert_cls.folders import (
+    MANIFEST,
+    link_all,
+    read_manifest,
+    verify,
+    write_file,
+    write_folder,
+    write_manifest,
+)
 from bert_cls.text import TextSettings, text_settings
 
 FORMAT = 1
@@ -85,6 +96,27 @@ def save(bundle: Bundle, files: Mapping[str, bytes]) -> None:
     for name, data in content.items():
         write_file(bundle.folder / name, data)
     write_manifest(bundle.folder, content)
+
+
+def extend(bundle: Bundle, files: Mapping[str, Path], engines: Mapping[str, Any]) -> None:
+    """Move exported networks into a finished folder and describe them under `engines`.
+
+    The folder is replaced as a whole: after a crash it is as it was, or as it was to be. Files of
+    the same names are replaced; `files` maps names in the folder to where they are now.
+    """
+    listed = {entry["name"] for entry in read_manifest(bundle.folder)} | set(files)
+    details = {**bundle.details, "engines": dict(engines)}
+    description = orjson.dumps(
+        replace(bundle, details=details).description(), option=orjson.OPT_INDENT_2
+    )
+
+    def write(scratch: Path) -> None:
+        link_all(bundle.folder, scratch, leave_out={*files, DESCRIPTION, MANIFEST})
+        for name, path in files.items():
+            shutil.move(path, scratch / name)
+        (scratch / DESCRIPTION).write_bytes(description)
+
+    write_folder(bundle.folder, write, listed=listed)
 
 
 def load(folder: Path, *, check: bool = True) -> Bundle:

@@ -23,7 +23,7 @@ from bert_cls.explainers import explain as run_explainer
 from bert_cls.files import read_bounded
 from bert_cls.foreign_tokenizer import MOST_BYTES
 from bert_cls.judging import evaluation_of, labelled
-from bert_cls.lookahead import Interruptible, ahead, windows_of
+from bert_cls.lookahead import ahead, windows_of
 from bert_cls.metrics import Evaluation
 from bert_cls.prediction import Prediction, predictions
 from bert_cls.report import About, Explain, Judged, ReportData, judge, report_data
@@ -47,10 +47,12 @@ class Classifier:
         self.text = text
 
     @classmethod
-    def load(cls, folder: str | Path, *, engine: str = "torch", check: bool = True) -> Classifier:
+    def load(cls, folder: str | Path, *, engine: str = "auto", check: bool = True) -> Classifier:
         """Open a model folder; `check` compares its files with their sha256.
 
-        BundleError for a damaged folder, EngineError for an engine that is not installed.
+        `engine` "auto" is the fastest that the folder has a file for and that runs here; else one
+        of `engines.ENGINES`. BundleError for a damaged folder, EngineError for an engine that is
+        not installed.
         """
         bundle = bundles.load(Path(folder), check=check)
         path = bundle.folder / "tokenizer.json"
@@ -188,8 +190,14 @@ class Classifier:
             if ready.tokens is None:
                 return []
             rows_a_piece = len(ready.tokens) / len(ready.tokens.pieces)
-            engine = Interruptible(self.engine, stop, lambda n: computed(n * rows_a_piece))
-            return self._decided(ready.tokens, engine, out_of_domain=out_of_domain)
+
+            def told(pieces: int) -> None:
+                if stop.is_set():
+                    raise RuntimeError("the engine was stopped.")
+                computed(pieces * rows_a_piece)
+
+            logits = self.logits(ready.tokens, told=told)
+            return self._decided(ready.tokens, logits, out_of_domain=out_of_domain)
 
         for ready, predicted in ahead(self._ready(rows, window, skip), compute, stop=stop):
             answers = iter(predicted)
@@ -276,21 +284,28 @@ class Classifier:
         tokens = self.tokens(rows)
         return judge(self.bundle.rule, rows, tokens, truth, self.logits(tokens))
 
-    def logits(self, tokens: Tokens) -> Any:
-        """float32 [rows, outputs] of tokens in their order."""
-        return run(self.engine, tokens, pad_id=self.bundle.pad_id, outputs=self.bundle.outputs)
+    def logits(self, tokens: Tokens, *, told: Callable[[int], None] = lambda pieces: None) -> Any:
+        """float32 [rows, outputs] of tokens in their order; `told` as in `engines.run`."""
+        return run(
+            self.engine,
+            tokens,
+            pad_id=self.bundle.pad_id,
+            outputs=self.bundle.outputs,
+            rule=self.bundle.rule,
+            told=told,
+        )
 
     def _predict(
         self, examples: Sequence[Example], *, out_of_domain: bool = False
     ) -> list[Prediction]:
         if not examples:
             return []
-        return self._decided(self.tokens(examples), self.engine, out_of_domain=out_of_domain)
+        tokens = self.tokens(examples)
+        return self._decided(tokens, self.logits(tokens), out_of_domain=out_of_domain)
 
     def _decided(
-        self, tokens: Tokens, engine: Engine, *, out_of_domain: bool = False
+        self, tokens: Tokens, logits: Any, *, out_of_domain: bool = False
     ) -> list[Prediction]:
-        logits = run(engine, tokens, pad_id=self.bundle.pad_id, outputs=self.bundle.outputs)
         found = predictions(self.bundle.rule, self.bundle.space, logits, tokens.cut.tolist())
         if not out_of_domain:
             return found

@@ -14,6 +14,7 @@ from bert_cls.commands.distill import distill
 from bert_cls.commands.encoders import fetch_encoder, list_encoders, trim_encoder
 from bert_cls.commands.evaluate import evaluate
 from bert_cls.commands.explain import explain
+from bert_cls.commands.export import export
 from bert_cls.commands.predict import predict
 from bert_cls.commands.settings import show_settings
 from bert_cls.commands.train import train
@@ -27,6 +28,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "explain": explain,
     "distill": distill,
     "predict": predict,
+    "export": export,
     "settings": show_settings,
 }
 ENCODERS: dict[str, Callable[..., Any]] = {

@@ -191,6 +191,14 @@ class ReportConfig(Section):
     """Show texts of wrong rows in the report; false leaves every text of the data out of it."""
 
 
+class ExportConfig(Section):
+    """What the model folder keeps for `bert-cls export`."""
+
+    calibration_rows: int = Field(300, ge=0)
+    """Training rows and development rows kept in the model folder, as token ids, which whoever has
+    the folder can read; 0 keeps none, and export then needs the data where it was."""
+
+
 class RunConfig(Section):
     """All settings of a run."""
 
@@ -202,6 +210,7 @@ class RunConfig(Section):
     distillation: DistillationConfig = DistillationConfig()
     decision: DecisionConfig = DecisionConfig()
     report: ReportConfig = ReportConfig()
+    export: ExportConfig = ExportConfig()
 
 
 SECTIONS: dict[str, type[Section]] = {
@@ -213,6 +222,7 @@ SECTIONS: dict[str, type[Section]] = {
     "distillation": DistillationConfig,
     "decision": DecisionConfig,
     "report": ReportConfig,
+    "export": ExportConfig,
 }
 
 

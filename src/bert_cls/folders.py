@@ -6,7 +6,7 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,12 @@ _SCRATCH = ".tmp-bert-cls-"
 _SET_ASIDE = "-was-"
 
 
-def write_folder(target: Path, write: Callable[[Path], None]) -> None:
+def write_folder(
+    target: Path, write: Callable[[Path], None], *, listed: Iterable[str] | None = None
+) -> None:
     """Let `write` fill a scratch folder, then make it appear as `target` in one rename.
+
+    The manifest lists all files, or those `listed`.
 
     A `target` that exists is replaced: set aside, and put back when the rename fails, or by
     `clean_orphans` when the machine stops between the two renames. When writing fails nothing of
@@ -35,7 +39,7 @@ def write_folder(target: Path, write: Callable[[Path], None]) -> None:
     scratch.mkdir()
     try:
         write(scratch)
-        write_manifest(scratch)
+        write_manifest(scratch, listed)
         for path in scratch.rglob("*"):
             _sync(path)
         _sync(scratch)
@@ -46,6 +50,20 @@ def write_folder(target: Path, write: Callable[[Path], None]) -> None:
         _sync(target.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def link_all(source: Path, target: Path, *, leave_out: Container[str]) -> None:
+    """Put all files of `source` but the named ones into `target`: linked, or else copied."""
+    for path in source.rglob("*"):
+        name = path.relative_to(source).as_posix()
+        if path.is_dir() or name in leave_out:
+            continue
+        place = target / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(path, place)
+        except OSError:  # a file system without links
+            shutil.copy2(path, place)
 
 
 def _replace(target: Path, scratch: Path) -> None:

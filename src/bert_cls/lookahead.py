@@ -6,14 +6,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
-from typing import Any, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TypeVar
 
 from bert_cls.data import Example, Problem
-from bert_cls.engines import Engine
-from bert_cls.text import PaddedBatch
 
 Row = Example | Problem
 In = TypeVar("In")
@@ -48,27 +43,6 @@ def windows_of(rows: Iterable[Row], *, most: int) -> Iterator[list[Row]]:
             window, characters = [], 0
     if window:
         yield window
-
-
-class Interruptible:
-    """An engine that can be stopped between two batches, and tells how many rows of them it did."""
-
-    def __init__(self, engine: Engine, stop: Event, told: Callable[[int], None]) -> None:
-        self.name = engine.name
-        self._engine = engine
-        self._stop = stop
-        self._told = told
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
-
-    def logits(self, batch: PaddedBatch) -> NDArray[np.float32]:
-        """The engine's; RuntimeError once it is to stop."""
-        if self._stop.is_set():
-            raise RuntimeError("the engine was stopped.")
-        logits = self._engine.logits(batch)
-        self._told(len(logits))
-        return logits
 
 
 def ahead(

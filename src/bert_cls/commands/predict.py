@@ -47,7 +47,9 @@ def predict(
     top: Annotated[
         int | None, typer.Option(min=1, help="Only the highest scores a row, and the labels'.")
     ] = None,
-    engine: Annotated[str, typer.Option(help="torch or torch-bfloat16.")] = "torch",
+    engine: Annotated[
+        str, typer.Option(help="auto: the fastest one exported that runs here; or its name.")
+    ] = "auto",
     encoding: Annotated[str | None, typer.Option(help="The file's text encoding.")] = None,
     resume: Annotated[
         bool | None,
@@ -76,6 +78,7 @@ def predict(
             hint="standard input cannot be read again, and Parquet is written in one piece.",
         )
     classifier = Classifier.load(model, engine=engine)
+    typer.echo(f"engine: {classifier.engine.name}", err=True)
     changes: dict[str, Any] = {"min_labels": min_labels, "max_labels": max_labels}
     changes["min_confidence"] = min_confidence
     changes = {key: value for key, value in changes.items() if value is not None}

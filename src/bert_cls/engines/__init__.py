@@ -1,5 +1,5 @@
 """What computes logits: one contract, a table of engines."""
 
-from bert_cls.engines.engine import ENGINES, Engine, open_engine, run
+from bert_cls.engines.engine import ENGINES, FILES, Engine, Kind, choose, open_engine, run
 
-__all__ = ["ENGINES", "Engine", "open_engine", "run"]
+__all__ = ["ENGINES", "FILES", "Engine", "Kind", "choose", "open_engine", "run"]

@@ -1,65 +1,210 @@
-"""The contract of an engine, and how rows are run through one."""
+"""The contract of an engine, the table of engines, and how rows are run through one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from importlib import import_module
-from typing import Protocol
+from importlib.util import find_spec
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bert_cls.bundle import Bundle
+from bert_cls.decision import Rule
+from bert_cls.engines.machine import multiplies_int8
 from bert_cls.errors import EngineError, pick
 from bert_cls.text import PaddedBatch, Tokens, batches_by_length
 
+Logits = NDArray[np.float32]
+"""float32 [rows, outputs]"""
+
 
 class Engine(Protocol):
-    """Padding, batch size, order and neighbours must not change a row's logits beyond 1e-5."""
+    """Padding, batch size, order and neighbours must not change a row's logits.
+
+    float32 engines: not beyond 1e-5; int8 engines: no label, and no score beyond 1e-3.
+    """
 
     name: str
+    max_tokens: int
+    """padded tokens of a batch at which the engine was measured to be fastest"""
 
-    def logits(self, batch: PaddedBatch) -> NDArray[np.float32]:
+    def logits(self, batch: PaddedBatch) -> Logits:
         """float32 [rows, outputs]."""
 
 
+@runtime_checkable
+class Parallel(Protocol):
+    """An engine that works on several batches at once."""
+
+    def logits_of(self, batches: Iterable[tuple[int, PaddedBatch]]) -> Iterator[tuple[int, Logits]]:
+        """Logits of numbered batches, under their numbers, in any order."""
+
+
+@runtime_checkable
+class SecondLook(Protocol):
+    """An engine that knows which of its answers are too close to call."""
+
+    def unsure(self, logits: Logits, rule: Rule) -> NDArray[np.bool_]:
+        """Bool [rows]: rows whose labels the rule might decide otherwise."""
+
+    def exact(self) -> Engine:
+        """The engine that computes them."""
+
+
 def run(
-    engine: Engine, tokens: Tokens, *, pad_id: int, outputs: int, max_tokens: int = 4096
-) -> NDArray[np.float32]:
-    """float32 logits [rows, outputs] in the rows' order; batches are of similar length."""
+    engine: Engine,
+    tokens: Tokens,
+    *,
+    pad_id: int,
+    outputs: int,
+    max_tokens: int | None = None,
+    rule: Rule | None = None,
+    told: Callable[[int], None] = lambda pieces: None,
+) -> Logits:
+    """float32 logits [rows, outputs] in the rows' order; batches are of similar length.
+
+    With the `rule` that will decide, rows about which a SecondLook engine is unsure are computed
+    again by its exact engine. `told` hears of each batch how many pieces it had (a row, or a window
+    of one); what it raises stops the run.
+    """
     pieces = tokens.pieces
     out = np.zeros((len(pieces), outputs), dtype=np.float32)
-    for rows in batches_by_length(pieces.lengths, max_tokens):
-        out[rows] = engine.logits(pieces.padded(rows, pad_id))
-    return tokens.pooled(out)
+    every = np.arange(len(pieces))
+    _fill(out, engine, pieces, every, pad_id, max_tokens or engine.max_tokens, told)
+    logits = tokens.pooled(out)
+    if rule is not None and isinstance(engine, SecondLook):
+        rows = np.flatnonzero(engine.unsure(logits, rule))
+        if len(rows):
+            exact = engine.exact()
+            again = rows if tokens.windows is None else tokens.windows.of(rows)
+            _fill(out, exact, pieces, again, pad_id, exact.max_tokens, lambda _: told(0))
+            logits = tokens.pooled(out)
+    return logits
 
 
-def open_engine(bundle: Bundle, name: str = "torch") -> Engine:
-    """Open the named engine on a model folder. EngineError says what to install if it is absent."""
-    return pick(ENGINES, name, "--engine")(bundle)
+def _fill(
+    out: Logits,
+    engine: Engine,
+    tokens: Tokens,
+    rows: NDArray[np.int64],
+    pad_id: int,
+    max_tokens: int,
+    told: Callable[[int], None],
+) -> None:
+    """Write the logits of `rows` into their places of `out`."""
+    chosen = [rows[part] for part in batches_by_length(tokens.lengths[rows], max_tokens)]
+    batches = ((number, tokens.padded(part, pad_id)) for number, part in enumerate(chosen))
+    if isinstance(engine, Parallel):
+        answers = engine.logits_of(batches)
+    else:
+        answers = ((number, engine.logits(batch)) for number, batch in batches)
+    for number, logits in answers:
+        out[chosen[number]] = logits
+        told(len(logits))
 
 
-def _torch(bundle: Bundle) -> Engine:
-    return _from_module("bert_cls.engines.torch_engine", bundle, "float32")
+def feeds(batch: PaddedBatch, names: Iterable[str]) -> dict[str, NDArray[np.int64]]:
+    """The inputs of an exported network, under the names Hugging Face gives them."""
+    values = {
+        "input_ids": batch.ids,
+        "attention_mask": batch.mask.astype(np.int64),
+        "token_type_ids": batch.types,
+    }
+    return {name: values[name] for name in names}
 
 
-def _torch_bfloat16(bundle: Bundle) -> Engine:
-    return _from_module("bert_cls.engines.torch_engine", bundle, "bfloat16")
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What opens an engine, and what it needs."""
+
+    module: str
+    precision: str
+    package: str
+    """import name of what has to be installed"""
+    extra: str
+    """what to type after `pip install` to get it"""
+    export: str = ""
+    """what `bert-cls export --to` calls its file; empty: it reads the weights, always there"""
+
+    @property
+    def file(self) -> str | None:
+        """The exported file's name in the model folder."""
+        return FILES[self.export] if self.export else None
 
 
-def _from_module(module: str, bundle: Bundle, precision: str) -> Engine:
+def open_engine(bundle: Bundle, name: str = "auto") -> Engine:
+    """Open the named engine on a model folder; "auto" is the best of `choose`.
+
+    EngineError says what to install, or what to export, when the engine cannot be opened.
+    """
+    if name == "auto":
+        name = choose(bundle)
+    kind = pick(ENGINES, name, "--engine")
+    if not _has(bundle, kind):
+        raise EngineError(
+            f"{bundle.folder} has no file for the engine {name} ({kind.file}).",
+            hint=f"bert-cls export {bundle.folder} --to {kind.export}",
+        )
     try:
-        opened: Engine = import_module(module).open_engine(bundle, precision)
+        opened: Engine = import_module(kind.module).open_engine(bundle, kind)
     except ImportError as error:
         raise EngineError(
-            f"the torch engine needs a package that is not installed: {error.name}.",
-            hint="pip install 'bert-cls[train]', or, where that is installed, bert-cls export "
+            f"the engine {name} needs a package that is not installed: {error.name}.",
+            hint=f"pip install '{kind.extra}'; or, where torch is installed, bert-cls export "
             "writes the model for an engine that is installed here",
         ) from error
     return opened
 
 
-ENGINES: dict[str, Callable[[Bundle], Engine]] = {
-    "torch": _torch,
-    "torch-bfloat16": _torch_bfloat16,
+def choose(bundle: Bundle) -> str:
+    """The best engine that the folder has a checked file for and that this machine can run.
+
+    int8 files count only where the processor multiplies int8 and the export measured that they
+    answer alike. EngineError says what to install when there is none.
+    """
+    for name in PREFERENCE:
+        kind = ENGINES[name]
+        if not _has(bundle, kind):
+            continue
+        if kind.precision == "int8" and not multiplies_int8():
+            continue
+        if find_spec(kind.package) is not None:
+            return name
+    raise EngineError(
+        f"{bundle.folder} holds the weights only, and torch is not installed to compute with them.",
+        hint="pip install 'bert-cls[train]', or where it is installed: bert-cls export "
+        f"{bundle.folder} --to openvino",
+    )
+
+
+def _has(bundle: Bundle, kind: Kind) -> bool:
+    """Whether the folder holds what the engine reads, as an export of this very model."""
+    exported: Mapping[str, Any] = bundle.details.get("engines", {})
+    return kind.file is None or (kind.export in exported and (bundle.folder / kind.file).is_file())
+
+
+_TORCH = "bert_cls.engines.torch_engine"
+_OPENVINO = "bert_cls.engines.openvino_engine"
+_ONNX = "bert_cls.engines.onnx_engine"
+
+FILES: dict[str, str] = {
+    "openvino": "openvino.xml",
+    "openvino-int8": "openvino-int8.xml",
+    "onnx": "model.onnx",
+    "onnx-int8": "model-int8.onnx",
 }
+"""what can be exported, and its main file in the model folder"""
+ENGINES: dict[str, Kind] = {
+    "torch": Kind(_TORCH, "float32", "torch", "bert-cls[train]"),
+    "torch-bfloat16": Kind(_TORCH, "bfloat16", "torch", "bert-cls[train]"),
+    "openvino": Kind(_OPENVINO, "float32", "openvino", "bert-cls", "openvino"),
+    "openvino-bfloat16": Kind(_OPENVINO, "bfloat16", "openvino", "bert-cls", "openvino"),
+    "openvino-int8": Kind(_OPENVINO, "int8", "openvino", "bert-cls", "openvino-int8"),
+    "onnx": Kind(_ONNX, "float32", "onnxruntime", "bert-cls[onnx]", "onnx"),
+    "onnx-int8": Kind(_ONNX, "int8", "onnxruntime", "bert-cls[onnx]", "onnx-int8"),
+}
+PREFERENCE = ("openvino-int8", "onnx-int8", "openvino", "onnx", "torch")
+"""fastest first, of those that give the labels of float32"""

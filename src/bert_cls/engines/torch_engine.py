@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from bert_cls.bundle import Bundle
+from bert_cls.engines.engine import Kind
 from bert_cls.errors import BundleError, EncoderError
 from bert_cls.network import Network, load_tensors, open_network
 from bert_cls.text import PaddedBatch
@@ -19,6 +20,8 @@ from bert_cls.text import PaddedBatch
 
 class TorchEngine:
     """Runs a network in evaluation mode on its own device."""
+
+    max_tokens = 4096
 
     def __init__(self, network: Network, *, precision: str, device: torch.device) -> None:
         self.name = f"torch {precision}"
@@ -48,8 +51,13 @@ class TorchEngine:
         return array
 
 
-def open_engine(bundle: Bundle, precision: str) -> TorchEngine:
+def open_engine(bundle: Bundle, kind: Kind) -> TorchEngine:
     """The network of a model folder, on a GPU where there is one. BundleError for a damaged one."""
+    return open_torch(bundle, kind.precision)
+
+
+def open_torch(bundle: Bundle, precision: str = "float32") -> TorchEngine:
+    """`open_engine` by precision, for those who want the network itself."""
     path = bundle.folder / "model.safetensors"
     try:
         network = open_network(

@@ -11,7 +11,7 @@ from bert_cls.classifier import Classifier
 from bert_cls.config import RunConfig
 from bert_cls.data import Example, targets
 from bert_cls.decision import tune
-from bert_cls.engines.torch_engine import open_engine
+from bert_cls.engines.torch_engine import open_torch
 from bert_cls.errors import DataError
 from bert_cls.folders import verify, write_file
 from bert_cls.legacy.log import LOG
@@ -45,7 +45,7 @@ def at_checkpoint(classifier: Classifier, folder: Path) -> Classifier:
     BundleError when the checkpoint is not whole.
     """
     verify(folder)
-    engine = open_engine(classifier.bundle, "float32")
+    engine = open_torch(classifier.bundle)
     load_tensors(engine.network, load_file(folder / "model.safetensors"))
     if classifier.bundle.task == "regression":  # in training its targets are standardised
         mean, spread = classifier.bundle.details["data"]["scale"]

@@ -28,6 +28,7 @@ from bert_cls.metrics.collapse import ALARM
 from bert_cls.network import tensors_by_name
 from bert_cls.report import About, ReportData, Split, judge, page, report_data
 from bert_cls.request import Request
+from bert_cls.sample import SAMPLE, sample_bytes
 from bert_cls.text import tokenizer_json
 from bert_cls.training.loop import EpochResult, Observer, Trainer
 from bert_cls.training.setup import Setup
@@ -107,6 +108,9 @@ def finish(
     }
     if domain := _domain(setup, logits["dev"]):
         files[DOMAIN_FILE] = domain.to_bytes()
+    if rows := request.config.export.calibration_rows:
+        kept = {n: s.tokens for n, s in setup.splits.items() if n != "test"}
+        files[SAMPLE] = sample_bytes(kept, rows, seed=request.config.training.seed)
     bundles.save(bundle, files)
     observer.phase("writing the report")
     shown = "test" if "test" in evaluations else "dev"

@@ -1,0 +1,386 @@
+"""Predictions on a processor: ours against what people use, the same texts in the same run.
+
+Each system is sorted and batched as it does best, but for the pipeline, which is used as people use
+it. Useful operations count 2 x parameters outside the embeddings x real tokens; padding counts
+nothing. The limit is the processor's int8 matrix product, measured here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from safetensors import safe_open
+
+import record
+from bert_cls import Classifier
+from bert_cls import bundle as bundles
+from bert_cls.bundle import Bundle
+from bert_cls.engines import Engine, open_engine, run
+from bert_cls.engines.machine import usable_cores
+from bert_cls.engines.onnx_engine import OnnxEngine
+from bert_cls.engines.second_look import margins
+from bert_cls.export import export
+from bert_cls.export.check import CLOSE, other_labels
+from bert_cls.text import PaddedBatch, Tokens
+from token_rows import first
+
+RESULT = record.RESULTS / "inference.json"
+_SHAPES = ((2048, 2048, 2048), (4096, 384, 1536), (1024, 1536, 384))
+_SINGLES = 100
+_PIPELINE_ROWS = 200
+_OURS = "ours: openvino-int8, close calls in float32"
+
+
+@dataclass
+class Work:
+    """The model and the rows that every system answers."""
+
+    bundle: Bundle
+    tokens: Tokens
+    texts: list[str]
+    rounds: int
+    single: Tokens
+
+
+def main() -> None:
+    """Measure, print, write the result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", type=Path, help="a model folder trained on the data set")
+    parser.add_argument("--data", default="car_aspect")
+    parser.add_argument("--rows", type=int, default=1000)
+    parser.add_argument("--flip-rows", type=int, default=2000)
+    parser.add_argument("--longest", type=int, default=0, help="0: as they are; else their mean")
+    parser.add_argument("--invariance-rows", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(usable_cores())
+    for target in ("openvino-int8", "onnx"):
+        if target not in bundles.load(options.model).details.get("engines", {}):
+            export(options.model, target, lambda message: None)
+    classifier = Classifier.load(options.model, engine="torch")
+    folder = record.data_set(options.data)
+    texts = _texts(folder, options.longest, classifier)
+    many = classifier.text.encode_in_chunks(texts[: max(options.rows, options.flip_rows)])
+    work = Work(
+        classifier.bundle,
+        first(many, options.rows),
+        texts[: options.rows],
+        options.rounds,
+        first(many, min(_SINGLES, options.rows)),
+    )
+    limit = int8_limit()
+    able = {"onnx-int8"} & set(classifier.bundle.details["engines"])
+    systems = {n: make for n, make in SYSTEMS.items() if able or make is not _onnx_int8_alone}
+    rows = [measured(work, name, make) for name, make in systems.items()]
+    flips = _flips(classifier.bundle, many)
+    invariance = _invariance(classifier.bundle, first(many, options.invariance_rows))
+    report(work, rows, limit, flips, invariance, options)
+
+
+def _texts(folder: Path, mean: int, classifier: Classifier) -> list[str]:
+    """Test texts, then dev texts; with `mean` those of about so many tokens."""
+    texts = [
+        row["text_a"]
+        for name in ("test", "dev")
+        for row in json.loads((folder / f"{name}.json").read_text("utf-8"))
+    ]
+    if not mean:
+        return texts
+    lengths = classifier.text.encode_in_chunks(texts).lengths
+    return [text for text, n in zip(texts, lengths, strict=True) if abs(n - mean) <= mean * 0.3]
+
+
+def int8_limit() -> float:
+    """The best GFLOP/s of torch's int8 matrix product over a few shapes."""
+    best = 0.0
+    for rows, inner, columns in _SHAPES:
+        left = torch.randint(-99, 99, (rows, inner), dtype=torch.int8)
+        right = torch.randint(-99, 99, (inner, columns), dtype=torch.int8)
+        for _ in range(20):
+            began = time.perf_counter()
+            torch._int_mm(left, right)
+            best = max(best, 2 * rows * inner * columns / (time.perf_counter() - began) / 1e9)
+    return best
+
+
+@dataclass
+class System:
+    """One way of answering."""
+
+    answer: Callable[[Tokens, list[str]], Any]
+
+
+def _engine(name: str) -> Callable[[Work], System]:
+    def opened(work: Work) -> System:
+        return _of(work, open_engine(bundles.load(work.bundle.folder), name))
+
+    return opened
+
+
+def _of(work: Work, engine: Engine, *, second_look: bool = True) -> System:
+    b = work.bundle
+    rule = b.rule if second_look else None
+    return System(lambda t, _: run(engine, t, pad_id=b.pad_id, outputs=b.outputs, rule=rule))
+
+
+def _int8_alone(work: Work) -> System:
+    return _of(work, open_engine(work.bundle, "openvino-int8"), second_look=False)
+
+
+def _onnx_int8_alone(work: Work) -> System:
+    return _of(work, open_engine(work.bundle, "onnx-int8"), second_look=False)
+
+
+def _dynamic(work: Work) -> System:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "dynamic.onnx"
+        source = work.bundle.folder / "model.onnx"
+        quantize_dynamic(source, path, weight_type=QuantType.QInt8, per_channel=True)
+        session = onnxruntime.InferenceSession(path)
+    return _of(work, OnnxEngine(session, precision="dynamic int8"))
+
+
+def _pipeline(work: Work) -> System:
+    """The pipeline's own tokenizer and batches around our network as a transformers model."""
+    from transformers import AutoTokenizer, XLMRobertaConfig
+    from transformers.modeling_outputs import SequenceClassifierOutput
+    from transformers.modeling_utils import PreTrainedModel
+    from transformers.pipelines import TextClassificationPipeline
+    from transformers.utils import logging
+
+    from bert_cls.engines.torch_engine import open_torch
+
+    network = open_torch(work.bundle).network.eval()
+
+    class Wrapped(PreTrainedModel):
+        config_class = XLMRobertaConfig
+
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            self.network = network
+
+        def forward(self, input_ids: Any, attention_mask: Any, **_: Any) -> Any:
+            logits = self.network(input_ids, torch.zeros_like(input_ids), attention_mask.bool())
+            return SequenceClassifierOutput(logits=logits)
+
+    model = Wrapped(network.encoder.config)
+    model.config.id2label = dict(enumerate(work.bundle.space.names))
+    model.config.problem_type = "multi_label_classification"
+    tokenizer = AutoTokenizer.from_pretrained(str(work.bundle.folder), local_files_only=True)
+    logging.set_verbosity_error()
+    pipe = TextClassificationPipeline(model=model, tokenizer=tokenizer, top_k=None, batch_size=32)
+    return System(lambda _, texts: list(pipe(texts, truncation=True, max_length=256)))
+
+
+def measured(work: Work, name: str, make: Callable[[Work], System]) -> dict[str, Any]:
+    """Texts a second (first and best pass), single-text latency and load time."""
+    began = time.perf_counter()
+    system = make(work)
+    load = time.perf_counter() - began
+    count = min(_PIPELINE_ROWS, len(work.tokens)) if make is _pipeline else len(work.tokens)
+    rows = first(work.tokens, count)
+    passes = []
+    for _ in range(1 if make is _pipeline else work.rounds):
+        began = time.perf_counter()
+        system.answer(rows, work.texts[:count])
+        passes.append(time.perf_counter() - began)
+    latencies = []
+    for row in range(len(work.single)):
+        one = _row(work.single, row)
+        began = time.perf_counter()
+        system.answer(one, [work.texts[row]])
+        latencies.append((time.perf_counter() - began) * 1000)
+    record.console.print(f"{name}: {count / min(passes):.0f} texts/s", style="dim")
+    return {
+        "system": name,
+        "texts_per_second": count / min(passes),
+        "first_pass": count / passes[0],
+        "p50_ms": float(np.percentile(latencies, 50)),
+        "p95_ms": float(np.percentile(latencies, 95)),
+        "load_seconds": load,
+    }
+
+
+def _row(tokens: Tokens, row: int) -> Tokens:
+    start, end = int(tokens.starts[row]), int(tokens.starts[row + 1])
+    return Tokens(
+        tokens.ids[start:end],
+        tokens.types[start:end],
+        np.array([0, end - start]),
+        tokens.full_lengths[row : row + 1],
+    )
+
+
+def _flips(bundle: Bundle, tokens: Tokens) -> dict[str, dict[str, Any]]:
+    """Rows whose labels differ from torch's in float32 where those are no closer than CLOSE."""
+    rule = bundle.rule
+
+    def answers(name: str, looks: bool = True) -> Any:
+        engine = open_engine(bundle, name)
+        out = run(
+            engine,
+            tokens,
+            pad_id=bundle.pad_id,
+            outputs=bundle.outputs,
+            rule=rule if looks else None,
+        )
+        return engine, out
+
+    _, wanted = answers("torch")
+    clear = margins(rule, wanted) > CLOSE
+    exact = rule.scores(wanted)
+    found = {}
+    for label, name, looks in (
+        ("torch bf16", "torch-bfloat16", True),
+        ("openvino bf16", "openvino-bfloat16", True),
+        ("openvino-int8 alone", "openvino-int8", False),
+        ("onnx-int8 alone", "onnx-int8", False),
+        (_OURS, "openvino-int8", True),
+    ):
+        if name == "onnx-int8" and name not in bundle.details["engines"]:
+            continue
+        engine, given = answers(name, looks)
+        scores = rule.scores(given)
+        found[label] = {
+            "rows": int(clear.sum()),
+            "flips": int((other_labels(rule, exact, scores) & clear).sum()),
+            "largest_score_difference": float(np.abs(scores - exact).max()),
+        }
+        if label == _OURS:
+            found[label]["second_looks"] = float(
+                engine.unsure(answers(name, False)[1], rule).mean()
+            )
+    return found
+
+
+def _invariance(bundle: Bundle, tokens: Tokens) -> dict[str, dict[str, Any]]:
+    """Each text alone, in 20 random batches and in two padding lengths: what changes."""
+    generator = np.random.default_rng(0)
+    rule = bundle.rule
+    found = {}
+    for name, repeats in (("openvino", 2), ("openvino-int8", 20)):
+        engine = open_engine(bundle, name)
+
+        def answer(rows: Any, width: int = 0, engine: Engine = engine) -> Any:
+            batch = tokens.padded(rows, bundle.pad_id)
+            extra = ((0, 0), (0, max(0, width - batch.ids.shape[1])))
+            out = engine.logits(
+                PaddedBatch(
+                    np.pad(batch.ids, extra, constant_values=bundle.pad_id),
+                    np.pad(batch.types, extra),
+                    np.pad(batch.mask, extra),
+                )
+            )
+            return np.array(out)
+
+        alone = np.concatenate([answer(np.array([row])) for row in range(len(tokens))])
+        exact = rule.scores(alone)
+        difference, flips = 0.0, 0
+        others = []
+        for _ in range(repeats):
+            order = generator.permutation(len(tokens))
+            parts = np.array_split(order, max(1, len(order) // 16))
+            out = np.zeros_like(alone)
+            for part in parts:
+                out[part] = answer(part)
+            others.append(out)
+        few = np.arange(min(100, len(tokens)))
+        for width in (128, 256):
+            out = alone.copy()
+            out[few] = np.concatenate([answer(few[[i]], width) for i in few])
+            others.append(out)
+        for out in others:
+            scores = rule.scores(out)
+            difference = max(difference, float(np.abs(scores - exact).max()))
+            flips += int(other_labels(rule, exact, scores).sum())
+        found[name] = {"flips": flips, "largest_score_difference": difference}
+    return found
+
+
+def _parameters(bundle: Bundle) -> int:
+    """Parameters outside the embeddings."""
+    with safe_open(bundle.folder / "model.safetensors", "np") as file:
+        return sum(
+            int(np.prod(file.get_slice(name).get_shape()))
+            for name in file.keys()  # noqa: SIM118 - no dict
+            if "embeddings" not in name
+        )
+
+
+def report(
+    work: Work,
+    rows: list[dict[str, Any]],
+    limit: float,
+    flips: dict[str, dict[str, Any]],
+    invariance: dict[str, dict[str, Any]],
+    options: argparse.Namespace,
+) -> None:
+    """Tables on the terminal and the result file."""
+    real = int(work.tokens.lengths.sum())
+    ours = next(r["texts_per_second"] for r in rows if r["system"] == _OURS)
+    each = 2 * _parameters(work.bundle) * real / len(work.tokens) / 1e9
+    for row in rows:
+        row["useful_gflops"] = row["texts_per_second"] * each
+        row["share_of_limit"] = row["useful_gflops"] / limit
+        row["ours_is_times"] = ours / row["texts_per_second"]
+    keys = ("texts_per_second", "first_pass", "ours_is_times", "useful_gflops", "share_of_limit")
+    last = ("p50_ms", "p95_ms", "load_seconds")
+    record.show(
+        f"{len(work.tokens)} texts of {real / len(work.tokens):.1f} tokens; int8 limit "
+        f"{limit:.0f} GFLOP/s",
+        ("system", "texts/s", "first pass", "ours x", "GFLOP/s", "of limit", "p50", "p95", "load"),
+        [[row["system"], *(row[k] for k in (*keys, *last))] for row in rows],
+    )
+    record.show(
+        f"labels that differ from torch float32 where its margin is over {CLOSE}",
+        ("system", "rows", "flips", "largest difference"),
+        [[n, f["rows"], f["flips"], f["largest_score_difference"]] for n, f in flips.items()],
+    )
+    looks = flips[_OURS]["second_looks"]
+    record.console.print(f"computed a second time in float32: {looks:.1%}")
+    record.show(
+        "the same text alone, in 20 random batches (float32: 2), in two padding lengths",
+        ("engine", "other labels", "largest score difference"),
+        [[n, f["flips"], f["largest_score_difference"]] for n, f in invariance.items()],
+    )
+    content = record.read_results(RESULT)
+    name = f"{options.data}, mean {real / len(work.tokens):.0f} tokens"
+    content[name] = {
+        "machine": record.machine(),
+        "rows": len(work.tokens),
+        "limit_gflops": limit,
+        "systems": rows,
+        "flips": flips,
+        "invariance": invariance,
+    }
+    record.write_results(RESULT, content)
+
+
+SYSTEMS: dict[str, Callable[[Work], System]] = {
+    "transformers pipeline, batch 32, unsorted": _pipeline,
+    "torch fp32, sorted": _engine("torch"),
+    "torch bf16, sorted": _engine("torch-bfloat16"),
+    "onnxruntime fp32": _engine("onnx"),
+    "onnxruntime dynamic int8": _dynamic,
+    "onnxruntime on our static int8": _onnx_int8_alone,
+    "openvino fp32": _engine("openvino"),
+    "openvino bf16": _engine("openvino-bfloat16"),
+    "openvino on our static int8": _int8_alone,
+    _OURS: _engine("openvino-int8"),
+}
+
+
+if __name__ == "__main__":
+    main()

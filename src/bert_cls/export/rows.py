@@ -1,0 +1,70 @@
+"""The rows an export is calibrated and checked on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import orjson
+
+from bert_cls.bundle import Bundle
+from bert_cls.config import RunConfig
+from bert_cls.errors import BertClsError, EngineError
+from bert_cls.request import RUN
+from bert_cls.sample import read_sample, subset
+from bert_cls.text import TextEncoder, Tokens
+from bert_cls.training.loop import Silent
+from bert_cls.training.prepare import encode_texts, read_dataset
+
+_ROWS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows to set scales by, rows to judge by, and where the latter are from."""
+
+    calibration: Tokens
+    check: Tokens
+    origin: str
+
+
+def rows_of(bundle: Bundle) -> Rows:
+    """The data the model was trained on where it still lies unchanged, else the model's sample.
+
+    EngineError when there is neither.
+    """
+    sample = read_sample(bundle.folder)
+    found = _from_data(bundle)
+    if found is not None:
+        train, dev = found
+        seed = int(bundle.details.get("config", {}).get("training", {}).get("seed", 0))
+        chosen = np.random.default_rng(seed).permutation(len(train))[:_ROWS]
+        calibration = sample.get("train") or subset(train, np.sort(chosen))
+        return Rows(calibration, dev, f"all {len(dev)} development rows")
+    if "train" not in sample or "dev" not in sample:
+        raise EngineError(
+            f"{bundle.folder} keeps no sample of its rows, and the data it was trained on is not "
+            "where it was (or has changed), so an export cannot be checked.",
+            hint="put the data back, or train with export.calibration_rows above 0.",
+        )
+    dev = sample["dev"]
+    return Rows(sample["train"], dev, f"the {len(dev)} development rows kept in the model folder")
+
+
+def _from_data(bundle: Bundle) -> tuple[Tokens, Tokens] | None:
+    """Tokens of train and dev, read as training read them; None where the data is not the same."""
+    try:
+        content = orjson.loads((bundle.folder / RUN).read_bytes())
+        config = RunConfig.model_validate(content["config"])
+        dataset = read_dataset(Path(content["data"]), config, Silent())
+    except (OSError, ValueError, KeyError, BertClsError):
+        return None
+    if dict(dataset.files) != bundle.details.get("data", {}).get("files"):
+        return None
+    text = TextEncoder.from_json((bundle.folder / "tokenizer.json").read_bytes(), bundle.text)
+    labelled = [
+        [e for e in rows or [] if e.label is not None] for rows in (dataset.train, dataset.dev)
+    ]
+    train, dev = (encode_texts(rows, bundle.pair, text) for rows in labelled)
+    return train, dev

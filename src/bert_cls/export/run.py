@@ -1,0 +1,201 @@
+"""Export: build an engine's file, run the development rows through both engines, keep it or not."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from bert_cls import bundle as bundles
+from bert_cls.bundle import Bundle
+from bert_cls.engines.engine import FILES, Engine, Logits, open_engine, run
+from bert_cls.engines.torch_engine import open_torch
+from bert_cls.errors import EngineError, pick
+from bert_cls.export.activations import collect
+from bert_cls.export.check import (
+    FLOAT_TOLERANCE,
+    INT8_TOLERANCE,
+    MOST_SECOND_LOOKS,
+    REGRESSION_TOLERANCE,
+    Agreement,
+    compare,
+    second_look_margin,
+    seconds,
+)
+from bert_cls.export.graph import to_onnx
+from bert_cls.export.quantise import quantise, sites
+from bert_cls.export.rows import Rows, rows_of
+from bert_cls.sample import subset
+
+_TIMED_ROWS = 200
+_FLOAT_SITES = (0, 4, 8)
+"""how many of the most sensitive layers stay in float32, tried one after the other"""
+Notify = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written, and how it answered."""
+
+    name: str
+    files: tuple[str, ...]
+    facts: Mapping[str, Any]
+    """as stored in `bert_cls.json` under `engines`"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One export under way."""
+
+    bundle: Bundle
+    scratch: Bundle
+    """the same model, its folder the one that candidates are written to"""
+    rows: Rows
+    wanted: Logits
+    """of torch in float32, on the rows to check"""
+    seconds: float
+    """of torch in float32, on the rows to time"""
+    graph: onnx.ModelProto
+
+
+def export(folder: Path, target: str, notify: Notify) -> list[Exported]:
+    """Write an engine's files into a model folder, and for int8 those of its float32 engine too.
+
+    EngineError when the answers differ by more than is stated in `check`; the folder is then as it
+    was.
+    """
+    pick(FILES, target, "--to")
+    bundle = bundles.load(folder)
+    notify("reading rows to check by")
+    rows = rows_of(bundle)
+    notify(f"checking on {rows.origin}")
+    with tempfile.TemporaryDirectory(prefix=".tmp-export-", dir=folder.absolute().parent) as place:
+        work = _begin(bundle, Path(place), rows, notify)
+        done = []
+        for name in dict.fromkeys((target.removesuffix("-int8"), target)):
+            build = _int8 if name.endswith("-int8") else _float
+            done.append(build(work, name, notify))
+        files = {name: Path(place) / name for one in done for name in one.files}
+        facts = {**bundle.details.get("engines", {}), **{one.name: one.facts for one in done}}
+        bundles.extend(bundle, files, facts)
+    return done
+
+
+def _begin(bundle: Bundle, place: Path, rows: Rows, notify: Notify) -> _Work:
+    notify("answering in torch")
+    reference = open_torch(bundle)
+    wanted = _answers(bundle, reference, rows)
+    timed = _seconds(bundle, reference, rows)
+    graph = to_onnx(bundle)
+    scratch = replace(bundle, folder=place, details={"engines": {name: {} for name in FILES}})
+    return _Work(bundle, scratch, rows, wanted, timed, graph)
+
+
+def _float(work: _Work, name: str, notify: Notify) -> Exported:
+    notify(f"writing {name}")
+    _write(work.graph, work.scratch.folder, name)
+    engine = open_engine(work.scratch, name)
+    agreement = compare(work.bundle.rule, work.wanted, _answers(work.bundle, engine, work.rows))
+    if agreement.largest_difference > FLOAT_TOLERANCE or agreement.flips:
+        raise _refused(name, agreement, FLOAT_TOLERANCE)
+    facts = _facts(work, name, engine, agreement)
+    return Exported(name, _files(name), facts)
+
+
+def _int8(work: _Work, name: str, notify: Notify) -> Exported:
+    notify("collecting activations")
+    samples = collect(
+        work.graph, [site.tensor for site in sites(work.graph)], work.rows, work.bundle
+    )
+    order: list[str] = []
+    for count in _FLOAT_SITES:
+        kept = order[:count]
+        notify(f"quantising{f', {count} layers in float32' if count else ''}")
+        graph, errors = quantise(work.graph, samples, keep=frozenset(kept))
+        order = order or sorted(errors, key=lambda tensor: -errors[tensor])
+        _write(graph, work.scratch.folder, name)
+        found = _judge(work, name)
+        agreement, facts, engine = found
+        if _good(work.bundle, agreement, facts):
+            facts = _facts(work, name, engine, agreement) | facts | {"float32_layers": kept}
+            return Exported(name, _files(name), facts)
+    raise _refused(name, agreement, _tolerance(work.bundle))
+
+
+def _judge(work: _Work, name: str) -> tuple[Agreement, dict[str, Any], Engine]:
+    """int8 by itself sets the margin of the second look; both together are judged."""
+    rule = work.bundle.rule
+    alone = run_plain(work, open_engine(work.scratch, name))
+    margin = second_look_margin(rule, work.wanted, alone)
+    facts: dict[str, Any] = {"margin": margin, "alone": compare(rule, work.wanted, alone).to_dict()}
+    trial = replace(work.scratch, details={"engines": {name: facts}})
+    engine = open_engine(trial, name)
+    facts["second_looks"] = round(float(np.mean(engine.unsure(alone, rule))), 4)  # type: ignore[attr-defined]
+    return compare(rule, work.wanted, _answers(work.bundle, engine, work.rows)), facts, engine
+
+
+def _good(bundle: Bundle, agreement: Agreement, facts: Mapping[str, Any]) -> bool:
+    return (
+        agreement.flips == 0
+        and agreement.largest_difference <= _tolerance(bundle)
+        and facts["second_looks"] <= MOST_SECOND_LOOKS
+    )
+
+
+def _tolerance(bundle: Bundle) -> float:
+    return REGRESSION_TOLERANCE if bundle.task == "regression" else INT8_TOLERANCE
+
+
+def _refused(name: str, agreement: Agreement, tolerance: float) -> EngineError:
+    return EngineError(
+        f"{name} answers differently from the trained network: {agreement.flips} of "
+        f"{agreement.rows} rows get other labels, and a score differs by "
+        f"{agreement.largest_difference:.2g} (at most {tolerance}). Nothing was written.",
+        hint=None if not name.endswith("-int8") else f"--to {name.removesuffix('-int8')}",
+    )
+
+
+def _facts(work: _Work, name: str, engine: Engine, agreement: Agreement) -> dict[str, Any]:
+    size = sum((work.scratch.folder / file).stat().st_size for file in _files(name))
+    return {
+        **agreement.to_dict(),
+        "checked_on": work.rows.origin,
+        "bytes": size,
+        "times_torch": round(work.seconds / _seconds(work.bundle, engine, work.rows), 2),
+    }
+
+
+def _answers(bundle: Bundle, engine: Engine, rows: Rows) -> Logits:
+    return run(engine, rows.check, pad_id=bundle.pad_id, outputs=bundle.outputs, rule=bundle.rule)
+
+
+def run_plain(work: _Work, engine: Engine) -> Logits:
+    """Answers without a second look."""
+    bundle = work.bundle
+    return run(engine, work.rows.check, pad_id=bundle.pad_id, outputs=bundle.outputs)
+
+
+def _seconds(bundle: Bundle, engine: Engine, rows: Rows) -> float:
+    few = replace(rows, check=subset(rows.check, np.arange(min(_TIMED_ROWS, len(rows.check)))))
+    return seconds(lambda: _answers(bundle, engine, few))
+
+
+def _files(name: str) -> tuple[str, ...]:
+    main = FILES[name]
+    return (main, main.replace(".xml", ".bin")) if main.endswith(".xml") else (main,)
+
+
+def _write(graph: onnx.ModelProto, folder: Path, name: str) -> None:
+    content = graph.SerializeToString()
+    if name.startswith("onnx"):
+        (folder / FILES[name]).write_bytes(content)
+        return
+    import openvino
+
+    model = openvino.Core().read_model(content)
+    openvino.save_model(model, folder / FILES[name], compress_to_fp16=False)

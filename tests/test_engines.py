@@ -1,0 +1,175 @@
+"""The contract of engines, over the table of them, and the choice of one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bert_cls import bundle as bundles
+from bert_cls.decision import Rule
+from bert_cls.engines import ENGINES, FILES, choose, open_engine, run
+from bert_cls.engines.machine import multiplies_int8, processor_flags
+from bert_cls.engines.second_look import margins
+from bert_cls.errors import BundleError, ConfigError, EngineError
+from bert_cls.export import export
+from bert_cls.sample import subset
+from bert_cls.text import PaddedBatch, Tokens
+from exported import model_folder
+
+LOW = {name for name, kind in ENGINES.items() if kind.precision == "int8"}
+WIDE = {name for name, kind in ENGINES.items() if kind.precision == "bfloat16"}
+
+
+@pytest.fixture(scope="module")
+def folder(encoder, tmp_path_factory) -> Path:
+    """A tiny BERT of three labels with every file exported."""
+    place = model_folder(encoder("bert"), tmp_path_factory.mktemp("engines") / "model")
+    for target in ("openvino-int8", "onnx-int8"):
+        export(place, target, lambda message: None)
+    return place
+
+
+@pytest.fixture(scope="module")
+def bundle(folder):
+    return bundles.load(folder)
+
+
+def rows(count: int, *, seed: int = 0, longest: int = 40) -> Tokens:
+    generator = np.random.default_rng(seed)
+    lengths = generator.integers(2, longest, count)
+    ids = generator.integers(5, 60, int(lengths.sum())).astype(np.int32)
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    return Tokens(ids, np.zeros(len(ids), np.int8), starts, lengths.astype(np.int32))
+
+
+def answers(engine, tokens, bundle, **options):
+    return run(engine, tokens, pad_id=bundle.pad_id, outputs=bundle.outputs, **options)
+
+
+@pytest.fixture(scope="module")
+def tokens() -> Tokens:
+    return rows(60)
+
+
+@pytest.fixture(scope="module")
+def wanted(bundle, tokens):
+    return answers(open_engine(bundle, "torch"), tokens, bundle)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_padding_batches_order_and_neighbours_change_no_answer(name, bundle, tokens, wanted):
+    engine = open_engine(bundle, name)
+    near = {"int8": 5e-3, "bfloat16": 5e-2}.get(ENGINES[name].precision, 1e-5)
+    first = answers(engine, tokens, bundle, rule=bundle.rule)
+    assert first.dtype == np.float32
+    assert first.shape == (60, 3)
+    order = np.random.default_rng(1).permutation(60)
+    shuffled = answers(engine, subset(tokens, order), bundle, rule=bundle.rule, max_tokens=97)
+    np.testing.assert_allclose(shuffled, first[order], atol=near)
+    alone = [answers(engine, subset(tokens, order[[i]]), bundle, rule=bundle.rule) for i in (0, 1)]
+    np.testing.assert_allclose(np.concatenate(alone), first[order[:2]], atol=near)
+    batch = tokens.padded(np.arange(3), bundle.pad_id)
+    wide = [
+        np.pad(part, ((0, 0), (0, 25)), constant_values=v)
+        for part, v in ((batch.ids, bundle.pad_id), (batch.types, 0), (batch.mask, False))
+    ]
+    np.testing.assert_allclose(engine.logits(PaddedBatch(*wide)), engine.logits(batch), atol=near)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_every_engine_answers_as_torch_does(name, bundle, tokens, wanted):
+    given = answers(open_engine(bundle, name), tokens, bundle, rule=bundle.rule)
+    if name in LOW | WIDE:
+        scores, other = bundle.rule.scores(wanted), bundle.rule.scores(given)
+        assert np.abs(scores - other).max() < 0.05
+        decided = margins(bundle.rule, wanted) > 1e-3
+        same = (bundle.rule.decide(scores) == bundle.rule.decide(other)).all(axis=1)
+        assert name in WIDE or same[decided].all()
+    else:
+        np.testing.assert_allclose(given, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(LOW))
+def test_int8_is_int8_and_close_calls_are_made_in_float32(name, bundle, tokens, wanted):
+    engine = open_engine(bundle, name)
+    alone = answers(engine, tokens, bundle)
+    assert np.abs(alone - wanted).max() > 1e-6
+    rule = replace(bundle.rule, thresholds=tuple(bundle.rule.scores(alone)[7]))
+    assert engine.unsure(alone, rule)[7]
+    both = answers(engine, tokens, bundle, rule=rule)
+    np.testing.assert_allclose(both[7], wanted[7], atol=1e-5)
+    sure = ~engine.unsure(alone, rule)
+    np.testing.assert_array_equal(both[sure], alone[sure])
+
+
+def test_no_rows_give_no_logits(bundle):
+    for name in ENGINES:
+        nothing = subset(rows(3), np.zeros(0, np.int64))
+        assert answers(open_engine(bundle, name), nothing, bundle, rule=bundle.rule).shape == (0, 3)
+
+
+def test_auto_prefers_what_is_exported_and_can_run(bundle, monkeypatch):
+    expected = "openvino-int8" if multiplies_int8() else "openvino"
+    assert choose(bundle) == expected
+    monkeypatch.setattr("bert_cls.engines.engine.multiplies_int8", lambda: False)
+    assert choose(bundle) == "openvino"
+    monkeypatch.setattr("bert_cls.engines.engine.multiplies_int8", lambda: True)
+    monkeypatch.setattr(
+        "bert_cls.engines.engine.find_spec", lambda name: None if name == "openvino" else name
+    )
+    assert choose(bundle) == "onnx-int8"
+
+
+def test_auto_without_exports_is_torch_and_says_what_to_do_without_it(bundle, monkeypatch):
+    bare = replace(bundle, details={})
+    assert choose(bare) == "torch"
+    monkeypatch.setattr("bert_cls.engines.engine.find_spec", lambda name: None)
+    with pytest.raises(EngineError, match=r"torch is not installed(.|\n)*export"):
+        choose(bare)
+
+
+def test_a_file_that_was_not_exported_and_a_wrong_name(encoder, tmp_path):
+    bare = bundles.load(model_folder(encoder("bert"), tmp_path / "bare"))
+    with pytest.raises(EngineError, match=r"bert-cls export .* --to openvino-int8"):
+        open_engine(bare, "openvino-int8")
+    with pytest.raises(ConfigError, match="--engine must be one of"):
+        open_engine(bare, "openvin")
+
+
+def test_a_missing_package_is_named(bundle, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.delitem(sys.modules, "bert_cls.engines.onnx_engine", raising=False)
+    with pytest.raises(EngineError, match=r"onnxruntime(.|\n)*pip install 'bert-cls\[onnx\]'"):
+        open_engine(bundle, "onnx")
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_a_damaged_file_is_an_error_not_a_crash(name, bundle, tmp_path):
+    (tmp_path / FILES[name]).write_bytes(b"no network at all")
+    with pytest.raises(BundleError, match="cannot be opened"):
+        open_engine(replace(bundle, folder=tmp_path), name)
+
+
+def test_flags_of_a_processor(tmp_path):
+    info = tmp_path / "cpuinfo"
+    info.write_text("processor : 0\nflags\t\t: fpu avx2 avx512_vnni\n")
+    assert "avx512_vnni" in processor_flags(info)
+    assert processor_flags(tmp_path / "absent") == frozenset()
+
+
+def test_margins_are_distances_to_another_decision():
+    logits = np.log(np.array([[0.6, 0.3, 0.1], [0.5, 0.48, 0.02]], np.float32))
+    classes = Rule(task="multiclass", activation="softmax")
+    np.testing.assert_allclose(margins(classes, logits), [0.15, 0.01], atol=1e-6)
+    many = Rule(task="multilabel", activation="sigmoid", thresholds=(0.5, 0.2))
+    logits = np.log(np.array([[0.6 / 0.4, 0.1 / 0.9]], np.float32))
+    np.testing.assert_allclose(margins(many, logits), [0.1], atol=1e-6)
+    limited = replace(many, max_labels=1)
+    np.testing.assert_allclose(margins(limited, logits), [0.1], atol=1e-6)
+    value = Rule(task="regression", activation="identity")
+    assert np.isinf(margins(value, logits[:, :1])).all()

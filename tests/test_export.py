@@ -1,0 +1,217 @@
+"""Exports: every family, the gate, the folder afterwards, and the file by itself."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from typer.testing import CliRunner
+
+from bert_cls import Classifier
+from bert_cls import bundle as bundles
+from bert_cls.cli import app
+from bert_cls.engines import open_engine, run
+from bert_cls.errors import ConfigError, EngineError
+from bert_cls.export import export
+from bert_cls.export.check import compare, second_look_margin
+from bert_cls.export.graph import to_onnx
+from bert_cls.export.quantise import quantise, sites
+from bert_cls.folders import verify
+from bert_cls.sample import SAMPLE, read_sample
+from exported import RULES, model_folder
+from tiny import FAMILIES, TEXTS
+
+
+def quiet(message: str) -> None:
+    pass
+
+
+def answers(bundle, name, tokens, **options):
+    engine = open_engine(bundle, name)
+    return run(engine, tokens, pad_id=bundle.pad_id, outputs=bundle.outputs, **options)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_answers_alike_in_float32_and_int8(family, encoder, tmp_path):
+    folder = model_folder(encoder(family), tmp_path / "model", pair=family == "bert")
+    export(folder, "openvino-int8", quiet)
+    bundle = bundles.load(folder)
+    tokens = read_sample(folder)["dev"]
+    wanted = answers(bundle, "torch", tokens)
+    np.testing.assert_allclose(answers(bundle, "openvino", tokens), wanted, atol=1e-5)
+    rounded = answers(bundle, "openvino-int8", tokens, rule=bundle.rule)
+    agreement = compare(bundle.rule, wanted, rounded)
+    assert agreement.flips == 0
+    assert agreement.largest_difference < 0.1
+
+
+@pytest.mark.parametrize("pooling", ["cls", "cls_pooler"])
+def test_other_poolings(pooling, encoder, tmp_path):
+    folder = model_folder(encoder("bert"), tmp_path / "model", pooling=pooling)
+    export(folder, "onnx", quiet)
+    bundle = bundles.load(folder)
+    tokens = read_sample(folder)["dev"]
+    wanted = answers(bundle, "torch", tokens)
+    np.testing.assert_allclose(answers(bundle, "onnx", tokens), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("task", ["multiclass", "regression"])
+def test_other_tasks_in_int8(task, encoder, tmp_path):
+    folder = model_folder(encoder("bert"), tmp_path / "model", task=task)
+    done = export(folder, "onnx-int8", quiet)
+    assert [one.name for one in done] == ["onnx", "onnx-int8"]
+    assert done[1].facts["flips"] == 0
+
+
+@pytest.fixture(scope="module")
+def folder(encoder, tmp_path_factory):
+    place = model_folder(encoder("bert"), tmp_path_factory.mktemp("export") / "model")
+    (place / "checkpoint-1").mkdir()
+    (place / "checkpoint-1" / "step").write_text("1")
+    export(place, "openvino-int8", quiet)
+    export(place, "onnx", quiet)
+    return place
+
+
+def test_the_folder_stays_whole_and_says_how_the_engines_answered(folder):
+    verify(folder)
+    listed = json.loads((folder / "MANIFEST.json").read_text())["files"]
+    names = {entry["name"] for entry in listed}
+    assert {"openvino.xml", "openvino.bin", "openvino-int8.xml", "model.onnx", SAMPLE} <= names
+    assert not any("checkpoint" in name for name in names)
+    assert (folder / "checkpoint-1" / "step").read_text() == "1"
+    engines = json.loads((folder / "bert_cls.json").read_text())["engines"]
+    assert set(engines) == {"openvino", "openvino-int8", "onnx"}
+    for facts in engines.values():
+        assert facts["flips"] == 0
+        assert facts["rows"] == 50
+        assert facts["bytes"] > 0
+        assert facts["times_torch"] > 0
+    assert not list(folder.parent.glob(".tmp*"))
+
+
+def test_exporting_again_replaces(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    export(copy, "onnx", quiet)
+    verify(copy)
+    assert set(bundles.load(copy).details["engines"]) == {"openvino", "openvino-int8", "onnx"}
+
+
+def test_predictions_are_the_same_through_every_face(folder):
+    texts = TEXTS[:6]
+    by_torch = Classifier.load(folder, engine="torch").predict(texts)
+    assert [p.labels for p in Classifier.load(folder).predict(texts)] == [
+        p.labels for p in by_torch
+    ]
+
+
+def test_the_lines_in_the_documentation_run_the_onnx_file(folder):
+    page = (Path(__file__).parent.parent / "docs" / "engines.md").read_text("utf-8")
+    lines = page.partition("```python\n")[2].partition("```")[0]
+    done = subprocess.run(
+        [sys.executable, "-c", lines],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=folder.parent,
+    )
+    values = [float(x) for x in re.findall(r"-?\d+\.\d+(?:e-?\d+)?", done.stdout)]
+    classifier = Classifier.load(folder, engine="torch")
+    wanted = classifier.logits(classifier.text.encode(["尾灯不亮"]))[0]
+    np.testing.assert_allclose(values, wanted, atol=1e-4)
+
+
+def test_the_commands_say_what_was_measured_and_what_answers(encoder, tmp_path):
+    folder = str(model_folder(encoder("bert"), tmp_path / "model"))
+    done = CliRunner().invoke(app, ["export", folder, "--to", "onnx"])
+    assert done.exit_code == 0
+    assert "checking on the 50 development rows kept in the model folder" in done.stderr
+    assert "onnx: 50 of 50 rows get the same labels" in done.stderr
+    done = CliRunner().invoke(app, ["predict", folder, "--text", "尾灯不亮"])
+    assert done.exit_code == 0
+    assert done.stderr == "engine: onnxruntime float32\n"
+
+
+def test_predicting_needs_neither_torch_nor_transformers(folder):
+    lines = f"""
+import sys
+for name in ("torch", "transformers", "sklearn", "onnx"):
+    sys.modules[name] = None
+from bert_cls import Classifier
+print(len(Classifier.load({str(folder)!r}).predict(["尾灯不亮"])[0].scores))
+"""
+    done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "3"
+
+
+def test_an_export_that_answers_differently_is_refused(encoder, tmp_path, monkeypatch):
+    folder = model_folder(encoder("bert"), tmp_path / "model")
+    before = sorted(p.name for p in folder.iterdir())
+
+    def spoiled(bundle):
+        graph = to_onnx(bundle)
+        for tensor in graph.graph.initializer:
+            if list(tensor.dims) == [3]:
+                values = onnx.numpy_helper.to_array(tensor) + np.float32(0.5)
+                tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+        return graph
+
+    monkeypatch.setattr("bert_cls.export.run.to_onnx", spoiled)
+    with pytest.raises(EngineError, match=r"onnx answers differently(.|\n)*Nothing was written"):
+        export(folder, "onnx", quiet)
+    assert sorted(p.name for p in folder.iterdir()) == before
+    verify(folder)
+    assert "engines" not in bundles.load(folder).details
+
+
+def test_without_rows_there_is_no_export(encoder, tmp_path):
+    folder = model_folder(encoder("bert"), tmp_path / "model", sample=False)
+    with pytest.raises(EngineError, match=r"cannot be checked(.|\n)*calibration_rows"):
+        export(folder, "onnx", quiet)
+    with pytest.raises(ConfigError, match="--to must be one of"):
+        export(folder, "onnx-int4", quiet)
+
+
+def test_layers_kept_in_float_are_left_alone(folder):
+    graph = to_onnx(bundles.load(folder))
+    places = sites(graph)
+    assert len(places) == 8  # two layers: attention's input and output, the two of the FFN
+    generator = np.random.default_rng(0)
+    weights = {t.name: list(t.dims) for t in graph.graph.initializer}
+    samples = {
+        s.tensor: generator.normal(size=(64, weights[s.weights[0]][0])).astype(np.float32)
+        for s in places
+    }
+    every, errors = quantise(graph, samples)
+    onnx.checker.check_model(every)
+    assert set(errors) == {s.tensor for s in places}
+    assert all(0 < error < 0.01 for error in errors.values())
+    kept = frozenset([places[0].tensor])
+    some, _ = quantise(graph, samples, keep=kept)
+    assert len(sites(some)) == 1
+    count = lambda g: sum(n.op_type == "QuantizeLinear" for n in g.graph.node)  # noqa: E731
+    assert (count(every), count(some)) == (8, 7)
+
+
+def test_the_margin_mends_every_label_that_int8_changed():
+    rule = RULES["multilabel"]
+    generator = np.random.default_rng(0)
+    wanted = generator.normal(size=(500, 3)).astype(np.float32)
+    given = wanted + generator.normal(scale=0.05, size=wanted.shape).astype(np.float32)
+    margin = second_look_margin(rule, wanted, given)
+    assert compare(rule, wanted, given).flips > 0
+    from bert_cls.engines.second_look import margins
+
+    again = margins(rule, given) <= margin
+    mended = np.where(again[:, None], wanted, given)
+    assert compare(rule, wanted, mended).flips == 0
+    assert second_look_margin(replace(rule), wanted, wanted) == 0
+    assert second_look_margin(RULES["regression"], wanted[:, :1], given[:, :1]) == 0
