@@ -26,6 +26,7 @@ class CountingEngine:
     """Logits are remainders of a row's ids: the same for a row whatever stands beside it."""
 
     name = "counting"
+    max_tokens = 4096
 
     def __init__(self) -> None:
         self.batches: list[tuple[int, int]] = []

@@ -236,7 +236,12 @@ def test_labels_are_taken_over_renamed_added_and_dropped_by_name(old, tmp_path):
     config, origins = frozen()
     notes = Notes()
     request = Request(
-        data, tmp_path / "new", config, origins, "balanced", None, old / "model", renames
+        data,
+        tmp_path / "new",
+        config,
+        origins,
+        init_from=old / "model",
+        renames=renames,
     )
     trained = train(request, notes)
     said = next(note for note in notes.notes if note.startswith("from model"))

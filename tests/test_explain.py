@@ -200,6 +200,7 @@ def test_what_cannot_be_explained_is_said(model):
 
     class Other:
         name = "other"
+        max_tokens = 4096
         logits = model.engine.logits
 
     other = Classifier(model.bundle, Other(), model.text)

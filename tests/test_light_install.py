@@ -82,13 +82,12 @@ def test_weights_alone_say_what_to_install(by, model):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.skipif(not LIGHT, reason="ENGINES has none that works without torch yet")
-@pytest.mark.parametrize("name", LIGHT or ["none"])
+@pytest.mark.parametrize("name", LIGHT)
 def test_a_folder_with_an_engine_file_predicts_without_them(name, model, tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(model, folder)
     export = subprocess.run(
-        [sys.executable, "-m", "bert_cls.cli", "export", str(folder), "--to", name],
+        [sys.executable, "-m", "bert_cls.cli", "export", str(folder), "--to", ENGINES[name].export],
         capture_output=True,
         text=True,
     )

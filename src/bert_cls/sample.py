@@ -6,8 +6,9 @@ Token ids of training and development rows are those rows' texts, to whoever has
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,9 +42,14 @@ def read_sample(folder: Path) -> dict[str, Tokens]:
     try:
         arrays = load_file(path)
         names = sorted({name.partition(".")[0] for name in arrays})
-        return {n: Tokens(**{a: arrays[f"{n}.{a}"] for a in _ARRAYS}) for n in names}
+        return {n: _tokens([arrays[f"{n}.{array}"] for array in _ARRAYS]) for n in names}
     except (SafetensorError, KeyError, OSError) as error:
         raise BundleError(f"{path} cannot be read: {error}") from error
+
+
+def _tokens(arrays: Sequence[Any]) -> Tokens:
+    ids, types, starts, full_lengths = arrays
+    return Tokens(ids, types, starts, full_lengths)
 
 
 def subset(tokens: Tokens, rows: NDArray[np.int64]) -> Tokens:
