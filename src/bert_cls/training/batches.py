@@ -43,3 +43,22 @@ def micro_batches(
             widest, end = widest_with, end + 1
         yield rows[at:end]
         at = end
+
+
+def dealt(
+    parts: Iterator[NDArray[np.int64]], *, rank: int, world: int
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """The (number, part)s that one rank computes: in turn, so that long and short ones mix.
+
+    Where there are fewer parts than ranks, the largest are halved until each rank has one or every
+    part is a single row.
+    """
+    if world == 1:
+        yield from enumerate(parts)
+        return
+    every = list(parts)
+    while len(every) < world and max(map(len, every), default=1) > 1:
+        at = max(range(len(every)), key=lambda i: len(every[i]))
+        middle = (len(every[at]) + 1) // 2
+        every[at : at + 1] = [every[at][:middle], every[at][middle:]]
+    yield from ((n, part) for n, part in enumerate(every) if n % world == rank)

@@ -16,14 +16,15 @@ from bert_cls.bundle import Bundle
 from bert_cls.data import Task
 from bert_cls.decision import Tuned, tune
 from bert_cls.encoders.facts import FAMILIES, read_config
-from bert_cls.engines import run as run_engine
 from bert_cls.engines.torch_engine import TorchEngine
 from bert_cls.metrics import Evaluation, evaluate
 from bert_cls.network import tensors_by_name
 from bert_cls.request import Request
 from bert_cls.text import tokenizer_json
+from bert_cls.training.checkpoint import writing
 from bert_cls.training.loop import EpochResult, Observer, Trainer
-from bert_cls.training.setup import Setup, unscale
+from bert_cls.training.ranks import agree
+from bert_cls.training.setup import Setup, logits_of, unscale
 
 DEFAULT_OBJECTIVE: dict[Task, str] = {
     "multilabel": "micro_macro",
@@ -50,15 +51,13 @@ class Trained:
 def finish(
     request: Request, setup: Setup, trainer: Trainer, origins: Mapping[str, str], observer: Observer
 ) -> Trained:
-    """Tune on dev in float32, evaluate, train the bar, and write the model folder."""
+    """Tune on dev in float32, evaluate, train the bar, and (the first rank) write the folder."""
     if setup.dataset.task == "regression":
         unscale(setup.network, setup.scale)
     observer.phase("tuning on dev")
     engine = TorchEngine(setup.network, precision="float32", device=trainer.device)
     logits = {
-        name: run_engine(
-            engine, setup.splits[name].tokens, pad_id=setup.pad_id, outputs=setup.outputs
-        )
+        name: logits_of(engine, setup, name, trainer.ranks)
         for name in ("dev", "test")
         if name in setup.splits
     }
@@ -88,7 +87,10 @@ def finish(
     files = model_files(setup) | {
         "evaluation.json": orjson.dumps(figures, option=orjson.OPT_INDENT_2)
     }
-    bundles.save(bundle, files)
+    if trainer.ranks.rank == 0:
+        with writing(request.output, need=sum(map(len, files.values()))):
+            bundles.save(bundle, files)
+    agree(trainer.ranks, "the end of the run")
     return Trained(bundle, evaluations, bars, tuned, trainer.progress.history)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bert_cls.data import Dataset, Task
 from bert_cls.encoders import describe, open_tokenizer, resolve
+from bert_cls.engines import Engine
 from bert_cls.engines import run as run_engine
 from bert_cls.engines.torch_engine import TorchEngine
 from bert_cls.losses import LOSSES, LabelStatistics, make_loss, resolve_name
@@ -20,7 +21,9 @@ from bert_cls.network import Network, open_network
 from bert_cls.request import Request
 from bert_cls.text import TextEncoder, TextSettings
 from bert_cls.training.loop import Observer, Trainer
+from bert_cls.training.places import name_rows
 from bert_cls.training.prepare import Encoded, check_length, encode, truncation_notice
+from bert_cls.training.ranks import Ranks, Shared
 from bert_cls.training.recipe import Recipe, settle
 from bert_cls.training.selection import selection_score
 
@@ -101,13 +104,16 @@ def set_up(request: Request, dataset: Dataset, observer: Observer) -> Setup:
 
 
 def make_trainer(
-    setup: Setup, observer: Observer, *, options: Mapping[str, Any], device: torch.device
+    setup: Setup, observer: Observer, request: Request, *, device: torch.device, ranks: Ranks
 ) -> Trainer:
-    """The loop around a setup; `options` are the loss's own."""
+    """The loop around a setup."""
     task = setup.dataset.task
     train, dev = setup.splits["train"], setup.splits["dev"]
     loss = make_loss(
-        setup.loss_name, task, LabelStatistics(setup.counts, len(train.truth)), options=options
+        setup.loss_name,
+        task,
+        LabelStatistics(setup.counts, len(train.truth)),
+        options=request.config.loss.options,
     )
     truth = train.truth
     if task == "regression":
@@ -116,8 +122,10 @@ def make_trainer(
 
     def score(network: Network) -> float:
         engine = TorchEngine(network, precision=trainer.precision, device=device)
-        logits = run_engine(engine, dev.tokens, pad_id=setup.pad_id, outputs=setup.outputs)
-        return selection_score(task, logits, dev.truth)
+        return selection_score(task, logits_of(engine, setup, "dev", ranks), dev.truth)
+
+    def named(rows: Sequence[int]) -> str:
+        return name_rows([train.examples[row] for row in rows], request.data, request.config.data)
 
     trainer = Trainer(
         setup.network,
@@ -129,8 +137,17 @@ def make_trainer(
         evaluate=score,
         observer=observer,
         device=device,
+        ranks=ranks,
+        name_rows=named,
     )
     return trainer
+
+
+def logits_of(engine: Engine, setup: Setup, split: str, ranks: Ranks) -> NDArray[np.float32]:
+    """float32 logits [rows, outputs] of a split; the ranks share its batches, each row once."""
+    shared = Shared(engine, ranks, setup.outputs)
+    tokens = setup.splits[split].tokens
+    return ranks.add(run_engine(shared, tokens, pad_id=setup.pad_id, outputs=setup.outputs))
 
 
 def unscale(network: Network, scale: tuple[float, float]) -> None:
