@@ -190,10 +190,10 @@ def test_out_of_memory_halves_the_micro_batch_and_changes_nothing(
     train(request_for(multilabel_data, tmp_path / "small", encoder, **small), Silent())
     original = Trainer.forward
 
-    def limited(self, network, tokens, rows):
+    def limited(self, network, tokens, rows, **options):
         if int(tokens.lengths[rows].max()) * len(rows) > 128:
             raise torch.OutOfMemoryError("no memory for so many tokens")
-        return original(self, network, tokens, rows)
+        return original(self, network, tokens, rows, **options)
 
     monkeypatch.setattr(Trainer, "forward", limited)
     notes = Notes()

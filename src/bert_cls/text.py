@@ -91,10 +91,12 @@ class Tokens:
         """Bool [rows]: rows that lost tokens to the maximum length."""
         return self.full_lengths > self.lengths
 
-    def padded(self, rows: Sequence[int] | NDArray[np.int64], pad_id: int) -> PaddedBatch:
-        """Rows side by side, padded to the longest of them."""
+    def padded(
+        self, rows: Sequence[int] | NDArray[np.int64], pad_id: int, *, width: int = 1
+    ) -> PaddedBatch:
+        """Rows side by side, padded to the longest of them, or wider."""
         lengths = self.lengths[rows]
-        width = int(lengths.max(initial=1))
+        width = int(lengths.max(initial=width))
         ids = np.full((len(rows), width), pad_id, dtype=np.int64)
         types = np.zeros((len(rows), width), dtype=np.int64)
         mask = np.arange(width)[None, :] < lengths[:, None]

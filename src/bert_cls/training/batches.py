@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,20 +47,32 @@ def micro_batches(
         at = end
 
 
-def dealt(
-    parts: Iterator[NDArray[np.int64]], *, rank: int, world: int
-) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """The (number, part)s that one rank computes: in turn, so that long and short ones mix.
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """Rows to compute at once: all of micro-batch `number`, or those from `start` on."""
 
-    Where there are fewer parts than ranks, the largest are halved until each rank has one or every
+    number: int
+    rows: NDArray[np.int64]
+    whole: NDArray[np.int64]
+    start: int = 0
+
+
+def dealt(parts: Iterator[NDArray[np.int64]], *, rank: int, world: int) -> Iterator[Part]:
+    """The micro-batches that one rank computes: in turn, so that long and short ones mix.
+
+    Where there are fewer than ranks, the largest are halved until each rank has a part or every
     part is a single row.
     """
-    if world == 1:
-        yield from enumerate(parts)
-        return
-    every = list(parts)
-    while len(every) < world and max(map(len, every), default=1) > 1:
-        at = max(range(len(every)), key=lambda i: len(every[i]))
-        middle = (len(every[at]) + 1) // 2
-        every[at : at + 1] = [every[at][:middle], every[at][middle:]]
-    yield from ((n, part) for n, part in enumerate(every) if n % world == rank)
+    every = (Part(number, rows, rows) for number, rows in enumerate(parts))
+    yield from islice(every if world == 1 else _halved(list(every), world), rank, None, world)
+
+
+def _halved(parts: list[Part], wanted: int) -> Iterator[Part]:
+    while len(parts) < wanted and max((len(part.rows) for part in parts), default=1) > 1:
+        at = max(range(len(parts)), key=lambda i: len(parts[i].rows))
+        part, middle = parts[at], (len(parts[at].rows) + 1) // 2
+        parts[at : at + 1] = [
+            replace(part, rows=part.rows[:middle]),
+            replace(part, rows=part.rows[middle:], start=part.start + middle),
+        ]
+    return iter(parts)

@@ -23,7 +23,7 @@ from bert_cls.losses import Loss
 from bert_cls.network import Network
 from bert_cls.signals import Stop
 from bert_cls.text import Tokens
-from bert_cls.training.batches import dealt, epoch_batches, micro_batches
+from bert_cls.training.batches import Part, dealt, epoch_batches, micro_batches
 from bert_cls.training.dropout import Source, install
 from bert_cls.training.memory import keep_freed_memory
 from bert_cls.training.optimiser import make_optimiser, schedule, set_rates
@@ -255,22 +255,28 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         total = 0.0
         parts = micro_batches(rows, self.tokens.lengths, self.micro_tokens)
-        for number, part in dealt(parts, rank=self.ranks.rank, world=self.ranks.world):
-            loss = self._losses(number, part).sum() / len(rows)
+        for part in dealt(parts, rank=self.ranks.rank, world=self.ranks.world):
+            loss = self._losses(part).sum() / len(rows)
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         return total
 
-    def _losses(self, number: int, part: NDArray[np.int64]) -> Tensor:
-        """The losses of one micro-batch, under the dropout of its place in training."""
-        self.dropout.start(self.progress.step, number)
-        torch.manual_seed(_mixed(self.settings.seed, self.progress.step, number))
-        logits = self.forward(self.network, self.tokens, part)
-        return self.loss(logits, torch.from_numpy(self.targets[part]).to(self.device))
+    def _losses(self, part: Part) -> Tensor:
+        """The losses of some rows, with the dropout they have wherever they are computed."""
+        step, shared, width = self.progress.step, None, 1
+        if len(part.rows) < len(part.whole):
+            shared = part.start, len(part.whole)
+            width = int(self.tokens.lengths[part.whole].max())
+        self.dropout.start(step, part.number, rows=shared)
+        torch.manual_seed(_mixed(self.settings.seed, step, part.number))
+        logits = self.forward(self.network, self.tokens, part.rows, width=width)
+        return self.loss(logits, torch.from_numpy(self.targets[part.rows]).to(self.device))
 
-    def forward(self, network: Network, tokens: Tokens, rows: NDArray[np.int64]) -> Tensor:
+    def forward(
+        self, network: Network, tokens: Tokens, rows: NDArray[np.int64], *, width: int = 1
+    ) -> Tensor:
         """float32 logits [rows, outputs] of the named rows, in training precision."""
-        batch = tokens.padded(rows, self.pad_id)
+        batch = tokens.padded(rows, self.pad_id, width=width)
         ids, types, mask = (
             torch.from_numpy(a).to(self.device) for a in (batch.ids, batch.types, batch.mask)
         )
@@ -349,10 +355,8 @@ class Trainer:
         parts = micro_batches(rows, self.tokens.lengths, self.micro_tokens)
         for number, part in enumerate(parts):
             with torch.no_grad():
-                losses = self._losses(number, part).reshape(len(part), -1).sum(1)
-            found += [
-                int(row) for row, loss in zip(part, losses, strict=True) if not loss.isfinite()
-            ]
+                fine = self._losses(Part(number, part, part)).isfinite().tolist()
+            found += [int(row) for row, good in zip(part, fine, strict=True) if not good]
         return found
 
 
