@@ -108,7 +108,7 @@ def test_an_interruption_after_any_step_changes_no_bit(encoder, multilabel_data,
     whole = train(request_for(multilabel_data, tmp_path / "whole", encoder, **settings), Silent())
     steps = whole.history[-1].step
     assert steps == 18
-    for step in range(1, steps):
+    for step in range(1, steps + 1):
         output = tmp_path / f"stopped-{step}"
         request = request_for(multilabel_data, output, encoder, **settings)
         with pytest.raises(Interrupted) as stopped:

@@ -178,7 +178,7 @@ class Trainer:
         progress = self.progress
         keep_freed_memory()
         self.observer.started(steps=self.steps, rows=len(self.tokens), precision=self.precision)
-        while progress.step < self.steps and not self._out_of_patience() and not self.stopped:
+        while not self.stopped and (self._is_within_epoch() or self._wants_another()):
             self._run_epoch(keeper)
         if self.best_weights is not None and not self.stopped:
             self.network.load_state_dict(self.best_weights)
@@ -315,9 +315,14 @@ class Trainer:
         self.observer.evaluated(result, best=best)
         keeper.save(progress, best)
 
-    def _out_of_patience(self) -> bool:
+    def _is_within_epoch(self) -> bool:
+        """Also after the last step, while its epoch is not evaluated."""
+        return self.progress.batch > 0
+
+    def _wants_another(self) -> bool:
         patience = self.settings.patience
-        return patience is not None and self.progress.epochs_since_best >= patience
+        patient = patience is None or self.progress.epochs_since_best < patience
+        return patient and self.progress.step < self.steps
 
     def _shrink(self) -> None:
         self.optimiser.zero_grad(set_to_none=True)
