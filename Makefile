@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEMO := runs/car_parts
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench bench-training bench-quality bench-data clean
+.PHONY: help setup demo test check format bench bench-training bench-quality bench-data chaos clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ bench-quality: $(STAMP)  ## scores against the linear bar on the measurement dat
 
 bench-data: $(STAMP)  ## one million rows read, checked and tokenised
 	@$(BIN)/python benchmarks/data_pass.py $(ARGS)
+
+chaos: $(STAMP)  ## every fault: kills, signals, damage, lost ranks; is what is promised kept?
+	@$(BIN)/python benchmarks/chaos.py $(ARGS)
 
 clean:  ## remove what was built
 	@rm -rf $(VENV) runs build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

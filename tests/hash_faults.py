@@ -19,7 +19,7 @@ NAMES = "import sys; from bert_cls.data import load; print(load(sys.argv[1]).spa
 
 
 def hashes(place: Place, count: int, seed: int) -> list[Outcome]:
-    """Label maps of shuffled files, and weights of whole runs, by other seeds of Python's hashes."""
+    """Label maps of shuffled files, and weights of whole runs, by other seeds of hashes."""
     chance = random.Random(seed)
     wanted, faults = None, []
     for trial in range(count):
