@@ -202,10 +202,12 @@ def events(work: Callable[[], object], root: Path) -> int:
             seen += event in ASKED
 
         sys.addaudithook(hook)
-        work()
-        (root / "events").write_text(str(seen))
+        try:
+            work()
+        finally:
+            (root / "events").write_text(str(seen))
 
-    assert forked(counting) == 0
+    assert forked(counting, log=root / "log") == 0
     return int((root / "events").read_text())
 
 
@@ -717,6 +719,6 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     where, kind, how_many, seeded = sys.argv[1:]
-    print(
-        json.dumps(KINDS[kind](Place(Path(where)), int(how_many), int(seeded)), ensure_ascii=False)
-    )
+    here = Place(Path(where))
+    warm(here)
+    print(json.dumps(KINDS[kind](here, int(how_many), int(seeded)), ensure_ascii=False))
