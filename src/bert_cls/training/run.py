@@ -41,7 +41,7 @@ def train(
     checkpoint saved once steps were made. Started by torchrun, all ranks train one model, and
     after a restart they go on with the run that is there.
     """
-    stage = Stage(request.output, resume)
+    stage = Stage(request.output, resume, anew=not (request.output / RUN).is_file())
     with stoppable(stage.explain) as signals, open_ranks() as ranks:
         if ranks.rank:
             observer = Silent()
@@ -70,6 +70,8 @@ class Stage:
 
     output: Path
     resume: bool = False
+    anew: bool = True
+    """no run was remembered there before: one that is remembered now is this one"""
     began: bool = False
     trained: bool = False
 
@@ -77,11 +79,8 @@ class Stage:
         """A message, and how to go on."""
         go_on = f"go on with: bert-cls train --resume {self.output}"
         if self.trained:
-            return (
-                "stopped after the last step; its checkpoint is saved, the model is not written.",
-                go_on,
-            )
-        if self.resume or self.began:
+            return "stopped after the last step; its checkpoint is saved, not yet the model.", go_on
+        if self.resume or self.began or (self.anew and (self.output / RUN).is_file()):
             return "stopped before another step; what was saved before is as it was.", go_on
         return (
             "stopped before the first step: nothing was trained, nothing is lost.",
