@@ -360,6 +360,7 @@ def interrupted(request: Request, observer: Silent) -> None:
 
 
 def in_evaluation(place: Place, batch: int) -> str | None:
+    """The dev rows are one batch, so the n-th is the n-th epoch's."""
     output, logits, seen = place.new(), TorchEngine.logits, []
 
     def signalled(self: TorchEngine, *arguments: Any) -> Any:
@@ -373,7 +374,7 @@ def in_evaluation(place: Place, batch: int) -> str | None:
         interrupted(place.request(output), Silent())
 
     code = forked(work)
-    if code or checkpoints(output)[-1].name != "checkpoint-6":
+    if code or checkpoints(output)[-1].name != f"checkpoint-{6 * batch}":
         return f"no checkpoint of the step before the evaluation ({code})"
     return ended(place, output)
 
