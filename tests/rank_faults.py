@@ -37,7 +37,7 @@ from bert_cls.training.ranks import Together
 from faults import At, Outcome, Place, outcome
 
 ROWS = {"data.train_rows": 41}
-RUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+RUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
 
 
 class Seen:

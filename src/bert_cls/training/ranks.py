@@ -64,8 +64,17 @@ class Together:
         if os.environ.get("MASTER_ADDR") in ("127.0.0.1", "localhost", "::1"):
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         self._dist: Any = dist
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         with _lost():
-            dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+            store, rank, world = next(dist.rendezvous("env://"))
+            dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
+                # torchrun's store outlives a restart: without a name of its own, an attempt
+                # finds the addresses of the lost one, and waits for them or is refused
+                store=dist.PrefixStore(f"bert_cls/attempt_{attempt}", store),
+                rank=rank,
+                world_size=world,
+            )
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
 
     def gather(self, *values: float) -> list[tuple[float, ...]]:
