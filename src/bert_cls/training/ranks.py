@@ -66,12 +66,12 @@ class Together:
         self._dist: Any = dist
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         with _lost():
-            store, rank, world = next(dist.rendezvous("env://"))
+            store, rank, world = next(self._dist.rendezvous("env://"))
             dist.init_process_group(
                 "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
                 # torchrun's store outlives a restart: without a name of its own, an attempt
                 # finds the addresses of the lost one, and waits for them or is refused
-                store=dist.PrefixStore(f"bert_cls/attempt_{attempt}", store),
+                store=self._dist.PrefixStore(f"bert_cls/attempt_{attempt}", store),
                 rank=rank,
                 world_size=world,
             )
