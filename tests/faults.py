@@ -724,7 +724,9 @@ def warm(place: Place) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    where, kind, how_many, seeded = sys.argv[1:]
+    where, kinds, counts, seeded = sys.argv[1:]  # of several kinds with commas between
     here = Place(Path(where))
     warm(here)
-    print(json.dumps(KINDS[kind](here, int(how_many), int(seeded)), ensure_ascii=False))
+    asked = zip(kinds.split(","), map(int, counts.split(",")), strict=True)
+    found = [one for kind, count in asked for one in KINDS[kind](here, count, int(seeded))]
+    print(json.dumps(found, ensure_ascii=False))

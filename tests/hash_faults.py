@@ -36,7 +36,7 @@ def hashes(place: Place, count: int, seed: int) -> list[Outcome]:
         wanted = wanted or names
         faults.append(None if names == wanted and "尾灯" in names else f"{trial}: {names}")
     runs = []
-    for trial in range(max(2, count // 5)):
+    for trial in range(max(1, count // 5)):
         output = place.root / f"hashed-{trial}"
         settings = [f"--set={k}={json.dumps(v)}" for k, v in SETTINGS.items()]
         words = ["train", str(place.data), "-o", str(output), "--encoder", str(place.encoder)]

@@ -257,8 +257,9 @@ def fewer(place: Place) -> Outcome:
 def lost(place: Place, count: int, seed: int) -> list[Outcome]:
     """Kill -9 of one rank, or SIGTERM to torchrun, while the command trains."""
     chance = random.Random(seed)
-    whole, output = place.root / "whole-lost", place.root / "lost"
-    command(place, whole, 0, 0)
+    whole, output = place.root / "whole-ranks", place.root / "lost"
+    if not whole.exists():  # `ranks` makes it too
+        command(place, whole, 0, 0)
     killed = []
     for trial in range(count):
         shutil.rmtree(output, ignore_errors=True)
@@ -267,6 +268,9 @@ def lost(place: Place, count: int, seed: int) -> list[Outcome]:
         again = "going on from" in said
         fault = place.fault(output, whole) if code == 0 and again else f"exit {code}: {said[-800:]}"
         killed.append(fault)
+    by_kill = outcome("T12", "two ranks: kill -9 of one under --max-restarts 3", killed)
+    if count < 2:
+        return [by_kill]
     shutil.rmtree(output, ignore_errors=True)
     command(place, output, chance.randint(2, 17), -1)
     stopped = checkpoints(output)[-1:] if output.exists() else []
@@ -275,7 +279,7 @@ def lost(place: Place, count: int, seed: int) -> list[Outcome]:
     code, said = command(place, output, 0, 0, "--resume")
     fault = place.fault(output, whole) if code == 0 and stopped else f"exit {code}: {said[-800:]}"
     return [
-        outcome("T12", "two ranks: kill -9 of one under --max-restarts 3", killed),
+        by_kill,
         outcome("T4", "two ranks: SIGTERM to torchrun, then --resume", [fault]),
     ]
 
