@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEMO := runs/car_parts
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-kill corpus light check format vendor bench bench-training bench-quality bench-data bench-check bench-stream bench-distill bench-inference bench-report clean
+.PHONY: help setup demo test test-kill corpus chaos light check format vendor bench bench-training bench-quality bench-data bench-check bench-stream bench-distill bench-inference bench-report clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -86,6 +86,9 @@ vendor:  ## fetch the report's chart library anew (npm; the file's sha256 is che
 
 bench-inference: $(STAMP)  ## prediction speed against what people use: make bench-inference MODEL=FOLDER
 	@$(BIN)/python benchmarks/inference.py $(MODEL) $(ARGS)
+
+chaos: $(STAMP)  ## every fault: kills, signals, damage, lost ranks; is what is promised kept?
+	@$(BIN)/python benchmarks/chaos.py $(ARGS)
 
 clean:  ## remove what was built
 	@rm -rf $(VENV) runs build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -24,6 +24,7 @@ from bert_cls.folders import sha256
 from bert_cls.losses import DIVERGENCES, LabelStatistics, make_distillation, make_loss, pack
 from bert_cls.training import Request, Silent, resumed, student_request, train
 from bert_cls.training.prepare import read_audited
+from bert_cls.training.ranks import Alone
 from bert_cls.training.setup import make_trainer, set_up
 from bert_cls.training.student import spread
 from bert_cls.training.teaching import with_unlabelled
@@ -237,7 +238,7 @@ def test_with_all_layers_the_student_starts_as_its_teacher(task, teachers, tmp_p
     prepared = read_audited(request.data, request.config, Silent(), labels=request.labels)
     dataset = with_unlabelled(prepared.dataset, request.distillation, request.config, Silent())
     setup = set_up(request, replace(prepared, dataset=dataset), Silent())
-    trainer = make_trainer(setup, request.config, Silent())
+    trainer = make_trainer(setup, Silent(), request, device=torch.device("cpu"), ranks=Alone())
     rows = np.arange(len(trainer.tokens))
     logits = trainer.forward(trainer.network.eval(), trainer.tokens, rows).detach()
     losses = trainer.loss(logits, torch.from_numpy(trainer.targets))

@@ -109,7 +109,7 @@ def test_an_interruption_after_any_step_changes_no_bit(encoder, multilabel_data,
     whole = train(request_for(multilabel_data, tmp_path / "whole", encoder, **settings), Silent())
     steps = whole.history[-1].step
     assert steps == 18
-    for step in range(1, steps):
+    for step in range(1, steps + 1):
         output = tmp_path / f"stopped-{step}"
         request = request_for(multilabel_data, output, encoder, **settings)
         with pytest.raises(Interrupted) as stopped:
@@ -191,10 +191,10 @@ def test_out_of_memory_halves_the_micro_batch_and_changes_nothing(
     train(request_for(multilabel_data, tmp_path / "small", encoder, **small), Silent())
     original = Trainer.forward
 
-    def limited(self, network, tokens, rows):
+    def limited(self, network, tokens, rows, **options):
         if int(tokens.lengths[rows].max()) * len(rows) > 128:
             raise torch.OutOfMemoryError("no memory for so many tokens")
-        return original(self, network, tokens, rows)
+        return original(self, network, tokens, rows, **options)
 
     monkeypatch.setattr(Trainer, "forward", limited)
     notes = Notes()

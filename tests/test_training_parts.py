@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bert_cls.network import open_network
-from bert_cls.training.batches import epoch_batches, micro_batches
+from bert_cls.training.batches import dealt, epoch_batches, micro_batches
 from bert_cls.training.dropout import ByteDropout, Source, install
 from bert_cls.training.optimiser import make_optimiser, schedule, set_rates
 from tiny import FAMILIES
@@ -163,6 +163,43 @@ def test_parts_of_a_batch_fit_and_keep_its_order(lengths, max_tokens):
         if following is not None:
             grown = [*part, following[0]]
             assert len(grown) * lengths[grown].max() > max_tokens, "no part is cut early"
+
+
+@given(
+    lengths=row_lengths,
+    size=st.integers(1, 40),
+    max_tokens=st.integers(1, 3000),
+    world=st.integers(1, 5),
+)
+def test_ranks_share_out_every_row_once_and_know_its_place(lengths, size, max_tokens, world):
+    rows = np.random.default_rng(size).permutation(len(lengths))[:size]
+    wholes = list(micro_batches(rows, lengths, max_tokens))
+    shares = [
+        list(dealt(micro_batches(rows, lengths, max_tokens), rank=rank, world=world))
+        for rank in range(world)
+    ]
+    assert sorted(row for share in shares for part in share for row in part.rows) == sorted(rows)
+    for share in shares:
+        for part in share:
+            assert np.array_equal(part.whole, wholes[part.number])
+            end = part.start + len(part.rows)
+            assert np.array_equal(part.rows, part.whole[part.start : end])
+    if len(wholes) >= world:  # nothing is cut that need not be
+        assert all(len(part.rows) == len(part.whole) for share in shares for part in share)
+    elif len(rows) >= world:
+        assert all(shares)
+
+
+@given(whole=st.integers(1, 9), start=st.integers(0, 8), seed=st.integers(0, 5))
+def test_rows_have_the_same_dropout_alone_and_among_all(whole, start, seed):
+    start = min(start, whole - 1)
+    source = Source(seed)
+    values = torch.ones(whole, 3, 5)
+    source.start(7, 1)
+    among = [source.like(values), source.like(values)]
+    source.start(7, 1, rows=(start, whole))
+    alone = [source.like(values[start:]), source.like(values[start:])]
+    assert all(torch.equal(a[start:], b) for a, b in zip(among, alone, strict=True))
 
 
 def test_no_rows_make_no_parts():

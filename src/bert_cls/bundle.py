@@ -127,16 +127,18 @@ def load(folder: Path, *, check: bool = True) -> Bundle:
     """
     if not folder.is_dir():
         raise BundleError(f"there is no model folder {folder}.")
-    if not (folder / DESCRIPTION).is_file():
+    # the manifest is written last; without checking a folder may do without it
+    last = MANIFEST if check else DESCRIPTION
+    if missing := [n for n in (DESCRIPTION, last) if not (folder / n).is_file()]:
         raise BundleError(
-            f"{folder} is not a finished model folder: it has no {DESCRIPTION}.",
+            f"{folder} is not a finished model folder: it has no {missing[0]}.",
             hint="if its training was interrupted: bert-cls train --resume " + str(folder),
         )
     if check:
         verify(folder)
         listed = {entry["name"] for entry in read_manifest(folder)}
-        if missing := sorted(set(_REQUIRED) - listed):
-            raise BundleError(f"{folder / MANIFEST} does not list {missing[0]}.")
+        if unlisted := sorted(set(_REQUIRED) - listed):
+            raise BundleError(f"{folder / MANIFEST} does not list {unlisted[0]}.")
     for name in _REQUIRED:
         if not (folder / name).is_file():
             raise BundleError(f"{folder}: {name} is missing.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -57,6 +58,8 @@ def main() -> None:
         app()
     except BertClsError as error:
         label = "stopped" if isinstance(error, Interrupted) else "error"
+        if (rank := os.environ.get("RANK", "0")) != "0":
+            label = f"rank {rank}: {label}"  # all ranks of a torchrun speak on one terminal
         typer.echo(f"{label}: {error}", err=True)
         sys.exit(exit_code(error))
     except KeyboardInterrupt:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,9 +30,10 @@ def write_folder(
 
     The manifest lists all files, or those `listed`.
 
-    A `target` that exists is replaced: set aside, and put back when the rename fails, or by
-    `clean_orphans` when the machine stops between the two renames. When writing fails nothing of
-    `target` has changed. BundleError when `target` is a file.
+    A `target` that exists changes places with the new folder in one call of the kernel, so it is
+    there at every instant. Where there is no such call it is set aside, and put back when the
+    rename fails, or by `clean_orphans` when the machine stops between two renames. When writing
+    fails nothing of `target` has changed. BundleError when `target` is a file.
     """
     if target.is_file():
         raise BundleError(f"{target} is a file; a folder is to be written there.")
@@ -66,7 +69,17 @@ def link_all(source: Path, target: Path, *, leave_out: Container[str]) -> None:
             shutil.copy2(path, place)
 
 
+def remove_folder(target: Path) -> None:
+    """Take a folder away under another name first: under its own it is whole or absent."""
+    scratch = _scratch_beside(target)
+    target.rename(scratch)
+    shutil.rmtree(scratch)
+
+
 def _replace(target: Path, scratch: Path) -> None:
+    if _exchange(target, scratch):
+        shutil.rmtree(scratch)
+        return
     old = target.parent / f"{_scratch_beside(target).name}{_SET_ASIDE}{target.name}"
     target.rename(old)
     try:
@@ -75,6 +88,19 @@ def _replace(target: Path, scratch: Path) -> None:
         old.rename(target)
         raise
     shutil.rmtree(old)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two paths change names at once (Linux's renameat2); False where that is not possible."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):  # a C library without it
+        return False
+    at_cwd, exchange = -100, 2
+    done: int = renameat2(at_cwd, os.fsencode(one), at_cwd, os.fsencode(other), exchange)
+    return done == 0  # file systems without it answer EINVAL
 
 
 def _scratch_beside(path: Path) -> Path:
@@ -112,7 +138,8 @@ def write_manifest(folder: Path, names: Iterable[str] | None = None) -> None:
         {"name": p.relative_to(folder).as_posix(), "size": p.stat().st_size, "sha256": sha256(p)}
         for p in sorted(paths)
     ]
-    write_file(folder / MANIFEST, orjson.dumps({"files": entries}, option=orjson.OPT_INDENT_2))
+    # no white space: a changed byte then always changes what is read
+    write_file(folder / MANIFEST, orjson.dumps({"files": entries}))
 
 
 def verify(folder: Path) -> None:

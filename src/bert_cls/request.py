@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,11 +10,10 @@ from typing import Any
 
 import orjson
 
-from bert_cls.bundle import DESCRIPTION
 from bert_cls.config import Origins, RunConfig
 from bert_cls.errors import BundleError, ConfigError
 from bert_cls.files import read_object
-from bert_cls.folders import write_file
+from bert_cls.folders import verify, write_file
 
 RUN = "run.json"
 
@@ -71,52 +71,111 @@ class Request:
 
 
 def resumed(output: Path) -> Request:
-    """The request that an interrupted run in `output` was started with."""
-    if not (output / RUN).is_file():
-        raise BundleError(f"{output} has no {RUN}: no run of bert-cls was started there.")
-    if (output / DESCRIPTION).is_file():
+    """The request that an interrupted run in `output` was started with.
+
+    ConfigError when its model is there and whole; a damaged one is made again by going on.
+    """
+    request = _request(output, read_run(output))
+    if _is_whole(output):
         raise ConfigError(
             f"{output} is a finished model. There is nothing to resume.",
             hint="to train again use another folder, or --overwrite.",
         )
-    content = read_object(output / RUN, BundleError)
+    return request
+
+
+def is_same(request: Request) -> bool:
+    """Whether the run in the output folder was started with this very request."""
     try:
-        return _parsed(output, content)
-    except (KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise BundleError(f"{output / RUN} is malformed: {reason}") from error
+        started = _request(request.output, read_run(request.output))
+    except BundleError:
+        return False
+    return _content(started) == _content(request)
 
 
-def _parsed(output: Path, content: Mapping[str, Any]) -> Request:
-    labels, taught = content["labels"], content.get("distillation")
+def remember(request: Request, data_files: Mapping[str, str], files: Mapping[str, bytes]) -> None:
+    """Store what a resumed run and a reader of its checkpoints need.
+
+    `data_files` maps names to sha256; `files` are the encoder's config and tokenizer. The request
+    is written first: from then on the run can be resumed.
+    """
+    content = _content(request) | {"data_files": dict(data_files), "files": sorted(files)}
+    request.output.mkdir(parents=True, exist_ok=True)
+    _write(request.output, content)
+    for name, data in files.items():
+        write_file(request.output / name, data)
+
+
+def add_file(output: Path, name: str) -> None:
+    """Remember one more file that the run wrote, and overwriting may take away."""
+    if (output / RUN).is_file():
+        content = read_run(output)
+        _write(output, content | {"files": sorted({*content["files"], name})})
+
+
+def read_run(output: Path) -> dict[str, Any]:
+    """What is remembered of the run in `output`; BundleError when it is absent or was changed."""
+    path = output / RUN
+    if not path.is_file():
+        raise BundleError(f"{output} has no {RUN}: no run of bert-cls was started there.")
+    content = dict(read_object(path, BundleError))
+    if content.pop("sha256", None) != _digest(content):
+        raise BundleError(
+            f"{path} has changed since it was written (its sha256 differs).",
+            hint="train anew with --overwrite.",
+        )
+    return content
+
+
+def _content(request: Request) -> dict[str, Any]:
+    labels = request.labels
+    return {
+        "data": str(request.data.absolute()),
+        "labels": list(labels) if isinstance(labels, tuple) else _absolute(labels),
+        "config": request.config.model_dump(mode="json"),
+        "origins": dict(request.origins),
+        "preset": request.preset,
+        "distillation": request.distillation.to_dict() if request.distillation else None,
+        "init_from": _absolute(request.init_from),
+        "renames": _absolute(request.renames),
+    }
+
+
+def _absolute(path: Path | None) -> str | None:
+    return str(path.absolute()) if path else None
+
+
+def _path(stored: str | None) -> Path | None:
+    return Path(stored) if stored else None
+
+
+def _request(output: Path, content: Mapping[str, Any]) -> Request:
+    labels, taught = content["labels"], content["distillation"]
     return Request(
         data=Path(content["data"]),
         output=output,
         config=RunConfig.model_validate(content["config"]),
         origins=dict(content["origins"]),
         preset=str(content["preset"]),
-        labels=tuple(labels) if isinstance(labels, list) else Path(labels) if labels else None,
+        labels=tuple(labels) if isinstance(labels, list) else _path(labels),
         distillation=Distillation.from_dict(taught) if taught else None,
+        init_from=_path(content["init_from"]),
+        renames=_path(content["renames"]),
     )
 
 
-def remember(request: Request, data_files: Mapping[str, str], files: Mapping[str, bytes]) -> None:
-    """Store what a resumed run and a reader of its checkpoints need.
+def _write(output: Path, content: dict[str, Any]) -> None:
+    sealed = content | {"sha256": _digest(content)}
+    write_file(output / RUN, orjson.dumps(sealed, option=orjson.OPT_INDENT_2))
 
-    `data_files` maps names to sha256; `files` are the encoder's config and tokenizer.
-    """
-    labels = request.labels
-    content = {
-        "data": str(request.data.absolute()),
-        "labels": str(labels.absolute()) if isinstance(labels, Path) else labels,
-        "config": request.config.model_dump(mode="json"),
-        "origins": request.origins,
-        "preset": request.preset,
-        "distillation": request.distillation.to_dict() if request.distillation else None,
-        "data_files": dict(data_files),
-        "files": sorted(files),
-    }
-    request.output.mkdir(parents=True, exist_ok=True)
-    for name, data in files.items():
-        write_file(request.output / name, data)
-    write_file(request.output / RUN, orjson.dumps(content, option=orjson.OPT_INDENT_2))
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _is_whole(output: Path) -> bool:
+    try:
+        verify(output)
+    except BundleError:
+        return False
+    return True

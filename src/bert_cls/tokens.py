@@ -57,12 +57,14 @@ class Tokens:
         """Logits float32 [pieces, outputs] become float32 [rows, outputs]."""
         return logits if self.windows is None else self.windows.pooled(logits)
 
-    def padded(self, rows: Sequence[int] | NDArray[np.int64], pad_id: int) -> PaddedBatch:
-        """Rows (all windows of each) side by side, padded to the longest of them."""
+    def padded(
+        self, rows: Sequence[int] | NDArray[np.int64], pad_id: int, *, width: int = 1
+    ) -> PaddedBatch:
+        """Rows (all windows of each) side by side, padded to the longest of them, or wider."""
         if self.windows is not None:
-            return self.pieces.padded(self.windows.of(rows), pad_id)
+            return self.pieces.padded(self.windows.of(rows), pad_id, width=width)
         lengths = self.lengths[rows]
-        width = int(lengths.max(initial=1))
+        width = int(lengths.max(initial=width))
         ids = np.full((len(rows), width), pad_id, dtype=np.int64)
         types = np.zeros((len(rows), width), dtype=np.int64)
         mask = np.arange(width)[None, :] < lengths[:, None]

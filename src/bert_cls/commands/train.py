@@ -9,6 +9,7 @@ import typer
 
 from bert_cls.commands.console import open_console, quiet_hub
 from bert_cls.errors import ConfigError
+from bert_cls.signals import stoppable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -75,6 +76,7 @@ def train(
 ) -> None:
     """Train, tune, evaluate, and write a model folder."""
     quiet_hub()
+    early = ("stopped before training began: nothing is lost.", "give the same command again.")
     from bert_cls.config import resolve_config
     from bert_cls.request import Request, resumed
 
@@ -116,16 +118,19 @@ def train(
             init_from=init_from,
             renames=rename_labels,
         )
-    from bert_cls.terminal import TerminalObserver
-    from bert_cls.training.run import train as run
+    with stoppable(lambda: early):  # while torch is imported, which takes a while
+        from bert_cls.terminal import TerminalObserver
+        from bert_cls.training.ranks import first
+        from bert_cls.training.run import train as run
 
-    console = open_console()
-    observer = TerminalObserver(console)
-    try:
-        trained = run(request, observer, resume=resume is not None, overwrite=overwrite)
-    finally:
-        observer.close()
-    show_trained(console, trained)
+        console = open_console()
+        observer = TerminalObserver(console)
+        try:
+            trained = run(request, observer, resume=resume is not None, overwrite=overwrite)
+        finally:
+            observer.close()
+    if first():
+        show_trained(console, trained)
 
 
 def show_trained(console: Console, trained: Trained) -> None:

@@ -51,7 +51,9 @@ def check(arguments: Namespace) -> None:
 def waits_for_first(arguments: Namespace) -> bool:
     """Whether this is a further process of a distributed launch: all would write one folder."""
     rank = arguments.local_rank
-    return rank is not None and rank > 0 and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if rank is None:
+        rank = int(os.environ.get("RANK", "0"))
+    return rank > 0 and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def check_family(arguments: Namespace, facts: EncoderFacts) -> None:

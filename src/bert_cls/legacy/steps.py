@@ -6,7 +6,6 @@ import math
 from argparse import Namespace
 from pathlib import Path
 
-import orjson
 import torch
 
 from bert_cls.classifier import Classifier
@@ -14,13 +13,12 @@ from bert_cls.config import Origins, RunConfig
 from bert_cls.data import read_labels, stream
 from bert_cls.encoders import describe, open_tokenizer, resolve
 from bert_cls.errors import ConfigError, EncoderError
-from bert_cls.folders import write_file
 from bert_cls.legacy import flags
 from bert_cls.legacy.figures import at_checkpoint, crossfitted, figures, show
 from bert_cls.legacy.held import check_test_rows, file_of, held_rows
 from bert_cls.legacy.log import LOG, LogObserver
 from bert_cls.outputs import write_predictions
-from bert_cls.request import RUN
+from bert_cls.request import add_file
 from bert_cls.training import Request, Trained
 from bert_cls.training import train as run_training
 from bert_cls.training.checkpoint import checkpoints
@@ -98,7 +96,7 @@ def evaluate(arguments: Namespace, classifier: Classifier, trained: Trained | No
             "thresholds tuned without it (cross-fitting)"
         )
     show(evaluation, "", classifier.bundle.folder / EVAL_RESULTS)
-    _remember(classifier.bundle.folder, EVAL_RESULTS)
+    add_file(classifier.bundle.folder, EVAL_RESULTS)
 
 
 def predict(arguments: Namespace, classifier: Classifier) -> int:
@@ -108,7 +106,7 @@ def predict(arguments: Namespace, classifier: Classifier) -> int:
     rows = stream(path) if path else held_rows(data, "test", classifier.bundle)[0]
     target = output / TEST_PREDICTIONS
     written, errors = write_predictions(classifier.predict_stream(rows), str(target))
-    _remember(output, TEST_PREDICTIONS)
+    add_file(output, TEST_PREDICTIONS)
     LOG.info("%d predictions written to %s", written, target)
     if errors:
         LOG.warning("%d of them are errors: the rows could not be read", errors)
@@ -116,7 +114,7 @@ def predict(arguments: Namespace, classifier: Classifier) -> int:
     labelled, _ = held_rows(data, "test", classifier.bundle)
     if any(example.label is not None for example in labelled):
         show(figures(classifier, labelled), "test", output / TEST_RESULTS)
-        _remember(output, TEST_RESULTS)
+        add_file(output, TEST_RESULTS)
     return 0
 
 
@@ -166,13 +164,3 @@ def _check_model(arguments: Namespace, classifier: Classifier) -> None:
     path = _labels(arguments)
     if path is not None and classifier.labels and read_labels(path) != classifier.labels:
         LOG.warning("--labels is not used: the model has its own %d", len(classifier.labels))
-
-
-def _remember(output: Path, name: str) -> None:
-    """Add a file to those that --overwrite_output_dir may take away."""
-    path = output / RUN
-    if not path.is_file():
-        return
-    content = orjson.loads(path.read_bytes())
-    content["files"] = sorted({*content.get("files", []), name})
-    write_file(path, orjson.dumps(content, option=orjson.OPT_INDENT_2))

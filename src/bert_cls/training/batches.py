@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -69,3 +71,34 @@ def micro_batches(
             widest, end = widest_with, end + 1
         yield rows[at:end]
         at = end
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """Rows to compute at once: all of micro-batch `number`, or those from `start` on."""
+
+    number: int
+    rows: NDArray[np.int64]
+    whole: NDArray[np.int64]
+    start: int = 0
+
+
+def dealt(parts: Iterator[NDArray[np.int64]], *, rank: int, world: int) -> Iterator[Part]:
+    """The micro-batches that one rank computes: in turn, so that long and short ones mix.
+
+    Where there are fewer than ranks, the largest are halved until each rank has a part or every
+    part is a single row.
+    """
+    every = (Part(number, rows, rows) for number, rows in enumerate(parts))
+    yield from islice(every if world == 1 else _halved(list(every), world), rank, None, world)
+
+
+def _halved(parts: list[Part], wanted: int) -> Iterator[Part]:
+    while len(parts) < wanted and max((len(part.rows) for part in parts), default=1) > 1:
+        at = max(range(len(parts)), key=lambda i: len(parts[i].rows))
+        part, middle = parts[at], (len(parts[at].rows) + 1) // 2
+        parts[at : at + 1] = [
+            replace(part, rows=part.rows[:middle]),
+            replace(part, rows=part.rows[middle:], start=part.start + middle),
+        ]
+    return iter(parts)

@@ -3,7 +3,8 @@
     checkpoint-120/
         model.safetensors        the weights, under Hugging Face's names
         optimizer.safetensors    AdamW's moments and step counts, by parameter name
-        progress.json            step, epoch, batch within the epoch, best score, history
+        progress.json            step, epoch, batch within the epoch, best score, history, and the
+                             circumstances: versions, device, precision, threads, processes
         MANIFEST.json            sizes and sha256, written last
 
 No generator state is needed: every draw is a function of (seed, epoch) or (seed, step).
@@ -14,23 +15,26 @@ from __future__ import annotations
 import math
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import orjson
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor
 
-from bert_cls.errors import BundleError, TrainingError
-from bert_cls.folders import clean_orphans, verify, write_folder
-from bert_cls.network import load_tensors, tensors_by_name
-from bert_cls.training.loop import EpochResult, Progress, Trainer
+from bert_cls.errors import TrainingError
+from bert_cls.folders import remove_folder, verify, write_folder
+from bert_cls.network import tensors_by_name
+from bert_cls.training.loop import Trainer
 
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 _NAME = re.compile(r"checkpoint-(\d+)")
-_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
 def save_checkpoint(trainer: Trainer, parent: Path) -> Path:
@@ -39,20 +43,31 @@ def save_checkpoint(trainer: Trainer, parent: Path) -> Path:
 
     def write(folder: Path) -> None:
         save_file(tensors_by_name(trainer.network), folder / "model.safetensors")
-        save_file(_moments(trainer), folder / "optimizer.safetensors")
-        progress = asdict(trainer.progress) | {"micro_tokens": trainer.micro_tokens}
+        save_file(moments_by_name(trainer), folder / "optimizer.safetensors")
+        progress = asdict(trainer.progress) | {
+            "micro_tokens": trainer.micro_tokens,
+            "circumstances": circumstances(trainer),
+        }
         (folder / "progress.json").write_bytes(orjson.dumps(progress, option=orjson.OPT_INDENT_2))
 
-    try:
+    with writing(target, need=checkpoint_bytes(trainer)):
         write_folder(target, write)
-    except OSError as error:
-        need, free = checkpoint_bytes(trainer), shutil.disk_usage(parent).free
-        raise TrainingError(
-            f"checkpoint {target} could not be written: {error}. It needs about "
-            f"{need / 1e6:.0f} MB; {free / 1e6:.0f} MB are free. Older checkpoints are untouched.",
-            hint="free some space, then go on with --resume.",
-        ) from error
     return target
+
+
+@contextmanager
+def writing(target: Path, *, need: int) -> Iterator[None]:
+    """What the disk refuses becomes a TrainingError: the path, the bytes needed and those free."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        there = next(path for path in (target, *target.absolute().parents) if path.exists())
+        free = shutil.disk_usage(there).free
+        room = f"{need / 1e6:.3g} MB are needed, {free / 1e6:.3g} MB are free."
+        raise TrainingError(
+            f"{target} could not be written: {error}. {room} Older checkpoints are untouched.",
+            hint="make it writable or free some space, then go on with --resume.",
+        ) from error
 
 
 def checkpoint_bytes(trainer: Trainer) -> int:
@@ -60,18 +75,18 @@ def checkpoint_bytes(trainer: Trainer) -> int:
     return 3 * sum(t.numel() * t.element_size() for t in trainer.network.parameters())
 
 
-def check_space(trainer: Trainer, parent: Path, *, keep: int) -> None:
+def check_space(trainer: Trainer, parent: Path, *, keep: int, freed: int = 0) -> None:
     """TrainingError when `keep` checkpoints, the best, one more and the model cannot all fit.
 
-    With `keep` 0 all that the run will write must fit.
+    With `keep` 0 all that the run will write must fit. `freed` bytes are about to be cleared.
     """
     kept = keep + 2 if keep else _planned(trainer)
     need = checkpoint_bytes(trainer) * kept + checkpoint_bytes(trainer) // 3
     parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(parent).free
+    free = shutil.disk_usage(parent).free + freed
     if need > free:
         raise TrainingError(
-            f"{parent} has {free / 1e6:.0f} MB free. Checkpoints and model need {need / 1e6:.0f}.",
+            f"{parent} has {free / 1e6:.3g} MB free. Checkpoints and model need {need / 1e6:.3g}.",
             hint="choose another folder, or lower training.keep_checkpoints.",
         )
 
@@ -96,70 +111,37 @@ def step_of(folder: Path) -> int:
 
 
 def rotate(parent: Path, *, keep: int, best_step: int | None) -> None:
-    """Delete all but the newest `keep` checkpoints and the best one, oldest first; 0 keeps all."""
-    if keep == 0:
-        return
-    for folder in checkpoints(parent)[:-keep]:
-        if step_of(folder) != best_step:
-            shutil.rmtree(folder)
+    """Delete all but the newest `keep` checkpoints and the best one, oldest first; 0 keeps all.
 
-
-def restore_newest(
-    trainer: Trainer, parent: Path, *, notice: Callable[[str], None] = lambda _: None
-) -> Path:
-    """Put the trainer where the newest whole checkpoint left it.
-
-    A damaged checkpoint is named through `notice` and the one before it used. The best epoch's
-    weights come back from its own checkpoint. BundleError when none is whole.
+    Newest by the step in the name, whatever the files' times. Nothing is deleted before the newest
+    has been read back and found whole: BundleError when it is not.
     """
-    for name in clean_orphans(parent):
-        notice(f"removed {name}, left by an interrupted write")
-    for folder in reversed(checkpoints(parent)):
-        try:
-            verify(folder)
-            _restore(trainer, folder)
-            _restore_best(trainer, parent)
-        except BundleError as error:
-            notice(f"{folder.name} is damaged and was not used: {error.message}")
-        else:
-            return folder
-    raise BundleError(f"{parent} has no whole checkpoint to go on from.")
+    every = checkpoints(parent)
+    old = [folder for folder in every[:-keep] if step_of(folder) != best_step] if keep else []
+    if old:
+        verify(every[-1])
+    for folder in old:
+        remove_folder(folder)
 
 
-def _restore(trainer: Trainer, folder: Path) -> None:
-    content = orjson.loads((folder / "progress.json").read_bytes())
-    trainer.micro_tokens = content.pop("micro_tokens")
-    history = [EpochResult(**result) for result in content.pop("history")]
-    trainer.progress = Progress(**content, history=history)
-    load_tensors(trainer.network, load_file(folder / "model.safetensors"))
-    moments = load_file(folder / "optimizer.safetensors")
-    for name, parameter in trainer.network.named_parameters():
-        state = {
-            kind: moments[f"{name}.{kind}"] for kind in _MOMENTS if f"{name}.{kind}" in moments
-        }
-        if state:
-            trainer.optimiser.state[parameter] = {
-                kind: tensor.to(parameter.device) for kind, tensor in state.items()
-            }
-
-
-def _restore_best(trainer: Trainer, parent: Path) -> None:
-    best = trainer.progress.best_step
-    if best is None:
-        return
-    folder = parent / f"checkpoint-{best}"
-    verify(folder)
-    current = {k: v.clone() for k, v in trainer.network.state_dict().items()}
-    load_tensors(trainer.network, load_file(folder / "model.safetensors"))
-    trainer.best_weights = {k: v.clone() for k, v in trainer.network.state_dict().items()}
-    trainer.network.load_state_dict(current)
-
-
-def _moments(trainer: Trainer) -> dict[str, Tensor]:
+def moments_by_name(trainer: Trainer) -> dict[str, Tensor]:
+    """AdamW's state, named "<parameter>.<kind>"."""
     out: dict[str, Tensor] = {}
     for name, parameter in trainer.network.named_parameters():
         state: dict[str, Any] = trainer.optimiser.state.get(parameter, {})
-        for kind in _MOMENTS:
+        for kind in MOMENTS:
             if kind in state:
                 out[f"{name}.{kind}"] = torch.as_tensor(state[kind]).detach().clone().contiguous()
     return out
+
+
+def circumstances(trainer: Trainer) -> dict[str, Any]:
+    """What else the bits of a step depend on; a resumed run says where it is another."""
+    return {
+        "torch": torch.__version__,
+        "transformers": metadata.version("transformers"),
+        "device": trainer.device.type,
+        "precision": trainer.precision,
+        "threads": torch.get_num_threads(),
+        "processes": trainer.ranks.world,
+    }

@@ -22,12 +22,26 @@ class Source:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self._generator = np.random.Generator(np.random.SFC64(seed))
+        self._rows: tuple[int, int] | None = None
 
-    def start(self, *place: int) -> None:
-        """Begin the stream of one place in training, for example (step, micro-batch)."""
+    def start(self, *place: int, rows: tuple[int, int] | None = None) -> None:
+        """Begin the stream of one place in training, for example (step, micro-batch).
+
+        Of a micro-batch that is shared out, `rows` are (the first row here, rows of the whole).
+        """
         self._generator = np.random.Generator(
             np.random.SFC64(np.random.SeedSequence([self.seed, *place]))
         )
+        self._rows = rows
+
+    def like(self, values: Tensor) -> Tensor:
+        """uint8 in the shape of `values` [rows, ...]: what these rows get in the whole batch."""
+        if self._rows is None:
+            return self.bytes(values.numel()).view(values.shape)
+        first, whole = self._rows
+        here = len(values)
+        drawn = self.bytes(whole * values[0].numel()).view(whole, *values.shape[1:])
+        return drawn[first : first + here]
 
     def bytes(self, count: int) -> Tensor:
         """uint8 [count], uniform."""
@@ -60,7 +74,7 @@ class ByteDropout(nn.Module):
         """Any shape; the same tensor in evaluation or when p rounds to 0."""
         if not self.training or self.threshold == 0:
             return values
-        kept = self.source.bytes(values.numel()).view(values.shape) >= self.threshold
+        kept = self.source.like(values) >= self.threshold
         kept = kept.to(values.device)
         scaled: Tensor = _Mask.apply(  # type: ignore[no-untyped-call]
             values, kept, 256 / (256 - self.threshold)

@@ -20,7 +20,6 @@ from bert_cls.decision.domain import learn
 from bert_cls.encoders.facts import FAMILIES
 from bert_cls.encoders.limits import NETWORK_KEYS
 from bert_cls.encoders.tokenizer_files import kept_settings
-from bert_cls.engines import run as run_engine
 from bert_cls.engines.torch_engine import TorchEngine
 from bert_cls.folders import write_file
 from bert_cls.metrics import Evaluation, evaluate
@@ -30,8 +29,10 @@ from bert_cls.report import About, ReportData, Split, judge, page, report_data
 from bert_cls.request import Request
 from bert_cls.sample import SAMPLE, sample_bytes
 from bert_cls.text import tokenizer_json
+from bert_cls.training.checkpoint import writing
 from bert_cls.training.loop import EpochResult, Observer, Trainer
-from bert_cls.training.setup import Setup
+from bert_cls.training.ranks import agree
+from bert_cls.training.setup import Setup, logits_of
 from bert_cls.training.start import unscale
 
 DEFAULT_OBJECTIVE: dict[Task, str] = {
@@ -62,15 +63,13 @@ class Trained:
 def finish(
     request: Request, setup: Setup, trainer: Trainer, origins: Mapping[str, str], observer: Observer
 ) -> Trained:
-    """Tune on dev in float32, evaluate, train the bar, and write the model folder."""
+    """Tune on dev in float32, evaluate, train the bar, and (the first rank) write the folder."""
     if setup.dataset.task == "regression":
         unscale(setup.network, setup.scale)
     observer.phase("tuning on dev")
     engine = TorchEngine(setup.network, precision="float32", device=trainer.device)
     logits = {
-        name: run_engine(
-            engine, setup.splits[name].tokens, pad_id=setup.pad_id, outputs=setup.outputs
-        )
+        name: logits_of(engine, setup, name, trainer.ranks)
         for name in ("dev", "test")
         if name in setup.splits
     }
@@ -111,13 +110,16 @@ def finish(
     if rows := request.config.export.calibration_rows:
         kept = {n: s.tokens for n, s in setup.splits.items() if n != "test"}
         files[SAMPLE] = sample_bytes(kept, rows, seed=request.config.training.seed)
-    bundles.save(bundle, files)
-    observer.phase("writing the report")
-    shown = "test" if "test" in evaluations else "dev"
-    found = _report(
-        request, setup, bundle, tuned, logits[shown], evaluations[shown], bars.get(shown)
-    )
-    write_file(request.output / REPORT, page(found).encode("utf-8"))
+    if trainer.ranks.rank == 0:
+        observer.phase("writing the model and its report")
+        shown = "test" if "test" in evaluations else "dev"
+        found = _report(
+            request, setup, bundle, tuned, logits[shown], evaluations[shown], bars.get(shown)
+        )
+        with writing(request.output, need=sum(map(len, files.values()))):
+            bundles.save(bundle, files)
+            write_file(request.output / REPORT, page(found).encode("utf-8"))
+    agree(trainer.ranks, "the end of the run")
     return Trained(bundle, evaluations, bars, teacher, tuned, trainer.progress.history)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,11 +21,13 @@ from torch import Tensor, nn
 from bert_cls.errors import TrainingError
 from bert_cls.losses import Loss
 from bert_cls.network import Network
+from bert_cls.signals import Stop
 from bert_cls.text import Tokens
-from bert_cls.training.batches import epoch_batches, micro_batches
+from bert_cls.training.batches import Part, dealt, epoch_batches, micro_batches
 from bert_cls.training.dropout import Source, install
 from bert_cls.training.memory import keep_freed_memory
 from bert_cls.training.optimiser import make_optimiser, schedule, set_rates
+from bert_cls.training.ranks import Alone, Ranks
 from bert_cls.training.recipe import Settled
 from bert_cls.windows import WindowPooling
 
@@ -49,6 +52,7 @@ class Progress:
     batch: int = 0
     loss_sum: float = 0.0
     loss_rows: int = 0
+    seconds: float = 0.0
     best_score: float | None = None
     best_step: int | None = None
     epochs_since_best: int = 0
@@ -90,10 +94,14 @@ class Silent:
 
 @dataclass(frozen=True, slots=True)
 class Keeper:
-    """What the loop calls to keep state on disk; `save` gets the loop's live state."""
+    """What the loop calls to keep state on disk; `save` gets the loop's live state.
+
+    Within `evaluating` a Stop may be raised: nothing of the state changes there.
+    """
 
     save: Callable[[Progress, bool], None] = lambda _progress, _best: None
     should_stop: Callable[[], bool] = lambda: False
+    evaluating: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 def bfloat16_in_hardware(device: torch.device) -> bool:
@@ -127,6 +135,8 @@ class Trainer:
         observer: Observer,
         device: torch.device,
         row_weights: NDArray[np.float64] | None = None,
+        ranks: Ranks | None = None,
+        name_rows: Callable[[Sequence[int]], str] = str,
     ) -> None:
         self.row_weights = row_weights
         self.network = network.to(device)
@@ -138,6 +148,8 @@ class Trainer:
         self.evaluate = evaluate
         self.observer = observer
         self.device = device
+        self.ranks = ranks or Alone()
+        self.name_rows = name_rows
         self.dropout = Source(settings.seed)
         install(self.network, self.dropout)
         self.optimiser = make_optimiser(
@@ -169,7 +181,7 @@ class Trainer:
         progress = self.progress
         keep_freed_memory()
         self.observer.started(steps=self.steps, rows=len(self.tokens), precision=self.precision)
-        while progress.step < self.steps and not self._out_of_patience() and not self.stopped:
+        while not self.stopped and (self._is_within_epoch() or self._wants_another()):
             self._run_epoch(keeper)
         if self.best_weights is not None and not self.stopped:
             self.network.load_state_dict(self.best_weights)
@@ -185,8 +197,8 @@ class Trainer:
             weights=self.row_weights,
         )
         self.network.train()
-        began = time.perf_counter()
-        marked, rows_since = began, 0
+        began = time.perf_counter() - progress.seconds
+        marked, rows_since = time.perf_counter(), 0
         while progress.batch < len(batches) and progress.step < self.steps:
             rows = batches[progress.batch]
             loss = self._step(rows)
@@ -195,6 +207,7 @@ class Trainer:
             progress.loss_sum += loss * len(rows)
             progress.loss_rows += len(rows)
             rows_since += len(rows)
+            progress.seconds = time.perf_counter() - began
             if progress.step % settings.log_steps == 0 or progress.step == self.steps:
                 now = time.perf_counter()
                 self.observer.stepped(
@@ -204,25 +217,21 @@ class Trainer:
                     rows_per_second=rows_since / (now - marked),
                 )
                 marked, rows_since = now, 0
-            if settings.save_steps and progress.step % settings.save_steps == 0:
+            stop = keeper.should_stop()
+            if stop or (settings.save_steps and progress.step % settings.save_steps == 0):
                 keeper.save(progress, False)
-            if keeper.should_stop():
-                keeper.save(progress, False)
+            if stop:
                 self.stopped = True
                 return
-        self._end_epoch(keeper, seconds=time.perf_counter() - began)
+        self._end_epoch(keeper)
 
     def _step(self, rows: NDArray[np.int64]) -> float:
         """One optimiser step on `rows`; the mean loss. Out of memory halves the micro-batch."""
         set_rates(
             self.optimiser, schedule(self.progress.step, steps=self.steps, warmup=self.warmup)
         )
-        while True:
-            try:
-                loss = self._accumulate(rows)
-                break
-            except (torch.OutOfMemoryError, MemoryError) as error:
-                self._shrink(error)
+        losses, finite = self._gradients(rows)
+        loss = sum(losses)
         if self.settings.max_grad_norm:
             norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.max_grad_norm)
         else:
@@ -230,28 +239,51 @@ class Trainer:
                 [p.grad for p in self.network.parameters() if p.grad is not None]
             )
         if not math.isfinite(loss) or not bool(torch.isfinite(norm)):
-            raise self._not_finite("loss" if not math.isfinite(loss) else "gradients", rows)
+            raise self._not_finite(losses, rows, gradients=finite)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         return loss
+
+    def _gradients(self, rows: NDArray[np.int64]) -> tuple[list[float], bool]:
+        """Each rank's part of the loss, and whether this rank's gradients were finite."""
+        while True:
+            loss, failed = 0.0, False
+            try:
+                loss = self._accumulate(rows)
+            except (torch.OutOfMemoryError, MemoryError):
+                failed = True  # the error is let go: its traceback holds what filled the memory
+            answers = self.ranks.gather(failed, loss)
+            if not any(failed for failed, _ in answers):
+                finite = self.ranks.add_gradients(self.network.parameters())
+                return [loss for _, loss in answers], finite
+            self._shrink()
 
     def _accumulate(self, rows: NDArray[np.int64]) -> float:
         self.optimiser.zero_grad(set_to_none=True)
         total = 0.0
         parts = micro_batches(rows, self.tokens.lengths, self.micro_tokens)
-        for number, part in enumerate(parts):
-            self.dropout.start(self.progress.step, number)
-            torch.manual_seed(_mixed(self.settings.seed, self.progress.step, number))
-            logits = self.forward(self.network, self.tokens, part)
-            targets = torch.from_numpy(self.targets[part]).to(self.device)
-            loss = self.loss(logits, targets).sum() / len(rows)
+        for part in dealt(parts, rank=self.ranks.rank, world=self.ranks.world):
+            loss = self._losses(part).sum() / len(rows)
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         return total
 
-    def forward(self, network: Network, tokens: Tokens, rows: NDArray[np.int64]) -> Tensor:
+    def _losses(self, part: Part) -> Tensor:
+        """The losses of some rows, with the dropout they have wherever they are computed."""
+        step, shared, width = self.progress.step, None, 1
+        if len(part.rows) < len(part.whole) and self.tokens.windows is None:
+            shared = part.start, len(part.whole)
+            width = int(self.tokens.lengths[part.whole].max())
+        self.dropout.start(step, part.number, rows=shared)
+        torch.manual_seed(_mixed(self.settings.seed, step, part.number))
+        logits = self.forward(self.network, self.tokens, part.rows, width=width)
+        return self.loss(logits, torch.from_numpy(self.targets[part.rows]).to(self.device))
+
+    def forward(
+        self, network: Network, tokens: Tokens, rows: NDArray[np.int64], *, width: int = 1
+    ) -> Tensor:
         """float32 logits [rows, outputs] of the named rows, in training precision."""
-        batch = tokens.padded(rows, self.pad_id)
+        batch = tokens.padded(rows, self.pad_id, width=width)
         ids, types, mask = (
             torch.from_numpy(a).to(self.device) for a in (batch.ids, batch.types, batch.mask)
         )
@@ -263,15 +295,21 @@ class Trainer:
         pool = _POOLS[tokens.windows.pooling]
         return torch.stack([pool(part) for part in parts])
 
-    def _end_epoch(self, keeper: Keeper, *, seconds: float) -> None:
+    def _end_epoch(self, keeper: Keeper) -> None:
         progress = self.progress
-        score = self.evaluate(self.network) if self.evaluate else None
+        try:
+            with keeper.evaluating():
+                score = self.evaluate(self.network) if self.evaluate else None
+        except Stop:  # going on begins with this evaluation
+            keeper.save(progress, False)
+            self.stopped = True
+            return
         result = EpochResult(
             epoch=progress.epoch + 1,
             step=progress.step,
             loss=progress.loss_sum / max(1, progress.loss_rows),
             score=score,
-            seconds=seconds,
+            seconds=progress.seconds,
         )
         progress.history.append(result)
         best = score is not None and (progress.best_score is None or score > progress.best_score)
@@ -284,33 +322,58 @@ class Trainer:
         else:
             progress.epochs_since_best += 1
         progress.epoch, progress.batch = progress.epoch + 1, 0
-        progress.loss_sum, progress.loss_rows = 0.0, 0
+        progress.loss_sum, progress.loss_rows, progress.seconds = 0.0, 0, 0.0
         self.observer.evaluated(result, best=best)
         keeper.save(progress, best)
 
-    def _out_of_patience(self) -> bool:
-        patience = self.settings.patience
-        return patience is not None and self.progress.epochs_since_best >= patience
+    def _is_within_epoch(self) -> bool:
+        """Also after the last step, while its epoch is not evaluated."""
+        return self.progress.batch > 0
 
-    def _shrink(self, error: BaseException) -> None:
+    def _wants_another(self) -> bool:
+        patience = self.settings.patience
+        patient = patience is None or self.progress.epochs_since_best < patience
+        return patient and self.progress.step < self.steps
+
+    def _shrink(self) -> None:
         self.optimiser.zero_grad(set_to_none=True)
         if self.micro_tokens <= 64:
             raise TrainingError(
                 "out of memory with a single row at a time.",
                 hint="lower text.max_length or use a smaller encoder.",
-            ) from error
+            )
         self.micro_tokens //= 2
         self.observer.noticed(
             f"out of memory: computing {self.micro_tokens} tokens at once from here on "
             "(rows per step are unchanged)"
         )
 
-    def _not_finite(self, what: str, rows: Sequence[int] | NDArray[np.int64]) -> TrainingError:
+    def _not_finite(
+        self, losses: Sequence[float], rows: NDArray[np.int64], *, gradients: bool
+    ) -> TrainingError:
+        """Names the step, the ranks and the rows: those of the loss, else all of the step."""
+        what = "gradients" if all(map(math.isfinite, losses)) else "loss"
+        blamed = [n for n, (fine,) in enumerate(self.ranks.gather(gradients)) if not fine]
+        blamed = blamed or [n for n, loss in enumerate(losses) if not math.isfinite(loss)]
+        where = f" (rank {', '.join(map(str, blamed))})" if self.ranks.world > 1 else ""
+        culprits = self._culprits(rows) if what == "loss" else []
+        named = f" Not finite for: {self.name_rows(culprits)}." if culprits else ""
         return TrainingError(
-            f"step {self.progress.step + 1}: {what} not finite. The weights are as they were "
-            f"before the step. Training rows (from 0) of the step: {[int(r) for r in rows]}.",
+            f"step {self.progress.step + 1}{where}: {what} not finite. The weights are as they "
+            "were before the step. Training rows (from 0) of the step: "
+            f"{[int(r) for r in rows]}: {self.name_rows([int(r) for r in rows])}.{named}",
             hint="lower training.learning_rate, or set training.precision=float32.",
         )
+
+    def _culprits(self, rows: NDArray[np.int64]) -> list[int]:
+        """The rows whose own loss is not finite; the step's micro-batches computed once more."""
+        found: list[int] = []
+        parts = micro_batches(rows, self.tokens.lengths, self.micro_tokens)
+        for number, part in enumerate(parts):
+            with torch.no_grad():
+                fine = self._losses(Part(number, part, part)).isfinite().tolist()
+            found += [int(row) for row, good in zip(part, fine, strict=True) if not good]
+        return found
 
 
 # what `Windows.pooled` does, where gradients flow: [windows, outputs] -> [outputs]

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import shutil
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 
 from bert_cls.data import write_quarantine
-from bert_cls.errors import BundleError, ConfigError, Interrupted
-from bert_cls.files import inside, read_object
+from bert_cls.errors import BertClsError, BundleError, ConfigError, Interrupted, TrainingError
+from bert_cls.files import inside
 from bert_cls.folders import MANIFEST, clean_orphans, read_manifest
-from bert_cls.request import RUN, Request, remember
+from bert_cls.request import RUN, Request, is_same, read_run, remember
+from bert_cls.signals import Explained, Signals, stoppable
 from bert_cls.training.checkpoint import (
     check_space,
+    checkpoint_bytes,
     checkpoints,
-    restore_newest,
     rotate,
     save_checkpoint,
+    writing,
 )
 from bert_cls.training.finish import REPORT, Trained, finish, static_files
 from bert_cls.training.inherit import inherit
-from bert_cls.training.loop import Keeper, Observer, Progress, Trainer
+from bert_cls.training.loop import Keeper, Observer, Progress, Silent, Trainer
 from bert_cls.training.prepare import Prepared, read_audited
-from bert_cls.training.setup import make_trainer, set_up
+from bert_cls.training.ranks import agree, local_device, open_ranks, restarted
+from bert_cls.training.restore import put, read_checkpoint, restore_newest
+from bert_cls.training.setup import Setup, make_trainer, set_up
 from bert_cls.training.teaching import with_unlabelled
 
 QUARANTINE = "quarantine.jsonl"
@@ -46,41 +47,74 @@ def train(
     `prepared` are the request's data where they were read and audited before.
     A non-empty output folder is a ConfigError unless it is to be resumed or overwritten, and
     overwriting removes only what a run of ours wrote. With `resume` the newest whole checkpoint
-    goes on. Interrupted after SIGINT or SIGTERM, with a checkpoint saved.
+    goes on, or the first step where there is none yet. Interrupted after SIGINT or SIGTERM, with a
+    checkpoint saved once steps were made. Started by torchrun, all ranks train one model, and
+    after a restart they go on with the run that is there.
     """
-    request = inherit(request)
+    stage = Stage(request.output, resume, anew=not (request.output / RUN).is_file())
+    with stoppable(stage.explain) as signals, open_ranks() as ranks:
+        if ranks.rank:
+            observer = Silent()
+        request = inherit(request)
+        goes_on = resume or (restarted() and is_same(request))
+        stage.resume = resume = bool(ranks.gather(goes_on)[0][0])  # as the first rank sees it
+        if ranks.rank == 0:
+            _claim(request.output, resume=resume, overwrite=overwrite)
+        agree(ranks, "the beginning of the run")
+        prepared = _prepared(request, prepared, observer)
+        if resume:
+            _same_data(request.output, prepared.dataset.files)
+        setup = set_up(request, prepared, observer)
+        trainer = make_trainer(setup, observer, request, device=local_device(), ranks=ranks)
+        _begin(request, setup, trainer, observer, resume=resume)
+        stage.began = True
+        _run(trainer, request.output, setup.recipe.training.keep_checkpoints, signals)
+        stage.trained = True
+        reasons = {key: f"recipe: {why}" for key, why in setup.recipe.reasons.items()}
+        return finish(request, setup, trainer, {**request.origins, **reasons}, observer)
+
+
+def _prepared(request: Request, prepared: Prepared | None, observer: Observer) -> Prepared:
+    """The audited data set, with the texts a student learns from besides."""
     config = request.config
-    _claim(request.output, resume=resume, overwrite=overwrite)
     if prepared is None:
         observer.phase("reading data")
         prepared = read_audited(request.data, config, observer, labels=request.labels)
-    if request.distillation is not None:
-        further = with_unlabelled(prepared.dataset, request.distillation, config, observer)
-        prepared = replace(prepared, dataset=further)
-    if resume:
-        _same_data(request.output, prepared.dataset.files)
-    setup = set_up(request, prepared, observer)
-    origins = {**request.origins, **{k: f"recipe: {v}" for k, v in setup.recipe.reasons.items()}}
-    trainer = make_trainer(setup, config, observer)
-    if resume:
-        found = restore_newest(trainer, request.output, notice=observer.noticed)
-        observer.noticed(f"going on from {found.name}")
-    else:
-        _clear(request.output)
-        check_space(trainer, request.output, keep=setup.recipe.training.keep_checkpoints)
-        remember(request, setup.dataset.files, static_files(setup))
-    if config.data.on_bad_row == "quarantine":
-        request.output.mkdir(parents=True, exist_ok=True)
-        if count := write_quarantine(request.output / QUARANTINE, setup.dataset.problems):
-            observer.noticed(f"{count} bad rows were left out: {request.output / QUARANTINE}")
-    _run(trainer, request.output, setup.recipe.training.keep_checkpoints)
-    return finish(request, setup, trainer, origins, observer)
+    if request.distillation is None:
+        return prepared
+    further = with_unlabelled(prepared.dataset, request.distillation, config, observer)
+    return replace(prepared, dataset=further)
+
+
+@dataclass(slots=True)
+class Stage:
+    """How far a run is: what a signal interrupts, and what is to be said then."""
+
+    output: Path
+    resume: bool = False
+    anew: bool = True
+    """no run was remembered there before: one that is remembered now is this one"""
+    began: bool = False
+    trained: bool = False
+
+    def explain(self) -> Explained:
+        """A message, and how to go on."""
+        go_on = f"go on with: bert-cls train --resume {self.output}"
+        if self.trained:
+            return "stopped after the last step; its checkpoint is saved, not yet the model.", go_on
+        if self.resume or self.began or (self.anew and (self.output / RUN).is_file()):
+            return "stopped before another step; what was saved before is as it was.", go_on
+        return (
+            "stopped before the first step: nothing was trained, nothing is lost.",
+            "start again with the same command.",
+        )
 
 
 def _claim(output: Path, *, resume: bool, overwrite: bool) -> None:
     if output.exists() and not output.is_dir():
         raise ConfigError(f"output folder {output} is a file.", hint="give another folder.")
-    clean_orphans(output)
+    with writing(output, need=0):
+        clean_orphans(output)
     if resume or not output.exists() or not any(output.iterdir()):
         return
     if not overwrite:
@@ -90,14 +124,66 @@ def _claim(output: Path, *, resume: bool, overwrite: bool) -> None:
         )
 
 
+def _begin(
+    request: Request, setup: Setup, trainer: Trainer, observer: Observer, *, resume: bool
+) -> None:
+    """Put the trainer where it starts or goes on, and the output folder into order."""
+    output, ranks = request.output, trainer.ranks
+    if ranks.rank == 0:
+        if resume:
+            found = restore_newest(trainer, output, notice=observer.noticed)
+            where = found.name if found else "the first step: there is no checkpoint yet"
+            observer.noticed(f"going on from {where}")
+        with writing(output, need=checkpoint_bytes(trainer)):
+            if not resume:
+                keep = setup.recipe.training.keep_checkpoints
+                check_space(trainer, output, keep=keep, freed=_size(output))
+                _clear(output)
+            _prepare(request, setup, observer, resume=resume)
+    step = int(ranks.gather(trainer.progress.step)[0][0])
+    if ranks.rank and step:
+        put(read_checkpoint(output / f"checkpoint-{step}", trainer), trainer)
+    agree(ranks, "rows, steps or weights", len(trainer.tokens), trainer.steps, *_marks(trainer))
+
+
+def _prepare(request: Request, setup: Setup, observer: Observer, *, resume: bool) -> None:
+    """What stands in the folder before the first step; again when it is not all there yet."""
+    files = static_files(setup)
+    absent = [name for name in files if not (request.output / name).is_file()]
+    if not resume or absent:
+        remember(request, setup.dataset.files, files)
+    if request.config.data.on_bad_row == "quarantine":
+        path = request.output / QUARANTINE
+        if count := write_quarantine(path, setup.dataset.problems):
+            observer.noticed(f"{count} bad rows were left out: {path}")
+
+
+def _marks(trainer: Trainer) -> tuple[float, float]:
+    """Two sums over all weights that differ when a weight does; free for one process."""
+    if trainer.ranks.world == 1:
+        return 0.0, 0.0
+    parts = [p.detach().double() for p in trainer.network.parameters()]
+    return float(sum(p.sum() for p in parts)), float(sum(p.square().sum() for p in parts))
+
+
 def _clear(output: Path) -> None:
-    """Remove an earlier run of ours; only when the new one is sure to begin."""
+    """Remove an earlier run of ours; only when the new one is sure to begin.
+
+    What says which files are ours goes last, so that a run stopped here can be cleared again.
+    """
     for name in _ours(output):
         path = output / name
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def _size(output: Path) -> int:
+    """Bytes of what `_clear` removes."""
+    places = [output / name for name in _ours(output)]
+    files = [f for place in places for f in (place.rglob("*") if place.is_dir() else [place])]
+    return sum(f.stat().st_size for f in files if f.is_file())
 
 
 def _ours(output: Path) -> list[str]:
@@ -107,18 +193,17 @@ def _ours(output: Path) -> list[str]:
     """
     names = [folder.name for folder in checkpoints(output)]
     if (output / MANIFEST).is_file():
-        names += [entry["name"] for entry in read_manifest(output)] + [MANIFEST]
+        with suppress(BundleError):  # damaged: what it listed is written over
+            names += [entry["name"] for entry in read_manifest(output)]
     if (output / RUN).is_file():
         names += [QUARANTINE, REPORT]
-        files = read_object(output / RUN, BundleError).get("files", [])
-        names += [RUN, *(files if isinstance(files, list) else [])]
-    return [name for name in names if inside(output, name)]
+        with suppress(BundleError):
+            names += read_run(output)["files"]
+    return [name for name in [*names, MANIFEST, RUN] if inside(output, name)]
 
 
 def _same_data(output: Path, files: dict[str, str]) -> None:
-    before = read_object(output / RUN, BundleError).get("data_files")
-    if not isinstance(before, dict):
-        raise BundleError(f"{output / RUN} does not say which data the run was started with.")
+    before = read_run(output)["data_files"]
     changed = sorted(name for name in before | files if before.get(name) != files.get(name))
     if changed:
         raise ConfigError(
@@ -127,39 +212,36 @@ def _same_data(output: Path, files: dict[str, str]) -> None:
         )
 
 
-def _run(trainer: Trainer, output: Path, keep: int) -> None:
-    with _signals() as received:
+def _run(trainer: Trainer, output: Path, keep: int, signals: Signals) -> None:
+    ranks = trainer.ranks
 
-        def save(progress: Progress, best: bool) -> None:
-            save_checkpoint(trainer, output)
-            rotate(output, keep=keep, best_step=progress.best_step)
+    def save(progress: Progress, best: bool) -> None:
+        failure = _saved(trainer, output, keep) if ranks.rank == 0 else None
+        if any(failed for (failed,) in ranks.gather(failure is not None)):
+            raise failure or TrainingError("the first rank could not save its checkpoint.")
+        agree(ranks, f"the weights after step {progress.step}", *_marks(trainer))
 
-        trainer.run(Keeper(save=save, should_stop=lambda: bool(received)))
-    if trainer.stopped:
-        raise Interrupted(
-            f"stopped after step {trainer.progress.step} of {trainer.steps}; checkpoint saved.",
-            signal_number=received[0],
-            hint=f"go on with: bert-cls train --resume {output}",
-        )
+    def should_stop() -> bool:
+        return any(number for (number,) in ranks.gather(signals.received))
+
+    # one rank alone must not leave an evaluation that the others take part in
+    evaluating = signals.at_once if ranks.world == 1 else nullcontext
+    with signals.noted():
+        trainer.run(Keeper(save=save, should_stop=should_stop, evaluating=evaluating))
+        if trainer.stopped:
+            raise Interrupted(
+                f"stopped after step {trainer.progress.step} of {trainer.steps}; checkpoint saved.",
+                signal_number=int(max(number for (number,) in ranks.gather(signals.received))),
+                hint=f"go on with: bert-cls train --resume {output}",
+            )
 
 
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying of them; outside the main thread do nothing."""
-    received: list[int] = []
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-
-    before = {}
+def _saved(trainer: Trainer, output: Path, keep: int) -> BertClsError | None:
+    """Save and rotate; what went wrong is handed back, so that all ranks hear of it."""
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, note)
-    except ValueError:  # not the main thread
-        yield received
-        return
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        save_checkpoint(trainer, output)
+        with writing(output, need=0):
+            rotate(output, keep=keep, best_step=trainer.progress.best_step)
+    except BertClsError as error:
+        return error
+    return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from bert_cls.data import Dataset, Task
 from bert_cls.data.findings import Audit
 from bert_cls.data.lengths import unknown_id
 from bert_cls.encoders import describe, open_tokenizer, resolve
+from bert_cls.engines import Engine
 from bert_cls.engines import run as run_engine
 from bert_cls.engines.torch_engine import TorchEngine
 from bert_cls.losses import (
@@ -34,7 +35,9 @@ from bert_cls.request import Request
 from bert_cls.text import TextEncoder, TextSettings, Tokens
 from bert_cls.training.batches import balanced_weights
 from bert_cls.training.loop import Observer, Trainer, choose_precision
+from bert_cls.training.places import name_rows
 from bert_cls.training.prepare import Encoded, Prepared, check_length, encode, lengths_of
+from bert_cls.training.ranks import Ranks, Shared, local_device
 from bert_cls.training.recipe import Recipe, settle
 from bert_cls.training.selection import selection_score
 from bert_cls.training.start import open_start, scale_of, start_head
@@ -153,11 +156,6 @@ def set_up(request: Request, prepared: Prepared, observer: Observer) -> Setup:
     )
 
 
-def device() -> torch.device:
-    """Where training runs: a GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def _measured(
     audit: Audit, splits: Mapping[str, Encoded], text: TextEncoder, observer: Observer
 ) -> Audit:
@@ -213,19 +211,25 @@ def _teaching(
 ) -> Teaching | None:
     if request.distillation is None:
         return None
-    precision = choose_precision(recipe.training.precision, device())
+    precision = choose_precision(recipe.training.precision, local_device())
     return ask(request.distillation, dataset, splits, text, observer, precision=precision)
 
 
-def make_trainer(setup: Setup, config: RunConfig, observer: Observer) -> Trainer:
+def make_trainer(
+    setup: Setup, observer: Observer, request: Request, *, device: torch.device, ranks: Ranks
+) -> Trainer:
     """The loop around a setup, with the loss and the targets it is to learn."""
     task, dev = setup.dataset.task, setup.splits["dev"]
-    tokens, loss, goals = _lessons(setup, config)
+    tokens, loss, goals = _lessons(setup, request.config)
+    further = setup.dataset.unlabelled if setup.teaching else []
+    examples = [*setup.splits["train"].examples, *further]
 
     def score(network: Network) -> float:
-        engine = TorchEngine(network, precision=trainer.precision, device=trainer.device)
-        logits = run_engine(engine, dev.tokens, pad_id=setup.pad_id, outputs=setup.outputs)
-        return selection_score(task, logits, dev.truth)
+        engine = TorchEngine(network, precision=trainer.precision, device=device)
+        return selection_score(task, logits_of(engine, setup, "dev", ranks), dev.truth)
+
+    def named(rows: Sequence[int]) -> str:
+        return name_rows([examples[row] for row in rows], request.data, request.config.data)
 
     trainer = Trainer(
         setup.network,
@@ -236,10 +240,20 @@ def make_trainer(setup: Setup, config: RunConfig, observer: Observer) -> Trainer
         pad_id=setup.pad_id,
         evaluate=score,
         observer=observer,
-        device=device(),
+        device=device,
         row_weights=setup.row_weights,
+        ranks=ranks,
+        name_rows=named,
     )
     return trainer
+
+
+def logits_of(engine: Engine, setup: Setup, split: str, ranks: Ranks) -> NDArray[np.float32]:
+    """float32 logits [rows, outputs] of a split; the ranks share its batches, each row once."""
+    shared = Shared(engine, ranks, setup.outputs)
+    tokens = setup.splits[split].tokens
+    logits = run_engine(shared, tokens.pieces, pad_id=setup.pad_id, outputs=setup.outputs)
+    return tokens.pooled(ranks.add(logits))
 
 
 def _lessons(setup: Setup, config: RunConfig) -> tuple[Tokens, Loss, NDArray[Any]]:

@@ -1,0 +1,105 @@
+"""Signals raise where nothing would be lost, and wait where something would."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from bert_cls.errors import Interrupted, exit_code
+from bert_cls.signals import stoppable
+
+
+def explain():
+    return "stopped.", "go on."
+
+
+def send(number: int = signal.SIGTERM) -> None:
+    os.kill(os.getpid(), number)
+
+
+@pytest.fixture(autouse=True)
+def handlers_stay():
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    yield
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_at_once_with_its_exit_code(number):
+    done = []
+
+    def work():
+        with stoppable(explain):
+            send(number)
+            done.append("went on")
+
+    with pytest.raises(Interrupted, match="stopped") as caught:
+        work()
+    assert done == []
+    assert exit_code(caught.value) == 128 + number
+    assert caught.value.hint == "go on."
+
+
+def test_what_is_noted_waits_for_the_end_of_its_block():
+    done = []
+
+    def work():
+        with stoppable(explain) as signals:
+            with signals.noted():
+                send(signal.SIGINT)
+                send(signal.SIGTERM)
+                done.append(signals.received)
+            done.append("went on")
+
+    with pytest.raises(Interrupted):
+        work()
+    assert done == [signal.SIGINT]
+
+
+def test_within_a_noted_block_a_stretch_can_be_left_at_once():
+    done = []
+
+    def work():
+        with stoppable(explain) as signals, signals.noted():
+            with signals.at_once():
+                done.append("nothing came")
+            send()
+            done.append("noted")
+            with signals.at_once():
+                done.append("not reached")
+
+    with pytest.raises(Interrupted):
+        work()
+    assert done == ["nothing came", "noted"]
+
+
+def test_a_second_signal_does_not_break_the_tidying_up():
+    done = []
+
+    def work():
+        with stoppable(explain):
+            try:
+                send()
+            finally:
+                send()
+                done.append("tidied")
+
+    with pytest.raises(Interrupted):
+        work()
+    assert done == ["tidied"]
+
+
+def test_other_threads_take_no_signals():
+    seen = []
+
+    def work():
+        with stoppable(explain) as signals:
+            seen.append(signals.received)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [0]
