@@ -38,7 +38,7 @@ from bert_cls.request import RUN
 from bert_cls.training import Request, Silent, resumed, train
 from bert_cls.training.checkpoint import checkpoints
 from bert_cls.training.loop import Trainer
-from bert_cls.training.prepare import read_dataset
+from bert_cls.training.prepare import read_audited
 from bert_cls.training.ranks import Alone
 from bert_cls.training.setup import make_trainer, set_up
 from small import multilabel_rows, write_folder
@@ -716,8 +716,8 @@ KINDS: dict[str, Callable[[Place, int, int], list[Outcome]]] = {
 def warm(place: Place) -> None:
     """Import all that a run imports, so that no child has to; nothing is trained here."""
     request = place.request(place.root / "nowhere")
-    dataset = read_dataset(request.data, request.config, Silent())
-    setup = set_up(request, dataset, Silent())
+    prepared = read_audited(request.data, request.config, Silent())
+    setup = set_up(request, prepared, Silent())
     make_trainer(setup, Silent(), request, device=torch.device("cpu"), ranks=Alone())
 
 

@@ -71,7 +71,10 @@ def _bundle(names: tuple[str, ...], rule: Rule) -> Bundle:
         "data": {
             "rows": {"train": 300, "dev": 40, "test": 40},
             "label_counts": {name: 100 - 3 * i for i, name in enumerate(names)},
-            "audit": {"warning": {"D34": 12}, "note": {"D42": 1}},
+            "audit": [
+                {"code": "D34", "severity": "warning", "count": 12},
+                {"code": "D42", "severity": "note", "count": 1},
+            ],
         },
         "history": [
             {"epoch": i + 1, "step": 9 * i, "loss": 0.9 / (i + 1), "score": s, "seconds": 2.0}

@@ -888,8 +888,8 @@ def test_batches_are_as_wide_as_their_longest_text(train, monkeypatch):
     widths = []
     padded = Tokens.padded
 
-    def watched(self, rows, pad_id):
-        batch = padded(self, rows, pad_id)
+    def watched(self, rows, pad_id, **more):
+        batch = padded(self, rows, pad_id, **more)
         widths.append((batch.ids.shape[1], int(self.lengths[rows].max())))
         return batch
 

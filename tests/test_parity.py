@@ -39,7 +39,7 @@ out = {}
 for folder in sys.argv[1:]:
     model = Classifier.load(folder)
     rows = json.loads((Path(folder).parent / "rows.json").read_text("utf-8"))
-    tokens = model._tokens([Example(i, *row) for i, row in enumerate(rows)])
+    tokens = model.tokens([Example(i, *row) for i, row in enumerate(rows)])
     out[folder] = model.logits(tokens).tobytes().hex()
 print(json.dumps(out))
 """
@@ -48,7 +48,7 @@ print(json.dumps(out))
 def answers(model: Classifier, rows: list[list[str]]) -> bytes:
     from bert_cls.data import Example
 
-    return model.logits(model._tokens([Example(i, *row) for i, row in enumerate(rows)])).tobytes()
+    return model.logits(model.tokens([Example(i, *row) for i, row in enumerate(rows)])).tobytes()
 
 
 @pytest.fixture(scope="module")

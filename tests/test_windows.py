@@ -235,7 +235,7 @@ def test_an_evaluation_says_what_cutting_costs():
     texts = [text * (1 + 3 * (i % 2)) for i, text in enumerate(TEXTS)]
     rows = [Example(i, text, None, "甲乙丙"[i % 3]) for i, text in enumerate(texts)]
     (note,) = [n for n in classifier.evaluate(rows, resamples=0).notes if "cut to 32" in n]
-    cut = classifier._tokens(rows).cut
+    cut = classifier.tokens(rows).cut
     assert f"{cut.sum()} of {len(rows)} rows" in note
     right = np.array([p.labels[0] for p in classifier.predict(rows)]) == [r.label for r in rows]
     assert f"accuracy {right[cut].mean():.4f} on them, {right[~cut].mean():.4f}" in note

@@ -18,7 +18,7 @@ from bert_cls.legacy.log import LOG
 from bert_cls.losses import LOSSES
 from bert_cls.metrics import Evaluation, evaluate, legacy_block
 from bert_cls.network import load_tensors
-from bert_cls.training.finish import DEFAULT_OBJECTIVE
+from bert_cls.training.figures import DEFAULT_OBJECTIVE
 from bert_cls.training.prepare import encode_texts
 from bert_cls.training.start import unscale
 

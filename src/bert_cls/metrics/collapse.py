@@ -22,6 +22,8 @@ def alarms(outcome: Outcome, names: Sequence[str]) -> list[str]:
     if outcome.rows < LEAST_ROWS:
         return []
     if outcome.task == "regression":
+        if not np.isfinite(outcome.scores).all():
+            return []  # the figures say so themselves
         return _flat(float(np.std(outcome.scores)), float(np.std(outcome.truth)))
     truth, given = (indicator(each, outcome.labels) for each in (outcome.truth, outcome.decided))
     if outcome.task != "multilabel" and (given.all(axis=0) & ~truth.all(axis=0)).any():

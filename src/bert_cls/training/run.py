@@ -21,9 +21,10 @@ from bert_cls.training.checkpoint import (
     save_checkpoint,
     writing,
 )
-from bert_cls.training.finish import REPORT, Trained, finish, static_files
+from bert_cls.training.finish import REPORT, Trained, finish
 from bert_cls.training.inherit import inherit
 from bert_cls.training.loop import Keeper, Observer, Progress, Silent, Trainer
+from bert_cls.training.model_files import static_files
 from bert_cls.training.prepare import Prepared, read_audited
 from bert_cls.training.ranks import agree, local_device, open_ranks, restarted
 from bert_cls.training.restore import put, read_checkpoint, restore_newest

@@ -1,0 +1,101 @@
+"""The rule and the figures of a run: its own, the linear bar's, a teacher's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from bert_cls.data import Task
+from bert_cls.decision import Tuned, confidence, tune, with_abstention
+from bert_cls.metrics import Evaluation, evaluate
+from bert_cls.request import Request
+from bert_cls.training.setup import Setup
+
+DEFAULT_OBJECTIVE: dict[Task, str] = {
+    "multilabel": "micro_macro",
+    "binary": "accuracy",
+    "multiclass": "accuracy",
+    "regression": "accuracy",
+}
+
+
+def tuned_on(request: Request, setup: Setup, logits: Any, *, calibrated: bool) -> Tuned:
+    """The rule for logits of the development rows."""
+    decision = request.config.decision
+    task = setup.dataset.task
+    tuned = tune(
+        logits,
+        setup.splits["dev"].truth,
+        task=task,
+        tuner=decision.tuner,
+        objective=decision.objective or DEFAULT_OBJECTIVE[task],
+        calibrated=calibrated,
+        calibrate=decision.calibrate,
+        seed=request.config.training.seed,
+        min_labels=decision.min_labels,
+        max_labels=decision.max_labels,
+        priors=_priors(setup),
+    )
+    rule = with_abstention(
+        tuned.rule,
+        tuned.rule.scores(logits),
+        share=decision.abstain,
+        least=decision.min_confidence,
+    )
+    return replace(tuned, rule=rule)
+
+
+def _priors(setup: Setup) -> Any:
+    """Training shares of the classes; None where training was adjusted to them already."""
+    if setup.adjusted or not len(setup.counts):
+        return None
+    return setup.counts / setup.counts.sum()
+
+
+def evaluations_of(
+    request: Request, setup: Setup, tuned: Tuned, logits: Mapping[str, Any]
+) -> dict[str, Evaluation]:
+    """Figures of each split's logits; on dev of decisions made by cross-fitting."""
+    out = {}
+    for name, values in logits.items():
+        scores = tuned.rule.scores(values)
+        predicted = tuned.predicted_crossfit if name == "dev" else tuned.rule.decide(scores)
+        out[name] = evaluate(
+            setup.dataset.task,
+            setup.dataset.space,
+            setup.splits[name].truth,
+            scores,
+            predicted,
+            train_counts=setup.counts if len(setup.counts) else None,
+            calibrated=tuned.rule.calibrated,
+            confidence=confidence(tuned.rule, scores, predicted),
+            resamples=request.config.report.resamples,
+            seed=request.config.training.seed,
+        )
+    return out
+
+
+def bars_of(request: Request, setup: Setup) -> dict[str, Evaluation]:
+    """The linear bar's figures, trained and tuned on the same rows."""
+    from bert_cls import baseline  # scikit-learn takes a second to import
+
+    dataset = setup.dataset
+    bar = baseline.fit(
+        list(setup.splits["train"].examples),
+        dataset.task,
+        dataset.space,
+        seed=request.config.training.seed,
+    )
+    logits = {n: bar.logits(list(s.examples)) for n, s in setup.splits.items() if n != "train"}
+    tuned = tuned_on(request, setup, logits["dev"], calibrated=False)
+    return evaluations_of(request, setup, tuned, logits)
+
+
+def teacher_of(request: Request, setup: Setup) -> dict[str, Evaluation]:
+    """A student's teacher on the same rows, tuned the same way; nothing for other runs."""
+    if (teaching := setup.teaching) is None:
+        return {}
+    calibrated = teaching.teacher.rule.calibrated
+    tuned = tuned_on(request, setup, teaching.held_out["dev"], calibrated=calibrated)
+    return evaluations_of(request, setup, tuned, teaching.held_out)
