@@ -152,8 +152,6 @@ def test_a_missing_package_is_named(bundle, monkeypatch):
 def test_a_damaged_file_is_an_error_not_a_crash(name, bundle, tmp_path):
     (tmp_path / FILES[name]).write_bytes(b"no network at all")
     with pytest.raises(BundleError, match=r"cannot be opened|is not a whole ONNX model"):
-        BundleError, match="cannot be opened|is not a whole ONNX model|is not an OpenVINO"
-    ):
         open_engine(replace(bundle, folder=tmp_path), name)
 
 
