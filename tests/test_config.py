@@ -92,9 +92,16 @@ def facts(**changes: object) -> EncoderFacts:
     return EncoderFacts(**{**known, **changes})
 
 
-def recipe(given_facts: EncoderFacts, rows: int, *, preset: str = "balanced", **flags: object):
+def recipe(
+    given_facts: EncoderFacts,
+    rows: int,
+    *,
+    task: str = "multilabel",
+    preset: str = "balanced",
+    **flags: object,
+):
     config, _ = resolve_config(preset=preset, flags=flags)
-    return settle(config, given_facts, rows=rows, preset=preset)
+    return settle(config, given_facts, task=task, rows=rows, preset=preset)
 
 
 def test_the_recipe_follows_the_encoder():
@@ -103,6 +110,8 @@ def test_the_recipe_follows_the_encoder():
     assert recipe(facts(sentence_pooling="mean"), 5000).pooling == "mean"
     narrow, wide = recipe(facts(width=384), 5000), recipe(facts(), 5000)
     assert narrow.training.learning_rate > wide.training.learning_rate
+    classes = recipe(facts(width=384), 5000, task="multiclass")
+    assert classes.training.learning_rate < narrow.training.learning_rate
 
 
 def test_small_data_gets_more_passes_and_presets_order_the_effort():

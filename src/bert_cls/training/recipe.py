@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bert_cls.config import RunConfig, TrainingConfig
+from bert_cls.data.example import Task
 from bert_cls.encoders.facts import EncoderFacts, Pooling
 
 
@@ -36,15 +37,17 @@ class Recipe:
 class _Rates:
     up_to_width: int
     learning_rate: float
+    classes: float
+    """the rate where a row has one class"""
     source: str
 
 
 # narrower networks want larger rates
 _RATES = (
-    _Rates(320, 3e-4, "not measured; extrapolated from 384"),
-    _Rates(512, 2e-4, "measured on multilingual-e5-small, docs/benchmarks.md"),
-    _Rates(768, 3e-5, "Mosbach et al. 2021 and Sun et al. 2019: 2e-5 to 5e-5"),
-    _Rates(10**9, 1e-5, "Mosbach et al. 2021: larger encoders want 1e-5"),
+    _Rates(320, 3e-4, 1.5e-4, "not measured; extrapolated from 384"),
+    _Rates(512, 2e-4, 1e-4, "measured on multilingual-e5-small, docs/benchmarks.md"),
+    _Rates(768, 3e-5, 3e-5, "Mosbach et al. 2021 and Sun et al. 2019: 2e-5 to 5e-5"),
+    _Rates(10**9, 1e-5, 1e-5, "Mosbach et al. 2021: larger encoders want 1e-5"),
 )
 _HEAD_FACTOR = 5.0
 _FEW_ROWS = 5000
@@ -57,11 +60,12 @@ def settle(
     config: RunConfig,
     facts: EncoderFacts,
     *,
+    task: Task,
     rows: int,
     preset: str = "balanced",
     student: bool = False,
 ) -> Recipe:
-    """Fill what the configuration leaves open, for an encoder and a number of training rows.
+    """Fill what the configuration leaves open, for an encoder, a task and a number of rows.
 
     A `student`'s head is its teacher's: it needs no rate of its own and no prior.
     """
@@ -79,7 +83,12 @@ def settle(
     else:
         reasons["encoder.pooling"] = why
     rates = next(r for r in _RATES if facts.width <= r.up_to_width)
-    decide("learning_rate", rates.learning_rate, f"{facts.width} wide: {rates.source}")
+    one_class = task in ("binary", "multiclass")
+    decide(
+        "learning_rate",
+        rates.classes if one_class else rates.learning_rate,
+        f"{facts.width} wide, {task}: {rates.source}",
+    )
     if student:
         decide("head_learning_rate", open_fields["learning_rate"], "the head is the teacher's")
         decide("prior_bias", False, "the head is the teacher's")

@@ -117,6 +117,7 @@ def set_up(request: Request, prepared: Prepared, observer: Observer) -> Setup:
     recipe = settle(
         config,
         facts,
+        task=task,
         rows=len(labelled["train"]) + (len(dataset.unlabelled) if distillation else 0),
         preset=request.preset,
         student=distillation is not None,
