@@ -14,6 +14,7 @@ import pytest
 
 from bert_cls.config import describe_fields
 from bert_cls.data import Example, stream
+from doors import main
 from small import multilabel_rows, write_folder
 from tiny import tiny_encoder
 
@@ -52,16 +53,18 @@ def commands(name: str) -> list[str]:
     return [line.partition("#")[0].strip() for line in lines if line.startswith("bert-cls")]
 
 
-def test_every_command_of_the_readme_runs(workplace):
+def test_every_command_of_the_readme_runs(workplace, monkeypatch):
     shown = commands("README.md")
     assert len(shown) >= 7
+    monkeypatch.chdir(workplace)
+    monkeypatch.setenv("BERT_CLS_CACHE", str(workplace / "cache"))
     for command in shown:
-        done = run(shlex.split(command), workplace)
+        done = main(*shlex.split(command)[1:])
         if "--resume" in command:  # nothing was interrupted here, and it says so
-            assert done.returncode == 2
-            assert "finished model" in done.stderr
+            assert done.code == 2
+            assert "finished model" in done.err
         else:
-            assert done.returncode == 0, (command, done.stderr)
+            assert done.code == 0, (command, done.err)
 
 
 def test_the_old_command_of_the_readme_runs(workplace):

@@ -246,7 +246,7 @@ def too_long(found: Lengths, rows: int) -> list[Finding]:
         f"{found.max_length} tokens, which are cut; the middle row has {found.median:,}, 99 of "
         f"100 have at most {found.p99:,}, the longest has {found.longest:,}."
     )
-    remedy = "keep head and tail with --set text.long=head_tail"
+    remedy = "keep head and tail with --set text.long=head_tail, or read all in windows (=windows)"
     if found.p99 > found.max_length:
         remedy = f"raise --max-length towards {found.p99:,} if the encoder has as much, or {remedy}"
     if found.estimated:
