@@ -26,6 +26,12 @@ def evaluate(
         bool | None,
         typer.Option("--texts/--no-texts", help="Texts of wrong rows in page and JSON."),
     ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="In the report mark what in the worst rows spoke for a wrong label."
+        ),
+    ] = False,
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples; 0 for none.")] = 1000,
     encoding: Annotated[str | None, typer.Option(help="The file's text encoding.")] = None,
 ) -> None:
@@ -35,6 +41,7 @@ def evaluate(
 
     from bert_cls.classifier import Classifier
     from bert_cls.data import read
+    from bert_cls.explain import weigher
     from bert_cls.folders import write_file
     from bert_cls.report import About, page, stored_bar
     from bert_cls.terminal import (
@@ -56,6 +63,7 @@ def evaluate(
         about=About.today(model, file, "file"),
         linear_bar=lambda evaluation: stored_bar(classifier.bundle, file, evaluation),
         texts=bool(texts),
+        explain=weigher(classifier) if explain else None,
         resamples=resamples,
     )
     evaluation = found.evaluation

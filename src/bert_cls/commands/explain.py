@@ -47,7 +47,13 @@ def explain(
     json_file: Annotated[
         str | None, typer.Option("--json", metavar="FILE", help="Write JSON; - prints it instead.")
     ] = None,
-    engine: Annotated[str, typer.Option(help="What computes logits.")] = "torch",
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            help="What computes logits; without it torch for gradients and neighbours, else the "
+            "best there is."
+        ),
+    ] = None,
     encoding: Annotated[str | None, typer.Option(help="The file's text encoding.")] = None,
 ) -> None:
     """What in a text its labels rest on, and the training rows most like it."""
@@ -61,7 +67,8 @@ def explain(
 
     if (file is None) == (text is None):
         raise ConfigError("explain needs a TEXT or --file.", hint="bert-cls explain --help")
-    classifier = Classifier.load(model, engine=engine)
+    best = "torch" if method == "gradient" or neighbours else "auto"
+    classifier = Classifier.load(model, engine=engine or best)
     examples = (
         [Example(0, text or "", text_b)] if file is None else read(file, encoding=encoding).examples
     )
