@@ -6,9 +6,11 @@ Noted, they wait until whoever holds state asks for them: between two steps, aft
 
 from __future__ import annotations
 
+import ctypes
 import signal
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from bert_cls.errors import Interrupted
@@ -65,6 +67,7 @@ def stoppable(explain: Callable[[], Explained]) -> Iterator[Signals]:
     Outside the main thread, where Python allows no handlers, nothing is taken.
     """
     signals = Signals()
+    _leave_alternate_stack()
     before = {}
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -80,3 +83,26 @@ def stoppable(explain: Callable[[], Explained]) -> Iterator[Signals]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class _Stack(ctypes.Structure):
+    """`stack_t` of sigaltstack(2) on Linux."""
+
+    _fields_ = (
+        ("address", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("size", ctypes.c_size_t),
+    )
+
+
+def _leave_alternate_stack() -> None:
+    """Take signals on this thread's own stack.
+
+    Python's handlers ask for the alternate stack where there is one. After int8 inference in the
+    same process there was one that could not be written to, and the signal ended the process.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    with suppress(OSError, AttributeError):
+        none = _Stack(None, 2, 0)  # SS_DISABLE
+        ctypes.CDLL(None).sigaltstack(ctypes.byref(none), None)
