@@ -128,9 +128,14 @@ def test_language_and_colours_can_be_switched(look):
 
 def test_colours_follow_the_system_until_they_are_chosen(look):
     browser = look(report_case("binary"))
-    browser.look(width=1200, dark=True)
-    browser.run("new Promise(requestAnimationFrame)")
-    assert browser.run("document.documentElement.dataset.theme") == "dark"
+    browser.run(
+        "window.darkened = new Promise(done => new MutationObserver("
+        "() => document.documentElement.dataset.theme === 'dark' && done(true)"
+        ").observe(document.documentElement, {attributes: true}))"
+        ".then(() => 'dark'), null"
+    )
+    browser.look(width=1200, dark=True)  # the page hears of it when its renderer gets to it
+    assert browser.run("window.darkened") == "dark"
     press(browser, ".switch button[aria-label='light']")
     assert browser.run("document.documentElement.dataset.theme") == "light"
 
