@@ -43,7 +43,15 @@ def test_training_says_what_it_does_and_what_came_out(trained):
     for part in ("training: 48 rows", "epoch 1:", "tuning on dev", "linear bar", "micro_f1"):
         assert part in trained["log"], part
     assert "recipe:" in trained["log"]
-    assert (trained["model"] / "evaluation.json").is_file()
+    assert "micro_f1 against the linear bar: " in " ".join(trained["log"].split())
+    written = json.loads((trained["model"] / "evaluation.json").read_text("utf-8"))
+    for split, bar in written["linear_bar"].items():
+        model = written["evaluations"][split]["metrics"]
+        assert {lead["metric"] for lead in bar["lead"]} >= {"micro_f1", "macro_f1_present"}
+        for lead in bar["lead"]:
+            name = lead["metric"]
+            assert lead["a"] == pytest.approx(model[name], abs=1e-12)
+            assert lead["b"] == pytest.approx(bar["metrics"][name], abs=1e-12)
 
 
 def test_a_second_run_into_the_folder_is_refused_with_a_way_out(trained):
@@ -160,6 +168,7 @@ def test_reports_are_written_with_texts_or_without(trained, tmp_path):
         )
         assert done.returncode == 0, done.stderr
         assert "linear bar" in done.stdout
+        assert "micro_f1 against the linear bar: " in " ".join(done.stdout.split())
         for path in (page, figures):
             assert any(text in path.read_text("utf-8") for text in texts) == shown
 

@@ -27,8 +27,8 @@ from bert_cls import metrics
 from bert_cls.data.findings import Audit, Finding
 from bert_cls.data.problems import KINDS
 from bert_cls.errors import BundleError
-from bert_cls.metrics import DEFINITIONS, Evaluation
-from bert_cls.report import page, stored_bar
+from bert_cls.metrics import DEFINITIONS, Evaluation, PairedDifference
+from bert_cls.report import LinearBar, page, stored_bar
 from bert_cls.report.content import PAIRS, _found
 from bert_cls.report.data import plain
 from bert_cls.report.page import PROGRAM, embedded, words
@@ -364,10 +364,18 @@ def test_a_stored_bar_is_shown_for_the_same_rows_only(tmp_path):
         tmp_path,
         {"dev": report_case("multilabel", rows=9).evaluation.to_dict(), "test": bar.to_dict()},
     )
-    assert stored_bar(bundle, file, report.evaluation) == bar
+    assert stored_bar(bundle, file, report.evaluation) == LinearBar(bar)
+    now = report.evaluation.metrics["micro_f1"]
+    lead = PairedDifference("micro_f1", now, 0.5, now - 0.5, 0.1, 0.2, 1.0, 0.01, 50)
+    other = replace(lead, metric="exact_match", a=-1.0)  # the model decides otherwise by now
+    write_evaluation(tmp_path, {"test": LinearBar(bar, (lead, other)).to_dict()})
+    assert stored_bar(bundle, file, report.evaluation) == LinearBar(bar, (lead,))
     file.write_text("[ ]")
     assert stored_bar(bundle, file, report.evaluation) is None
     file.write_text("[]")
+    write_evaluation(tmp_path, {"test": {**bar.to_dict(), "lead": [{"metric": "map"}]}})
+    with pytest.raises(BundleError, match="malformed"):
+        stored_bar(bundle, file, report.evaluation)
     (tmp_path / "evaluation.json").write_text("[]")
     with pytest.raises(BundleError, match="malformed"):
         stored_bar(bundle, file, report.evaluation)

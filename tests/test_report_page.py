@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from bert_cls.data import Example
-from bert_cls.report import About, page
+from bert_cls.metrics import PairedDifference
+from bert_cls.report import About, LinearBar, page
 from browser import CHROMIUM, REASON, Browser
 from judged import TASKS, report_case
 from payloads import PAYLOADS
@@ -112,6 +113,41 @@ def test_a_model_of_which_little_is_known_and_that_is_never_wrong_has_a_page(loo
     browser = look(replace(bare, calibration=(), mistakes=mistakes, wrong_rows=0, texts=False))
     nothing_wrong(browser)
     assert "no texts" in browser.run("document.body.innerText")
+
+
+BETTER = "better than the linear bar's 0.400: a difference of"
+WORSE = "worse than the linear bar's 0.400: a difference of"
+
+
+@pytest.mark.parametrize(
+    ("task", "lead", "said"),
+    [
+        ("multilabel", (0.1, 0.05, 0.15), f"{BETTER} +0.100"),
+        ("multilabel", (-0.1, -0.15, -0.05), f"{WORSE} -0.100"),
+        (
+            "multilabel",
+            (0.1, -0.05, 0.25),
+            "(-0.050 to +0.250 on the same rows) is not established",
+        ),
+        ("multilabel", None, "the linear bar has 0.400"),
+        ("regression", (0.1, 0.05, 0.15), f"{WORSE} +0.100"),
+        ("regression", (-0.1, -0.15, -0.05), f"{BETTER} -0.100"),
+    ],
+)
+def test_the_linear_bar_is_compared_row_by_row(look, task, lead, said):
+    report = report_case(task)
+    names = [*report.evaluation.headline, "mae"]
+    differences = tuple(
+        PairedDifference(n, 0.5, 0.4, *lead, 1.0, 0.01, 50) for n in names if lead is not None
+    )
+    bar = replace(report.evaluation, metrics=dict.fromkeys(report.evaluation.metrics, 0.4))
+    browser = look(replace(report, linear_bar=LinearBar(bar, differences)), width=375)
+    nothing_wrong(browser)
+    assert said in texts(browser, ".summary")[0]
+    assert browser.run("document.documentElement.scrollWidth") <= 375
+    shown = texts(browser, ".figures .linear")
+    assert len(shown) == len(report.evaluation.headline)
+    assert all((" – " in cell) == (lead is not None) for cell in shown)
 
 
 def test_language_and_colours_can_be_switched(look):

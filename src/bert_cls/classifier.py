@@ -26,7 +26,7 @@ from bert_cls.judging import evaluation_of, labelled
 from bert_cls.lookahead import ahead, windows_of
 from bert_cls.metrics import Evaluation
 from bert_cls.prediction import Prediction, predictions
-from bert_cls.report import About, Explain, Judged, ReportData, judge, report_data
+from bert_cls.report import About, Explain, Judged, LinearBar, ReportData, judge, report_data
 from bert_cls.text import TextEncoder, TextError, Tokens
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ class Classifier:
         examples: Sequence[Example],
         *,
         about: About,
-        linear_bar: Callable[[Evaluation], Evaluation | None] = lambda _: None,
+        linear_bar: Callable[[Evaluation], LinearBar | None] = lambda _: None,
         texts: bool = True,
         explain: Explain | None = None,
         resamples: int = 1000,

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from bert_cls.data import RowStream
     from bert_cls.data.findings import Audit
     from bert_cls.metrics import Evaluation
+    from bert_cls.report import LinearBar
     from bert_cls.training.loop import EpochResult
     from bert_cls.training.loop import Progress as TrainingProgress
 
 _PER_LABEL_ROWS = 20
+_LEADS = 3
 _REDRAW_SECONDS, _LOG_SECONDS = 0.2, 30.0
 _SEVERITY_STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
@@ -159,11 +161,11 @@ def settings_table(config: Mapping[str, Any], origins: Mapping[str, str]) -> Tab
 def figures_table(
     title: str,
     evaluation: Evaluation,
-    bar: Evaluation | None = None,
+    bar: LinearBar | None = None,
     teacher: Evaluation | None = None,
 ) -> Table:
     """The headline figures with intervals, beside them the linear bar and a student's teacher."""
-    beside = {"teacher": teacher, "linear bar": bar}
+    beside = {"teacher": teacher, "linear bar": None if bar is None else bar.evaluation}
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2), header_style="bold")
     table.add_column("")
     table.add_column("model", justify="right")
@@ -181,6 +183,22 @@ def figures_table(
         cells += [_figure(o.metrics.get(name)) for o in beside.values() if o is not None]
         table.add_row(*cells)
     return table
+
+
+def lead_lines(bar: LinearBar | None) -> list[str]:
+    """Whether the first headline figures differ from the linear bar's, and by how much."""
+    lines = []
+    for lead in bar.lead[:_LEADS] if bar else ():
+        said = (
+            "not established"
+            if lead.verdict == "not established"
+            else f"the model is {lead.verdict}"
+        )
+        lines.append(
+            f"{lead.metric} against the linear bar: {lead.difference:+.4f} "
+            f"({lead.low:+.4f} to {lead.high:+.4f} on the same rows), {said}"
+        )
+    return lines
 
 
 def label_table(evaluation: Evaluation, *, rows: int = _PER_LABEL_ROWS) -> Table:

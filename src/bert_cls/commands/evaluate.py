@@ -49,6 +49,7 @@ def evaluate(
         coverage_table,
         figures_table,
         label_table,
+        lead_lines,
         reliability_table,
     )
 
@@ -86,8 +87,8 @@ def evaluate(
             "count every row",
             highlight=False,
         )
-    if evaluation.notes:
-        console.print(bullet_lines(evaluation.notes), highlight=False)
+    if notes := [*lead_lines(found.linear_bar), *evaluation.notes]:
+        console.print(bullet_lines(notes), highlight=False)
     if output is not None:
         write_file(output, orjson.dumps(found.to_dict(), option=orjson.OPT_INDENT_2))
     if report is not None:

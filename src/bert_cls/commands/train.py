@@ -137,7 +137,13 @@ def show_trained(console: Console, trained: Trained) -> None:
     """Settings with their origins, figures, labels, and where the model is."""
     from rich.markup import escape
 
-    from bert_cls.terminal import bullet_lines, figures_table, label_table, settings_table
+    from bert_cls.terminal import (
+        bullet_lines,
+        figures_table,
+        label_table,
+        lead_lines,
+        settings_table,
+    )
 
     details = trained.bundle.details
     console.print()
@@ -152,8 +158,8 @@ def show_trained(console: Console, trained: Trained) -> None:
     if evaluation.per_label:
         console.print()
         console.print(label_table(evaluation))
-    if evaluation.notes:
-        console.print(bullet_lines(evaluation.notes), highlight=False)
+    if notes := [*lead_lines(trained.bars.get(name)), *evaluation.notes]:
+        console.print(bullet_lines(notes), highlight=False)
     console.print(f"\nmodel:  [bold]{escape(str(trained.bundle.folder))}[/bold]", highlight=False)
     report = trained.bundle.folder / "report.html"
     console.print(f"report: [bold]{escape(str(report))}[/bold]", highlight=False)

@@ -1,7 +1,7 @@
 """The evaluation report: judged rows to ReportData to one HTML file."""
 
 from bert_cls.report.content import report_data
-from bert_cls.report.data import About, ReportData, Split
+from bert_cls.report.data import About, LinearBar, ReportData, Split
 from bert_cls.report.judged import Judged, judge
 from bert_cls.report.page import page
 from bert_cls.report.stored import stored_bar
@@ -11,6 +11,7 @@ __all__ = [
     "About",
     "Explain",
     "Judged",
+    "LinearBar",
     "ReportData",
     "Split",
     "judge",

@@ -17,6 +17,7 @@ from bert_cls.report.data import (
     About,
     Found,
     Group,
+    LinearBar,
     Mistakes,
     Numbers,
     Pair,
@@ -42,13 +43,13 @@ def report_data(
     bundle: Bundle,
     *,
     about: About,
-    linear_bar: Evaluation | None = None,
+    linear_bar: LinearBar | None = None,
     texts: bool = True,
     explain: Explain | None = None,
 ) -> ReportData:
     """Everything a report says of rows that a model was evaluated on.
 
-    `evaluation` is that of the judged rows. `linear_bar` is the linear model on the same rows.
+    `evaluation` is that of the judged rows, `linear_bar` the linear model on them.
     `texts=False` leaves all texts of the data out. `explain(example, label)` gives pieces of the
     example's text_a, which joined make it, with how much each spoke for the label.
     """

@@ -9,7 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from bert_cls.metrics import Evaluation, Stretch
+from bert_cls.errors import DataError
+from bert_cls.metrics import Evaluation, PairedDifference, Stretch
 
 Split = Literal["test", "dev", "file"]
 
@@ -39,6 +40,29 @@ class About:
         names = (path.absolute().name.encode("utf-8", "replace").decode() for path in (model, data))
         created, version = date.today().isoformat(), metadata.version("bert-cls")
         return cls(next(names), next(names), split, created, version)
+
+
+@dataclass(frozen=True, slots=True)
+class LinearBar:
+    """The linear model on the same rows."""
+
+    evaluation: Evaluation
+    lead: tuple[PairedDifference, ...] = ()
+    """the model minus the linear model in headline metrics, where it was compared row by row"""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The evaluation as JSON types, and `lead` beside its fields."""
+        return self.evaluation.to_dict() | {"lead": [asdict(each) for each in self.lead]}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> LinearBar:
+        """The inverse of `to_dict`; older models have no lead. DataError when malformed."""
+        lead = values.get("lead", ())
+        try:
+            compared = tuple(PairedDifference(**each) for each in lead)
+        except TypeError as error:
+            raise DataError(f"linear bar: its lead is malformed ({error}).") from error
+        return cls(Evaluation.from_dict(values), compared)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +212,7 @@ class ReportData:
 
     about: About
     evaluation: Evaluation
-    linear_bar: Evaluation | None
-    """the linear model on the same rows"""
+    linear_bar: LinearBar | None
     rule: Mapping[str, Any]
     groups: tuple[Group, ...]
     curves: tuple[LabelCurve, ...]

@@ -22,6 +22,7 @@ from bert_cls.report.data import ReportData, plain
 PROGRAM = ("page.js", "summary.js", "charts.js", "figures.js", "sections.js")
 LABELS = 1000
 """Most labels in the page's table; the JSON has all."""
+_LEAD = ("difference", "low", "high")
 _MARK = re.compile(r"\{\{(\w+)\}\}")
 _ESCAPES = {c: f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 _UNSAFE = re.compile("[<>&\u2028\u2029]")
@@ -84,7 +85,9 @@ def _shown(report: ReportData) -> dict[str, Any]:
     for unused in ("confusion", "report"):
         del content[unused]
     if content["linear_bar"] is not None:
-        content["linear_bar"] = {"metrics": content["linear_bar"]["metrics"]}
+        bar = content["linear_bar"]
+        lead = {each["metric"]: [each[k] for k in _LEAD] for each in bar["lead"]}
+        content["linear_bar"] = {"metrics": bar["metrics"], "lead": lead}
     content["rule"].pop("thresholds")
     return content
 

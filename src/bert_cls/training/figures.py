@@ -8,7 +8,15 @@ from typing import Any
 
 from bert_cls.data import Task
 from bert_cls.decision import Tuned, confidence, tune, with_abstention
-from bert_cls.metrics import Evaluation, evaluate
+from bert_cls.metrics import (
+    HEADLINES,
+    Evaluation,
+    Outcome,
+    PairedDifference,
+    evaluate,
+    paired_differences,
+)
+from bert_cls.report import LinearBar
 from bert_cls.request import Request
 from bert_cls.training.setup import Setup
 
@@ -54,30 +62,40 @@ def _priors(setup: Setup) -> Any:
 
 
 def evaluations_of(
-    request: Request, setup: Setup, tuned: Tuned, logits: Mapping[str, Any]
+    request: Request, setup: Setup, tuned: Tuned, outcomes: Mapping[str, Outcome]
 ) -> dict[str, Evaluation]:
-    """Figures of each split's logits; on dev of decisions made by cross-fitting."""
+    """Figures of each split's outcome."""
+    return {
+        name: evaluate(
+            setup.dataset.task,
+            setup.dataset.space,
+            outcome.truth,
+            outcome.scores,
+            outcome.predicted,
+            train_counts=setup.counts if len(setup.counts) else None,
+            calibrated=tuned.rule.calibrated,
+            confidence=confidence(tuned.rule, outcome.scores, outcome.decided),
+            resamples=request.config.report.resamples,
+            seed=request.config.training.seed,
+        )
+        for name, outcome in outcomes.items()
+    }
+
+
+def outcomes_of(setup: Setup, tuned: Tuned, logits: Mapping[str, Any]) -> dict[str, Outcome]:
+    """What was decided of each split's logits; on dev by cross-fitting."""
     out = {}
     for name, values in logits.items():
         scores = tuned.rule.scores(values)
         predicted = tuned.predicted_crossfit if name == "dev" else tuned.rule.decide(scores)
-        out[name] = evaluate(
-            setup.dataset.task,
-            setup.dataset.space,
-            setup.splits[name].truth,
-            scores,
-            predicted,
-            train_counts=setup.counts if len(setup.counts) else None,
-            calibrated=tuned.rule.calibrated,
-            confidence=confidence(tuned.rule, scores, predicted),
-            resamples=request.config.report.resamples,
-            seed=request.config.training.seed,
-        )
+        out[name] = Outcome(setup.dataset.task, setup.splits[name].truth, scores, predicted)
     return out
 
 
-def bars_of(request: Request, setup: Setup) -> dict[str, Evaluation]:
-    """The linear bar's figures, trained and tuned on the same rows."""
+def bars_of(
+    request: Request, setup: Setup, outcomes: Mapping[str, Outcome]
+) -> dict[str, LinearBar]:
+    """The linear bar's figures, trained and tuned on the same rows, and the model's lead."""
     from bert_cls import baseline  # scikit-learn takes a second to import
 
     dataset = setup.dataset
@@ -89,7 +107,21 @@ def bars_of(request: Request, setup: Setup) -> dict[str, Evaluation]:
     )
     logits = {n: bar.logits(list(s.examples)) for n, s in setup.splits.items() if n != "train"}
     tuned = tuned_on(request, setup, logits["dev"], calibrated=False)
-    return evaluations_of(request, setup, tuned, logits)
+    of_bar = outcomes_of(setup, tuned, logits)
+    evaluations = evaluations_of(request, setup, tuned, of_bar)
+    return {
+        name: LinearBar(evaluation, _lead(request, outcomes[name], of_bar[name]))
+        for name, evaluation in evaluations.items()
+    }
+
+
+def _lead(request: Request, model: Outcome, bar: Outcome) -> tuple[PairedDifference, ...]:
+    """The model minus the bar in every headline metric that both have."""
+    if not (resamples := request.config.report.resamples):
+        return ()
+    metrics, seed = HEADLINES[model.task], request.config.training.seed
+    found, _ = paired_differences(model, bar, metrics, resamples=resamples, seed=seed)
+    return tuple(found)
 
 
 def teacher_of(request: Request, setup: Setup) -> dict[str, Evaluation]:
@@ -98,4 +130,4 @@ def teacher_of(request: Request, setup: Setup) -> dict[str, Evaluation]:
         return {}
     calibrated = teaching.teacher.rule.calibrated
     tuned = tuned_on(request, setup, teaching.held_out["dev"], calibrated=calibrated)
-    return evaluations_of(request, setup, tuned, teaching.held_out)
+    return evaluations_of(request, setup, tuned, outcomes_of(setup, tuned, teaching.held_out))

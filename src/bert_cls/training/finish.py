@@ -17,11 +17,11 @@ from bert_cls.engines.torch_engine import TorchEngine
 from bert_cls.folders import write_file
 from bert_cls.metrics import Evaluation
 from bert_cls.metrics.collapse import ALARM
-from bert_cls.report import About, ReportData, Split, judge, page, report_data
+from bert_cls.report import About, LinearBar, ReportData, Split, judge, page, report_data
 from bert_cls.request import Request
 from bert_cls.sample import SAMPLE, sample_bytes
 from bert_cls.training.checkpoint import writing
-from bert_cls.training.figures import bars_of, evaluations_of, teacher_of, tuned_on
+from bert_cls.training.figures import bars_of, evaluations_of, outcomes_of, teacher_of, tuned_on
 from bert_cls.training.loop import EpochResult, Observer, Trainer
 from bert_cls.training.model_files import details, model_files
 from bert_cls.training.ranks import agree
@@ -38,7 +38,7 @@ class Trained:
     bundle: Bundle
     evaluations: Mapping[str, Evaluation]
     """`test` where there are test rows; `dev` from cross-fitted decisions"""
-    bars: Mapping[str, Evaluation]
+    bars: Mapping[str, LinearBar]
     """the linear bar on the same rows, tuned the same way"""
     teacher: Mapping[str, Evaluation]
     """of a student: its teacher's figures on the same rows, tuned the same way"""
@@ -63,15 +63,16 @@ def finish(
     for note in tuned.notes:
         observer.noticed(note)
     observer.phase("evaluating")
-    evaluations = evaluations_of(request, setup, tuned, logits)
+    outcomes = outcomes_of(setup, tuned, logits)
+    evaluations = evaluations_of(request, setup, tuned, outcomes)
     for note in evaluations["dev"].notes:
         if note.startswith(ALARM):
             observer.noticed(f"on dev: {note.removeprefix(ALARM)}")
     teacher = teacher_of(request, setup)
-    bars: dict[str, Evaluation] = {}
+    bars: dict[str, LinearBar] = {}
     if request.config.report.linear_bar:
         observer.phase("training the linear bar")
-        bars = bars_of(request, setup)
+        bars = bars_of(request, setup, outcomes)
     bundle = Bundle(
         folder=request.output,
         space=setup.dataset.space,

@@ -56,9 +56,16 @@ function figureRow(name, bar, scale) {
     element("td", {}, term(name), low),
     element("td", { class: "value number" }, figure(value)),
     element("td", { class: "interval number" }, interval ? figure(interval[0]) + " – " + figure(interval[1]) : ""),
-    bar ? element("td", { class: "linear number" }, figure(barValue)) : null,
+    bar ? element("td", { class: "linear number" }, figure(barValue), leadOver(bar, name)) : null,
     element("td", { class: "picture" }, UNBOUNDED.has(name) ? null : track(scale, value, interval, barValue)),
   );
+}
+
+function leadOver(bar, name) {
+  const lead = bar.lead[name];
+  if (!lead) return null;
+  const ends = signed(lead[1]) + " – " + signed(lead[2]);
+  return element("div", { class: "soft small" }, ends);
 }
 
 function track(scale, value, interval, barValue) {

@@ -31,6 +31,10 @@ function figure(value, digits = 3) {
   return value.toLocaleString(locale(), { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
+function signed(value) {
+  return (value > 0 ? "+" : "") + figure(value);
+}
+
 function whole(value) {
   return value.toLocaleString(locale());
 }

@@ -17,17 +17,19 @@ function headline() {
   if (value === null || value === undefined) return null;
   const interval = report.intervals[name];
   const said = interval ? say("summary.interval", { low: figure(interval[0]), high: figure(interval[1]) }) : "";
-  return sentences(againstBar(name, value, interval), said);
+  return sentences(againstBar(name, value), said);
 }
 
-function againstBar(name, value, interval) {
+function againstBar(name, value) {
   const bar = report.linear_bar ? report.linear_bar.metrics[name] : null;
   const values = { metric: metricName(name), value: figure(value), bar: figure(bar) };
   if (bar === null || bar === undefined) return say("summary.alone", values);
-  if (report.task === "regression") return say("summary.bar_number", values);
-  if (interval && interval[0] <= bar && bar <= interval[1]) return say("summary.bar_equal", values);
-  const points = figure(Math.abs(value - bar) * 100, 1);
-  return say(value > bar ? "summary.bar_above" : "summary.bar_below", { ...values, points });
+  const lead = report.linear_bar.lead[name];
+  if (!lead) return say("summary.bar_number", values);
+  const found = { ...values, lead: signed(lead[0]), low: signed(lead[1]), high: signed(lead[2]) };
+  if (lead[1] <= 0 && lead[2] >= 0) return say("summary.bar_equal", found);
+  const better = LOWER_IS_BETTER.has(name) ? lead[0] < 0 : lead[0] > 0;
+  return say(better ? "summary.bar_above" : "summary.bar_below", found);
 }
 
 function rightRows() {
