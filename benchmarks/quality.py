@@ -1,14 +1,16 @@
 """Quality: our defaults on the measurement data sets, the linear bar and the targets beside them.
 
 Each run trains on train (texts that are also in dev or test are dropped), tunes on dev and is
-evaluated once on test; the linear bar has the same rows and the same tuning. Finished runs are
-kept in the results and skipped while neither their settings nor the package's sources change.
+evaluated once on test; the linear bar has the same rows and the same tuning. `--old-recipe` trains
+as the script did before it was rewritten. Finished runs are kept in the results and skipped while
+neither their settings nor the package's sources change.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import shutil
 import sys
 import tempfile
@@ -22,9 +24,11 @@ from rich.console import Console
 
 from bert_cls.config import PRESETS, resolve_config
 from bert_cls.errors import BertClsError, Interrupted
+from losses import OLD, OLD_SETTINGS
 from record import RESULTS, ROOT, console, data_set, machine, read_results, show, write_results
 
 if TYPE_CHECKING:
+    from bert_cls.metrics import PairedDifference
     from bert_cls.training import Trained
 
 MICRO, MACRO, ACCURACY, SPEARMAN = "micro_f1", "macro_f1_present", "accuracy", "spearman"
@@ -39,15 +43,17 @@ class DataSet:
     targets: tuple[float, ...]
     by_preset: Mapping[str, tuple[float, ...]]
 
-    def target(self, preset: str, metric: str) -> float:
-        """What `metric` must reach with a preset."""
-        return self.by_preset.get(preset, self.targets)[self.metrics.index(metric)]
+    def target(self, preset: str, metric: str) -> float | None:
+        """What `metric` must reach with a preset, where that was laid down."""
+        targets = self.by_preset.get(preset, self.targets)
+        return targets[self.metrics.index(metric)] if targets else None
 
 
 DATA_SETS: dict[str, DataSet] = {
     "car_aspect": DataSet((MICRO, MACRO), (87.7, 87.0), {}),
     "duee_event": DataSet((MICRO, MACRO), (93.8, 91.5), {"accurate": (94.6, 93.5)}),
     "cail_labor": DataSet((MICRO, MACRO), (74.0, 58.0), {}),
+    "goemotions": DataSet((MICRO, MACRO), (), {}),
     "kuake_qic": DataSet((ACCURACY,), (79.0,), {}),
     "waimai_10k": DataSet((ACCURACY,), (91.5,), {}),
     "ocnli": DataSet((ACCURACY,), (55.0,), {}),
@@ -65,6 +71,16 @@ def source_hash() -> str:
     return digest.hexdigest()[:16]
 
 
+def settings_of(args: argparse.Namespace) -> list[str]:
+    """Settings as `--set` takes them, those of the old recipe first."""
+    if args.old_recipe is None:
+        return list(args.settings)
+    loss, options = OLD[args.old_recipe]
+    old = {**OLD_SETTINGS, "loss.name": loss, "loss.options": options, "decision.tuner": "fixed"}
+    old["decision.calibrate"] = "none"
+    return [f"{key}={json.dumps(value)}" for key, value in old.items()] + args.settings
+
+
 def key_of(data: str, seed: int, preset: str, settings: list[str]) -> str:
     """Names a run within the results."""
     return " ".join([data, f"seed={seed}", preset, *sorted(settings)])
@@ -77,7 +93,7 @@ def measure(data: str, seed: int, args: argparse.Namespace, output: Path) -> Run
 
     config, origins = resolve_config(
         preset=args.preset,
-        settings=["data.leak=drop", *args.settings],  # the later wins
+        settings=["data.leak=drop", *settings_of(args)],  # the later wins
         flags={"training.seed": seed},
     )
     request = Request(data_set(data), output, config, origins, args.preset)
@@ -104,7 +120,8 @@ def figures(data: str, trained: Trained, *, seconds: float) -> Run:
         "rows": rows,
         "test": _rounded(test.metrics),
         "intervals": {name: [round(x, 5) for x in ends] for name, ends in test.intervals.items()},
-        "bar": _rounded(bar.metrics) if bar else {},
+        "bar": _rounded(bar.evaluation.metrics) if bar else {},
+        "lead": {each.metric: _ends(each) for each in bar.lead} if bar else {},
         "dev_crossfit": _rounded(dev.metrics),
         "rule": trained.tuned.rule.tuner,
         "epochs": len(history),
@@ -116,14 +133,24 @@ def figures(data: str, trained: Trained, *, seconds: float) -> Run:
     }
 
 
+def _ends(lead: PairedDifference) -> list[float]:
+    """The model minus the bar, and its interval over the same rows."""
+    return [round(x, 5) for x in (lead.difference, lead.low, lead.high)]
+
+
 def _rounded(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
     return {name: None if value is None else round(value, 5) for name, value in metrics.items()}
+
+
+def named(args: argparse.Namespace) -> list[str]:
+    """What sets a run apart: the old recipe by its name, and settings."""
+    return [*([args.old_recipe] if args.old_recipe else []), *args.settings]
 
 
 def wanted(args: argparse.Namespace) -> list[tuple[str, str, int]]:
     """(key, data set, seed) of every run that was asked for."""
     return [
-        (key_of(data, seed, args.preset, args.settings), data, seed)
+        (key_of(data, seed, args.preset, named(args)), data, seed)
         for data in args.data
         for seed in args.seeds
     ]
@@ -150,7 +177,7 @@ def run_all(args: argparse.Namespace) -> list[str]:
             continue
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        labels = {"seed": seed, "preset": args.preset, "settings": args.settings}
+        labels = {"seed": seed, "preset": args.preset, "settings": named(args)}
         here = machine()
         run = found | labels | {"source": source, "date": here["date"], "machine": here}
         content = read_results(args.output)
@@ -165,7 +192,8 @@ def table(runs: Mapping[str, Run]) -> None:
     groups: dict[tuple[str, ...], list[Run]] = {}
     for run in runs.values():
         groups.setdefault((run["preset"], *sorted(run["settings"])), []).append(run)
-    columns = ("", "test", "model", "95 %", "bar", "target", "met", "rule", "epoch", "s", "rows/s")
+    columns = ("", "test", "model", "95 %", "bar", "lead, 95 %", "target", "met")
+    columns += ("rule", "epoch", "s", "rows/s")
     for (preset, *settings), several in groups.items():
         title = " ".join([f"preset {preset}", *settings])
         show(title, columns, [line for run in several for line in _lines(run)])
@@ -183,8 +211,9 @@ def _lines(run: Run) -> list[list[object]]:
             _shown(value, scale),
             "..".join(ends),
             _shown(run["bar"].get(metric), scale),
-            f"{target:g}",
-            "yes" if value is not None and value * scale >= target else "no",
+            "..".join(_shown(end, scale) for end in run.get("lead", {}).get(metric, ())[1:]),
+            "" if target is None else f"{target:g}",
+            "" if target is None else "yes" if value and value * scale >= target else "no",
         ]
         if number == 0:
             epoch = f"{run['best_epoch']}/{run['epochs']}"
@@ -213,6 +242,7 @@ def arguments() -> argparse.Namespace:
         metavar="SECTION.FIELD=VALUE",
         help="any setting; may be repeated",
     )
+    parser.add_argument("--old-recipe", choices=OLD, help="train as the old script did")
     parser.add_argument("--again", action="store_true", help="measure finished runs once more")
     parser.add_argument("--table", action="store_true", help="show the kept runs, train nothing")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the model folders there")
