@@ -67,7 +67,7 @@ def stoppable(explain: Callable[[], Explained]) -> Iterator[Signals]:
     Outside the main thread, where Python allows no handlers, nothing is taken.
     """
     signals = Signals()
-    _leave_alternate_stack()
+    leave_alternate_stack()
     before = {}
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -95,7 +95,7 @@ class _Stack(ctypes.Structure):
     )
 
 
-def _leave_alternate_stack() -> None:
+def leave_alternate_stack() -> None:
     """Take signals on this thread's own stack.
 
     Python's handlers ask for the alternate stack where there is one. After int8 inference in the
