@@ -721,12 +721,23 @@ def test_columns_come_back_from_memory_and_from_the_file(monkeypatch, sizes, mos
     for window in windows:
         numbers.add(window)
         if most:
-            numbers.column("band 3")  # reading in between is no trouble
+            next(numbers.chunks("band 3"), None)  # reading in between is no trouble
     assert len(numbers) == sum(sizes)
     for name in COLUMNS:
         wanted = [value for window in windows for value in window[name].tolist()]
-        assert numbers.column(name).tolist() == wanted
+        found = list(numbers.chunks(name))
+        assert [value for _, (column,) in found for value in column.tolist()] == wanted
+        assert [first for first, _ in found] == [sum(sizes[:i]) for i in range(len(sizes))]
     numbers.close()
+
+
+def test_a_full_temporary_folder_is_said(monkeypatch, tmp_path):
+    file = put(tmp_path, {"train.json": labelled("x", "y")})
+    with Path("/dev/full").open("r+b", buffering=0) as full:
+        monkeypatch.setattr("bert_cls.data.row_numbers.SpooledTemporaryFile", lambda max_size: full)
+        with pytest.raises(BertClsError, match=r"temporary folder .*No space left") as caught:
+            audit(file)
+    assert "TMPDIR" in str(caught.value.hint)
 
 
 # ---- rows that are the same, or nearly -----------------------------------------------------------
@@ -788,6 +799,40 @@ def test_duplicates_are_those_that_brute_force_finds(tmp_path, rows):
     assert sum(f.count for f in of_code(found, "D36")) == conflicting
     variants = [f for f in of_code(found, "D42") if "spellings" in f.message]
     assert sum(f.count for f in variants) == sum(len(seen) > 1 for seen in spellings.values())
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.sampled_from(["train", "train", "dev", "test"]),
+            st.one_of(SPELLED, st.sampled_from(["前大灯采用LED光源，亮", "前大灯采用LED光源，暗"])),
+            st.one_of(st.none(), st.sampled_from(["x", "y"])),
+            st.integers(0, 9),
+        ),
+        min_size=1,
+        max_size=30,
+    ),
+    part=st.integers(1, 40),
+    window=st.integers(1, 40),
+    shown=st.integers(0, 4),
+)
+def test_parts_of_any_size_give_the_same_audit(monkeypatch, tmp_path, rows, part, window, shown):
+    for old in tmp_path.iterdir():
+        old.unlink()
+    splits = defaultdict(list)
+    for split, text, label, index in rows:
+        splits[split].append({"index": index, "text_a": text, "label": label})
+    put(tmp_path, {f"{split}.json": content for split, content in splits.items()})
+    whole = audit(tmp_path, shown=shown)
+    with monkeypatch.context() as patch:
+        patch.setattr("bert_cls.data.text_findings.PART_ROWS", part)
+        patch.setattr("bert_cls.data.near.ASKED_AT_ONCE", part)
+        patch.setattr("bert_cls.data.survey.WINDOW_ROWS", window)
+        patch.setattr("bert_cls.data.row_numbers.IN_MEMORY_BYTES", 1000)
+        assert audit(tmp_path, shown=shown) == whole
 
 
 @given(st.lists(st.tuples(st.integers(-3, 3), st.integers(0, 2)), max_size=30))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 
 import numpy as np
@@ -300,6 +301,20 @@ def test_a_model_is_not_trained_onto_itself(old):
     with pytest.raises(ConfigError, match="the same folder"):
         train(request, Silent(), overwrite=True)
     assert Classifier.load(old / "model").labels == ("尾灯", "天窗", "轮胎")
+
+
+@pytest.mark.parametrize("spelled", ["same", "dotted", "linked", "inside"])
+def test_an_encoder_is_not_overwritten_by_its_own_run(spelled, old, tmp_path):
+    output = tmp_path / "model"
+    shutil.copytree(old / "model", output)
+    (tmp_path / "link").symlink_to(output)
+    shutil.copytree(old / "model", output / "base")
+    names = {"same": ".", "dotted": "base/..", "linked": "../link", "inside": "base"}
+    config, origins = resolve_config(settings=[f"encoder.name={output / names[spelled]}"])
+    files = sorted(p for p in output.rglob("*"))
+    with pytest.raises(ConfigError, match=r"--encoder .* is (the same folder as|inside) -o"):
+        train(Request(old / "data", output, config, origins), Silent(), overwrite=True)
+    assert sorted(p for p in output.rglob("*")) == files
 
 
 def test_other_tasks_and_impossible_renamings_are_refused(old, tmp_path):

@@ -277,6 +277,15 @@ def test_every_task_has_students(task, pair, encoder, teachers, tmp_path):
     assert details["manifest"] == sha256(teacher / "MANIFEST.json")
 
 
+def test_a_teacher_inside_the_output_folder_is_refused(teachers, tmp_path):
+    whole, teacher = teachers(TASKS[0]), tmp_path / "model" / "old"
+    shutil.copytree(whole, teacher)
+    request = asked(teacher, tmp_path / "model", data=whole.parent / "data")
+    with pytest.raises(ConfigError, match=r"the teacher .* is inside -o"):
+        train(request, Silent(), overwrite=True)
+    assert len(list(teacher.iterdir())) == len(list(whole.iterdir()))
+
+
 def resumed_data(teacher: Path) -> str:
     data: str = json.loads((teacher / "run.json").read_text("utf-8"))["data"]
     return data

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -103,3 +105,28 @@ def test_other_threads_take_no_signals():
     thread.start()
     thread.join()
     assert seen == [0]
+
+
+UNWRITABLE_STACK = """
+import ctypes, mmap, os, signal, sys
+from bert_cls.commands.console import terminable
+from bert_cls.signals import _Stack
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+kind = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+stack = _Stack(libc.mmap(None, 1 << 16, 0, kind, -1, 0), 0, 1 << 16)
+assert libc.sigaltstack(ctypes.byref(stack), None) == 0
+try:
+    with terminable():
+        os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="sigaltstack as on Linux")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_commands_stop_where_the_alternate_stack_cannot_be_written(name):
+    command = [sys.executable, "-c", UNWRITABLE_STACK, name]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "stopped\n"), done.stderr

@@ -67,7 +67,7 @@ def stoppable(explain: Callable[[], Explained]) -> Iterator[Signals]:
     Outside the main thread, where Python allows no handlers, nothing is taken.
     """
     signals = Signals()
-    _leave_alternate_stack()
+    leave_alternate_stack()
     before = {}
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -95,11 +95,12 @@ class _Stack(ctypes.Structure):
     )
 
 
-def _leave_alternate_stack() -> None:
+def leave_alternate_stack() -> None:
     """Take signals on this thread's own stack.
 
-    Python's handlers ask for the alternate stack where there is one. After int8 inference in the
-    same process there was one that could not be written to, and the signal ended the process.
+    Python's handlers ask for the alternate stack where there is one. OpenVINO's first compilation
+    for the CPU, of any precision, sets one for its thread. Where the last Core goes away in another
+    thread that memory is unmapped and stays set here, and the next signal ends the process.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from bert_cls.signals import leave_alternate_stack
+
 if TYPE_CHECKING:
     from types import FrameType
 
@@ -38,6 +40,7 @@ def terminable() -> Iterator[None]:
     def interrupt(number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt(number)
 
+    leave_alternate_stack()  # an engine that was compiled before this may have set one
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield

@@ -1,7 +1,7 @@
 """What is wrong with a data set before anything is trained on it.
 
 Each file is read twice: once for counts and a few numbers a row (survey.py), then for the words of
-the rows that findings show. Memory peaks at about 300 bytes a row, whatever the texts.
+the rows that findings show. Memory has a bound, whatever the rows, but for a byte or two a row.
 """
 
 from __future__ import annotations
@@ -51,8 +51,7 @@ from bert_cls.data.text_findings import (
     full_width,
     huge,
     indices_used_twice,
-    leaks,
-    repeated_texts,
+    same_texts,
     variants,
 )
 from bert_cls.errors import DataError, pick
@@ -188,8 +187,10 @@ def _about_texts(
         message = "there is no file train: nothing to learn from."
         found.append(Finding("D39", "error", 0, message, "name the training rows' file train"))
     measured, questions = about_lengths(corpus, lengths)
-    questions += indices_used_twice(corpus, settings.row_severity) + leaks(corpus, settings.leak)
-    questions += repeated_texts(corpus) + conflicts(corpus, settings.conflict) + variants(corpus)
+    questions += indices_used_twice(corpus, settings.row_severity)
+    questions += (
+        same_texts(corpus, settings.leak) + conflicts(corpus, settings.conflict) + variants(corpus)
+    )
     return measured, found + _answers(corpus, questions, open_rows)
 
 
@@ -213,7 +214,7 @@ def _second_pass(
     for first, end in zip(corpus.surveys, corpus.ends.tolist(), strict=True):
         begin = end - len(first)
         inside = rows[(rows >= begin) & (rows < end)]
-        positions = first.numbers.column("position")[inside - begin]
+        positions = corpus.picked("position", rows)[np.searchsorted(rows, begin) :][: len(inside)]
         numbers = dict(zip(positions.tolist(), inside.tolist(), strict=True))
         # what is wrong with the file was said in the first pass
         again = open_rows(first.file, ProblemTally(shown=0))

@@ -20,6 +20,8 @@ Hashes = NDArray[np.int64]
 Band = NDArray[np.uint32]  # [rows]
 Bands = NDArray[np.uint32]  # [BANDS, rows]
 Pairs = NDArray[np.int64]  # [pairs, 2]
+Rows = NDArray[np.int64]
+Chunks = Iterable[tuple[Rows, Band]]
 
 THRESHOLD = 0.7  # a Chinese sentence of 20 characters with one of them exchanged has 0.74
 COMPARED_CHARACTERS = 2000  # more than an encoder of 512 tokens reads
@@ -31,6 +33,7 @@ SEED = 20230823
 _START_A, _END_A, _START_B, _END_B = "\x01\x02\x03\x04"
 _ASTRAL = 0x10000
 _ROW_BITS = 32
+_ROW_MASK = (1 << _ROW_BITS) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,37 +109,45 @@ def bands(first: Sequence[str], second: Sequence[str | None]) -> Bands:
     return out
 
 
-def candidates(
-    asked: Iterable[Band], among: Iterable[Band], *, itself: Hashes | None = None
-) -> Pairs:
-    """Pairs (place in `asked`, place in `among`) that share a band, at most PARTNERS a row asked.
+def candidates(asked: Rows, asked_bands: Iterable[Band], among: Iterable[Chunks]) -> Pairs:
+    """Pairs (row asked, row among the others) that share a band, at most PARTNERS a row asked.
 
-    Both come as one band after the other. Those that share most bands come first. Of a bucket only
-    a few rows are looked at: where a thousand rows are alike, any of them will do. `itself` says
-    where among them each row asked is.
+    Both bands come one after the other, those of the others in chunks of (rows, band), whose rows
+    rise. Partners that share most bands come first. Of a bucket only a few rows are looked at:
+    where a thousand rows are alike, any of them will do. No row is its own partner.
     """
-    codes = [_in_same_bucket(a, b) for a, b in zip(asked, among, strict=True)]
-    pairs, shared = np.unique(np.concatenate(codes), return_counts=True)
-    rows, partners = pairs >> _ROW_BITS, pairs & ((1 << _ROW_BITS) - 1)
-    if itself is not None:
-        others = partners != itself[rows]
-        rows, partners, shared = rows[others], partners[others], shared[others]
-    order = np.lexsort((partners, -shared, rows))
-    rows, partners = rows[order], partners[order]
-    rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
-    return np.stack([rows, partners], axis=1)[rank < PARTNERS]
+    pairs, shared = np.empty(0, np.int64), np.empty(0, np.int8)
+    for mine, theirs in zip(asked_bands, among, strict=True):  # merged at once: most pairs recur
+        found = _in_same_bucket(mine, theirs)
+        found = found[found & _ROW_MASK != asked[found >> _ROW_BITS]]
+        merged, at = np.unique(np.r_[pairs, found], return_inverse=True)
+        shared = np.bincount(at, np.r_[shared, np.ones(len(found), np.int8)]).astype(np.int8)
+        pairs = merged
+    places, partners = pairs >> _ROW_BITS, pairs & _ROW_MASK
+    order = np.lexsort((partners, -shared, places))
+    places, partners = places[order], partners[order]
+    rank = np.arange(len(places)) - np.searchsorted(places, places)
+    return np.stack([asked[places], partners], axis=1)[rank < PARTNERS]
 
 
-def _in_same_bucket(asked: Band, among: Band) -> Hashes:
-    """Places of both in one number each."""
-    order = np.argsort(among, kind="stable")
-    values = among[order]
-    left = np.searchsorted(values, asked, "left")
-    sizes = np.minimum(np.searchsorted(values, asked, "right") - left, TAKEN_FROM_A_BUCKET)
-    rows = np.repeat(np.arange(len(asked)), sizes)
-    within = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    places: Hashes = order[left[rows] + within]
-    return rows << _ROW_BITS | places
+def _in_same_bucket(asked: Band, among: Chunks) -> Hashes:
+    """Place among those asked, and row among the others, in one number each."""
+    values, bucket = np.unique(asked, return_inverse=True)
+    full = np.zeros(len(values), np.int64)
+    taken = np.full((len(values), TAKEN_FROM_A_BUCKET), -1, np.int64)
+    for rows, band in among:
+        at = np.minimum(np.searchsorted(values, band), len(values) - 1)
+        hit = np.flatnonzero(values[at] == band)
+        hit = hit[np.argsort(at[hit], kind="stable")]
+        at = at[hit]
+        rank = full[at] + np.arange(len(at)) - np.searchsorted(at, at)
+        room = rank < TAKEN_FROM_A_BUCKET
+        taken[at[room], rank[room]] = rows[hit[room]]
+        np.add.at(full, at, 1)
+    partners = taken[bucket]
+    places, column = np.nonzero(partners >= 0)
+    found: Hashes = places << _ROW_BITS | partners[places, column]
+    return found
 
 
 def _cut(key: str) -> str:

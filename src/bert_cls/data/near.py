@@ -14,7 +14,9 @@ from bert_cls.data.duplicates import (
     COMPARED_CHARACTERS,
     THRESHOLD,
     Band,
+    Hashes,
     Pairs,
+    Rows,
     candidates,
     fold,
     similarity,
@@ -27,9 +29,10 @@ from bert_cls.data.survey import spot
 from bert_cls.data.text_findings import Corpus, Seen
 
 ASKED_ROWS = 50_000
+ASKED_AT_ONCE = 12_500
 # Texts that wait for their partner, at four characters a token and what a row costs besides.
 WAITING_CHARACTERS, CHARACTERS_A_ROW = 100_000_000, 300
-Rows = NDArray[np.int64]
+Chosen = NDArray[np.bool_]  # [rows of all files]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +50,9 @@ class NearTexts:
     def __init__(self, corpus: Corpus) -> None:
         self._shown = corpus.shown
         self._held = corpus.has("dev") or corpus.has("test")
-        asked, among = _sides(corpus, held=self._held)
-        self._all = len(asked)
-        asked = asked[np.linspace(0, len(asked) - 1, min(len(asked), ASKED_ROWS)).astype(int)]
+        possible, among = _sides(corpus, held=self._held)
+        self._all = int(np.count_nonzero(possible))
+        asked = _evenly(possible)
         pairs = _pairs(corpus, asked, among)
         asked, pairs = _affordable(corpus, asked, pairs)
         self._asked = set(asked.tolist())
@@ -114,40 +117,61 @@ class NearTexts:
             self._examples.append(spot(seen.survey.file, seen.place, seen.example, detail))
 
 
-def _sides(corpus: Corpus, *, held: bool) -> tuple[Rows, Rows]:
+def _sides(corpus: Corpus, *, held: bool) -> tuple[Chosen, Chosen]:
     """The rows asked about and the rows they may be like, each text once, exact twins left out."""
-    train = _distinct(corpus, corpus.used("train"))
-    if not held:
-        return train, train
-    rows = _distinct(corpus, np.r_[corpus.used("dev"), corpus.used("test")])
-    return rows[~np.isin(corpus.text[rows], corpus.text[train])], train
+    asked, among = np.zeros(len(corpus), bool), np.zeros(len(corpus), bool)
+    for rows, texts, (labels,) in corpus.parts("text", "label"):
+        used = {s: corpus.used(s, rows, labels) for s in ("train", "dev", "test")}
+        train = _distinct(texts, np.flatnonzero(used["train"]))
+        among[rows[train]] = True
+        if held:
+            others = _distinct(texts, np.flatnonzero(used["dev"] | used["test"]))
+            asked[rows[others[~np.isin(texts[others], texts[train])]]] = True
+    return (asked if held else among), among
 
 
-def _distinct(corpus: Corpus, rows: Rows) -> Rows:
-    _, first = np.unique(corpus.text[rows], return_index=True)
-    return rows[np.sort(first)]
+def _distinct(texts: Hashes, places: Rows) -> Rows:
+    _, first = np.unique(texts[places], return_index=True)
+    return places[np.sort(first)]
 
 
-def _pairs(corpus: Corpus, asked: Rows, among: Rows) -> Pairs:
+def _evenly(chosen: Chosen) -> Rows:
+    """At most ASKED_ROWS of the rows, spread evenly."""
+    total = int(np.count_nonzero(chosen))
+    places = np.linspace(0, total - 1, min(total, ASKED_ROWS)).astype(int)
+    out, before = [np.empty(0, np.int64)], 0
+    for begin in range(0, len(chosen), ASKED_ROWS):
+        rows = np.flatnonzero(chosen[begin : begin + ASKED_ROWS])
+        low, high = np.searchsorted(places, (before, before + len(rows)))
+        out.append(begin + rows[places[low:high] - before])
+        before += len(rows)
+    return np.concatenate(out)
+
+
+def _pairs(corpus: Corpus, asked: Rows, among: Chosen) -> Pairs:
     """Row numbers of candidates, int64 [pairs, 2]."""
-    if not len(asked) or not len(among):
+    if not len(asked) or not among.any():
         return np.empty((0, 2), np.int64)
-    itself = np.searchsorted(among, asked)
-    same = among[np.minimum(itself, len(among) - 1)] == asked
-    found = candidates(
-        _bands(corpus, asked), _bands(corpus, among), itself=np.where(same, itself, -1)
-    )
-    return np.stack([asked[found[:, 0]], among[found[:, 1]]], axis=1)
+    names = [f"band {band}" for band in range(BANDS)]
+    found = []
+    for begin in range(0, len(asked), ASKED_AT_ONCE):
+        part = asked[begin : begin + ASKED_AT_ONCE]
+        bands = (corpus.picked(name, part) for name in names)
+        found.append(candidates(part, bands, (_chunks(corpus, name, among) for name in names)))
+    return np.concatenate(found)
 
 
-def _bands(corpus: Corpus, rows: Rows) -> Iterator[Band]:
-    for band in range(BANDS):
-        yield corpus.column(f"band {band}")[rows]
+def _chunks(corpus: Corpus, name: str, among: Chosen) -> Iterator[tuple[Rows, Band]]:
+    for rows, (band,) in corpus.chunks(name):
+        inside = among[rows]
+        yield rows[inside], band[inside]
 
 
 def _affordable(corpus: Corpus, asked: Rows, pairs: Pairs) -> tuple[Rows, Pairs]:
     """As many of the rows asked, evenly, and their pairs, as there is memory for their texts."""
-    characters = np.minimum(corpus.column("length") * NARROW_PER_TOKEN, COMPARED_CHARACTERS)
-    needed = int((characters[pairs] + CHARACTERS_A_ROW).sum())
+    rows, places = np.unique(pairs, return_inverse=True)
+    tokens = corpus.picked("length", rows)
+    characters = np.minimum(tokens * NARROW_PER_TOKEN, COMPARED_CHARACTERS) + CHARACTERS_A_ROW
+    needed = int(characters[places].sum())
     asked = asked[:: max(1, -(-needed // WAITING_CHARACTERS))]
     return asked, pairs[np.isin(pairs[:, 0], asked)]

@@ -6,24 +6,27 @@ files, and their words are read in the second pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bert_cls.data.duplicates import Hashes, Pairs, differing, repeats
+from bert_cls.data.duplicates import Hashes, Pairs, Rows, differing, repeats
 from bert_cls.data.example import Example
 from bert_cls.data.findings import Finding, Lengths, Severity, percent
 from bert_cls.data.label_tally import shown_label
 from bert_cls.data.lengths import TextLengths
 from bert_cls.data.problems import count
+from bert_cls.data.row_numbers import COLUMNS
 from bert_cls.data.survey import HUGE_CHARACTERS, UNLABELLED, Survey, spot
 from bert_cls.errors import pick
 
 MANY_CUT = 0.01
 MANY_UNKNOWN = 0.01
+PART_ROWS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,123 +65,187 @@ class Question:
 
 
 class Corpus:
-    """The numbers of all rows, one file after the other."""
+    """The numbers of all rows, one file after the other.
+
+    They are looked at in parts by a hash, so that rows with the same one are in the same part and
+    memory has a bound, whatever the rows; only rows that are all alike make a larger part.
+    """
 
     def __init__(self, surveys: Sequence[Survey], *, shown: int) -> None:
         self.surveys = surveys
         self.shown = shown
         self.ends = np.cumsum([len(survey) for survey in surveys])
-        self.text: Hashes = self.column("text")
-        self.label: Hashes = self.column("label")
 
     def __len__(self) -> int:
-        return len(self.text)
-
-    def rows(self, split: str) -> NDArray[np.int64]:
-        """The row numbers of a split; none when it has no file."""
-        for survey, end in zip(self.surveys, self.ends, strict=True):
-            if survey.file.split == split:
-                return np.arange(end - len(survey), end)
-        return np.arange(0)
-
-    def used(self, split: str) -> NDArray[np.int64]:
-        """Those of them a run uses: without unlabelled ones, save in test."""
-        rows = self.rows(split)
-        return rows if split == "test" else rows[self.label[rows] != UNLABELLED]
+        return int(self.ends[-1]) if len(self.ends) else 0
 
     def has(self, split: str) -> bool:
         """Whether there is a file for it."""
         return any(survey.file.split == split for survey in self.surveys)
 
-    def column(self, name: str) -> NDArray[Any]:
-        """A column of all rows (see row_numbers.COLUMNS)."""
-        parts = [survey.numbers.column(name) for survey in self.surveys]
-        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+    def used(self, split: str, rows: Rows, labels: Hashes) -> NDArray[np.bool_]:
+        """Which of some rows a run uses in this split: unlabelled ones only in test."""
+        for survey, end in zip(self.surveys, self.ends, strict=True):
+            if survey.file.split == split:
+                inside: NDArray[np.bool_] = (rows >= end - len(survey)) & (rows < end)
+                if split != "test":
+                    inside &= labels != UNLABELLED
+                return inside
+        return np.zeros(len(rows), bool)
+
+    def chunks(self, *names: str) -> Iterator[tuple[Rows, list[NDArray[Any]]]]:
+        """Row numbers, and some columns of them (see row_numbers.COLUMNS), some rows at a time."""
+        for survey, end in zip(self.surveys, self.ends.tolist(), strict=True):
+            begin = end - len(survey)
+            for first, found in survey.numbers.chunks(*names):
+                yield np.arange(begin + first, begin + first + len(found[0])), found
+
+    def parts(self, key: str, *names: str) -> Iterator[tuple[Rows, Hashes, list[NDArray[Any]]]]:
+        """Rows that rise, their key, and other columns; equal keys are in one part."""
+        parts = max(1, -(-len(self) // PART_ROWS))
+        for part in range(parts):
+            found: list[list[NDArray[Any]]] = [[rows] for rows in _nothing(key, *names)]
+            for rows, columns in self.chunks(key, *names):
+                inside = slice(None) if parts == 1 else columns[0] % parts == part
+                for kept, column in zip(found, [rows, *columns], strict=True):
+                    kept.append(column[inside])
+            rows, keys, *others = [np.concatenate(kept) for kept in found]
+            yield rows, keys, others
+
+    def picked(self, name: str, rows: Rows) -> NDArray[Any]:
+        """One column of chosen rows, which rise."""
+        out = [np.empty(0, COLUMNS[name])]
+        for numbers, (column,) in self.chunks(name):
+            low, high = np.searchsorted(rows, (numbers[0], numbers[-1] + 1))
+            out.append(column[rows[low:high] - numbers[0]])
+        return np.concatenate(out)
+
+
+class _Tally:
+    """Counts that parts add to, and the first pairs of rows of them all."""
+
+    def __init__(self, shown: int) -> None:
+        self.pairs: list[tuple[int, int]] = []
+        self.count = self.rows = 0
+        self._shown = shown
+
+    def add(self, pairs: Pairs, *, rows: int = 0) -> None:
+        """Pairs of one part, by their first row."""
+        self.count += len(pairs)
+        self.rows += rows
+        first = [(int(a), int(b)) for a, b in pairs[: self._shown]]
+        self.pairs = sorted(self.pairs + first)[: self._shown]
+
+
+def _nothing(*names: str) -> list[NDArray[Any]]:
+    return [np.empty(0, np.int64), *(np.empty(0, COLUMNS[name]) for name in names)]
 
 
 def indices_used_twice(corpus: Corpus, severity: Severity) -> list[Question]:
     """Rows of one file that have the index of an earlier one (D13)."""
+    tallies = [_Tally(corpus.shown) for _ in corpus.surveys]
+    for rows, keys, _ in corpus.parts("index"):
+        for tally, survey, end in zip(tallies, corpus.surveys, corpus.ends, strict=True):
+            low, high = np.searchsorted(rows, (end - len(survey), end))
+            tally.add(rows[low:high][repeats(keys[low:high])])
     asked = []
-    for survey, end in zip(corpus.surveys, corpus.ends, strict=True):
-        pairs = repeats(survey.numbers.column("index")) + (end - len(survey))
-        if not len(pairs):
+    for tally, survey in zip(tallies, corpus.surveys, strict=True):
+        if not tally.count:
             continue
-        verb = "has" if len(pairs) == 1 else "have"
-        message = f"{count(len(pairs), 'row')} of {survey.file.name} {verb} the index of an earlier"
-        finding = Finding("D13", severity, len(pairs), f"{message} row.", TWICE)
-        asked.append(Question(finding, _first(pairs, corpus), _index_again))
+        verb = "has" if tally.count == 1 else "have"
+        message = f"{count(tally.count, 'row')} of {survey.file.name} {verb} the index of an "
+        finding = Finding("D13", severity, tally.count, f"{message}earlier row.", TWICE)
+        asked.append(Question(finding, tally.pairs, _index_again))
     return asked
 
 
-def leaks(corpus: Corpus, leak: str) -> list[Question]:
-    """Texts of train that are also in dev or test, and of dev in test (D34)."""
-    train, found = corpus.used("train"), []
-    held = {split: corpus.used(split) for split in ("dev", "test")}
-    inside = {split: np.isin(corpus.text[train], corpus.text[r]) for split, r in held.items()}
-    parts = []
-    for split, rows in held.items():
-        if inside[split].any():
-            leaked = int(np.isin(corpus.text[rows], corpus.text[train]).sum())
-            share = percent(leaked, len(rows))
-            parts.append(f"{int(inside[split].sum()):,} in {split} ({share} of its rows)")
-    rows = train[inside["dev"] | inside["test"]]
-    if len(rows):
-        severity, effect = pick(LEAKS, leak, "leak")
-        message = f"{count(len(rows), 'row')} of train with a text that is also held out: "
-        finding = Finding("D34", severity, len(rows), f"{message}{', '.join(parts)}{effect}.", DROP)
-        found.append(
-            Question(finding, _twins(corpus, rows, np.r_[held["dev"], held["test"]]), _same)
-        )
-    rows = held["dev"][np.isin(corpus.text[held["dev"]], corpus.text[held["test"]])]
-    if len(rows):
-        message = f"{count(len(rows), 'row')} of dev with a text that is also in test: the test "
-        message += "figures are a little too good."
-        finding = Finding("D34", "warning", len(rows), message, "take them out of dev")
-        found.append(Question(finding, _twins(corpus, rows, held["test"]), _same))
-    return found
+def same_texts(corpus: Corpus, leak: str) -> list[Question]:
+    """Texts of train in dev or test, of dev in test, and twice in one split (D34)."""
+    splits = [survey.file.split for survey in corpus.surveys]
+    leaked, between = _Tally(corpus.shown), _Tally(corpus.shown)
+    again = {split: _Tally(corpus.shown) for split in splits}
+    totals: Counter[str] = Counter()
+    of_train: Counter[str] = Counter()
+    of_held: Counter[str] = Counter()
+    for rows, texts, (labels,) in corpus.parts("text", "label"):
+        used = {s: np.flatnonzero(corpus.used(s, rows, labels)) for s in ("train", "dev", "test")}
+        train, dev, test = used.values()
+        inside = {split: np.isin(texts[train], texts[used[split]]) for split in ("dev", "test")}
+        for split, found in inside.items():
+            totals[split] += len(used[split])
+            of_train[split] += int(found.sum())
+            of_held[split] += int(np.isin(texts[used[split]], texts[train]).sum())
+        chosen = train[inside["dev"] | inside["test"]]
+        leaked.add(_twins(rows, texts, chosen, np.r_[dev, test]))
+        between.add(_twins(rows, texts, dev[np.isin(texts[dev], texts[test])], test))
+        for split in splits:
+            again[split].add(rows[used[split]][repeats(texts[used[split]])])
+    parts = [
+        f"{of_train[split]:,} in {split} ({percent(of_held[split], totals[split])} of its rows)"
+        for split in ("dev", "test")
+        if of_train[split]
+    ]
+    return _leaks(leaked, parts, leak) + _in_dev_and_test(between) + _repeated(again, corpus.shown)
 
 
-def repeated_texts(corpus: Corpus) -> list[Question]:
-    """Texts that come more than once in one split (D34)."""
-    parts: list[str] = []
-    found: list[Pairs] = []
-    for survey in corpus.surveys:
-        rows = corpus.used(survey.file.split)
-        pairs = repeats(corpus.text[rows])
-        if len(pairs):
-            parts.append(f"{count(len(pairs), 'row')} of {survey.file.split}")
-            found.append(rows[pairs])
-    if not found:
+def _leaks(found: _Tally, parts: Sequence[str], leak: str) -> list[Question]:
+    if not found.count:
         return []
-    every = np.concatenate(found)
+    severity, effect = pick(LEAKS, leak, "leak")
+    message = f"{count(found.count, 'row')} of train with a text that is also held out: "
+    finding = Finding("D34", severity, found.count, f"{message}{', '.join(parts)}{effect}.", DROP)
+    return [Question(finding, found.pairs, _same)]
+
+
+def _in_dev_and_test(found: _Tally) -> list[Question]:
+    if not found.count:
+        return []
+    message = f"{count(found.count, 'row')} of dev with a text that is also in test: the test "
+    message += "figures are a little too good."
+    finding = Finding("D34", "warning", found.count, message, "take them out of dev")
+    return [Question(finding, found.pairs, _same)]
+
+
+def _repeated(found: Mapping[str, _Tally], shown: int) -> list[Question]:
+    parts = [f"{count(t.count, 'row')} of {split}" for split, t in found.items() if t.count]
+    if not parts:
+        return []
     message = f"{', '.join(parts)} with the text of an earlier row of the same split."
-    finding = Finding("D34", "note", len(every), message, "keep one, if they mean nothing")
-    return [Question(finding, _first(every, corpus), _same)]
+    rows = sum(tally.count for tally in found.values())
+    finding = Finding("D34", "note", rows, message, "keep one, if they mean nothing")
+    pairs = [pair for tally in found.values() for pair in tally.pairs]
+    return [Question(finding, pairs[:shown], _same)]
 
 
 def conflicts(corpus: Corpus, conflict: str) -> list[Question]:
     """Texts whose rows have different labels (D36)."""
-    rows = np.flatnonzero(corpus.label != UNLABELLED)
-    groups = differing(corpus.text[rows], corpus.label[rows])
-    if not groups.keys:
+    found = _Tally(corpus.shown)
+    for rows, texts, (labels,) in corpus.parts("text", "label"):
+        labelled = np.flatnonzero(labels != UNLABELLED)
+        groups = differing(texts[labelled], labels[labelled])
+        found.add(rows[labelled][groups.pairs], rows=groups.rows)
+    if not found.count:
         return []
     severity, effect = pick(CONFLICTS, conflict, "conflict")
-    message = f"{count(groups.keys, 'text')} with different labels, in {count(groups.rows, 'row')}"
+    message = f"{count(found.count, 'text')} with different labels, in {count(found.rows, 'row')}"
     remedy = "decide for one label a text, or train with --conflict drop; where raters disagree, "
     remedy += "figures cannot reach 1"
-    finding = Finding("D36", severity, groups.keys, f"{message}{effect}.", remedy)
-    return [Question(finding, _first(rows[groups.pairs], corpus), _labels)]
+    finding = Finding("D36", severity, found.count, f"{message}{effect}.", remedy)
+    return [Question(finding, found.pairs, _labels)]
 
 
 def variants(corpus: Corpus) -> list[Question]:
     """Texts that differ from another one only in case, width or spaces (D42)."""
-    groups = differing(corpus.column("folded"), corpus.column("raw"))
-    if not groups.keys:
+    found = _Tally(corpus.shown)
+    for rows, folded, (raw,) in corpus.parts("folded", "raw"):
+        groups = differing(folded, raw)
+        found.add(rows[groups.pairs], rows=groups.rows)
+    if not found.count:
         return []
-    message = f"{count(groups.keys, 'text')} in several spellings that differ only in case, width "
-    message += f"or spaces, in {count(groups.rows, 'row')}."
-    finding = Finding("D42", "note", groups.keys, message, "write them alike")
-    return [Question(finding, _first(groups.pairs, corpus), _same)]
+    message = f"{count(found.count, 'text')} in several spellings that differ only in case, width "
+    message += f"or spaces, in {count(found.rows, 'row')}."
+    finding = Finding("D42", "note", found.count, message, "write them alike")
+    return [Question(finding, found.pairs, _same)]
 
 
 def full_width(corpus: Corpus) -> list[Finding]:
@@ -208,32 +275,34 @@ def huge(corpus: Corpus) -> list[Finding]:
 
 def about_lengths(corpus: Corpus, by: TextLengths) -> tuple[Lengths | None, list[Question]]:
     """How long the rows are; what is cut (D23), and what the encoder has no piece for (D41)."""
-    lengths = corpus.column("length")
-    if not len(lengths):
+    if not len(corpus):
         return None, []
-    unknown = corpus.column("unknown") if by.has_unknown else None
+    sizes: Counter[int] = Counter()
+    unknown = with_one = 0
+    for _, (lengths, without) in corpus.chunks("length", "unknown"):
+        values, rows = np.unique(lengths, return_counts=True)
+        sizes.update(dict(zip(values.tolist(), rows.tolist(), strict=True)))
+        unknown += int(without.sum())
+        with_one += int((without > 0).sum())
     read = sum(survey.tokens_read for survey in corpus.surveys)
-    found = summed(lengths, unknown, read, max_length=by.max_length, estimated=not by.exact)
-    asked = [_largest(corpus, f, lengths, "token") for f in too_long(found, len(lengths))]
-    if unknown is not None:
-        for finding in unknown_tokens(found, int((unknown > 0).sum()), len(lengths)):
-            asked.append(_largest(corpus, finding, unknown, "unknown token"))
+    share = unknown / max(1, read) if by.has_unknown else None
+    found = summed(sizes, share, max_length=by.max_length, estimated=not by.exact)
+    asked = [_largest(corpus, f, "length", "token") for f in too_long(found, len(corpus))]
+    for finding in unknown_tokens(found, with_one, len(corpus)):
+        asked.append(_largest(corpus, finding, "unknown", "unknown token"))
     return found, asked
 
 
 def summed(
-    lengths: NDArray[np.int64],
-    unknown: NDArray[np.int64] | None,
-    read: int,
-    *,
-    max_length: int,
-    estimated: bool,
+    sizes: Mapping[int, int], unknown_share: float | None, *, max_length: int, estimated: bool
 ) -> Lengths:
-    """The lengths of rows in short; `unknown` tokens of each row, of `read` in all."""
-    median, p99 = np.percentile(lengths, (50, 99), method="lower").tolist()
-    share = None if unknown is None else float(unknown.sum() / max(1, read))
-    over = int((lengths > max_length).sum())
-    return Lengths(estimated, max_length, median, p99, int(lengths.max()), over, share)
+    """The lengths of rows in short; `sizes` has how many rows are of a length."""
+    values = np.array(sorted(sizes))
+    until = np.cumsum([sizes[value] for value in values.tolist()])
+    places = np.floor(np.array([0.5, 0.99]) * (until[-1] - 1))
+    median, p99 = values[np.searchsorted(until, places, "right")].tolist()
+    over = sum(rows for value, rows in sizes.items() if value > max_length)
+    return Lengths(estimated, max_length, median, p99, max(sizes), over, unknown_share)
 
 
 def too_long(found: Lengths, rows: int) -> list[Finding]:
@@ -268,26 +337,24 @@ def unknown_tokens(found: Lengths, with_one: int, rows: int) -> list[Finding]:
     return [Finding("D41", severity, with_one, message, remedy)]
 
 
-def _largest(corpus: Corpus, finding: Finding, of: NDArray[np.int64], unit: str) -> Question:
-    rows = np.argsort(-of, kind="stable")[: min(corpus.shown, finding.count)].tolist()
+def _largest(corpus: Corpus, finding: Finding, column: str, unit: str) -> Question:
+    sizes: dict[int, int] = {}
+    for rows, (of,) in corpus.chunks(column):
+        sizes |= dict(zip(rows.tolist(), of.tolist(), strict=True))
+        first = sorted(sizes, key=lambda row: (-sizes[row], row))
+        sizes = {row: sizes[row] for row in first[: min(corpus.shown, finding.count)]}
 
     def describe(row: int, _seen: Seen, _partner: Seen) -> str:
-        return count(int(of[row]), unit)
+        return count(sizes[row], unit)
 
-    return Question(finding, [(row, row) for row in rows], describe)
-
-
-def _first(pairs: Pairs, corpus: Corpus) -> list[tuple[int, int]]:
-    return [(int(a), int(b)) for a, b in pairs[: corpus.shown]]
+    return Question(finding, [(row, row) for row in sizes], describe)
 
 
-def _twins(
-    corpus: Corpus, rows: NDArray[np.int64], among: NDArray[np.int64]
-) -> list[tuple[int, int]]:
-    """The first rows, each with the first row of `among` that has its text."""
-    chosen = rows[: corpus.shown].tolist()
-    texts = corpus.text[among]
-    return [(row, int(among[np.argmax(texts == corpus.text[row])])) for row in chosen]
+def _twins(rows: Rows, texts: Hashes, chosen: Rows, among: Rows) -> Pairs:
+    """Row numbers of the chosen places, each with the first of the others that has its text."""
+    values, first = np.unique(texts[among], return_index=True)
+    partners = among[first][np.searchsorted(values, texts[chosen])]
+    return np.stack([rows[chosen], rows[partners]], axis=1)
 
 
 def _same(_row: int, _seen: Seen, partner: Seen) -> str:

@@ -244,7 +244,9 @@ def lengths_of(
     if unknown_id is not None:
         unknown = np.concatenate([_of_each_row(part, part.ids == unknown_id) for part in tokens])
     read = sum(len(part.ids) for part in tokens)
-    found = summed(full, unknown, read, max_length=max_length, estimated=False)
+    share = None if unknown is None else float(unknown.sum() / max(1, read))
+    sizes = dict(zip(*(part.tolist() for part in np.unique(full, return_counts=True)), strict=True))
+    found = summed(sizes, share, max_length=max_length, estimated=False)
     with_one = 0 if unknown is None else int((unknown > 0).sum())
     cut = [] if tokens[0].windows is not None else too_long(found, len(full))
     return found, [*cut, *unknown_tokens(found, with_one, len(full))]

@@ -60,6 +60,8 @@ def train(
         goes_on = resume or (restarted() and is_same(request))
         stage.resume = resume = bool(ranks.gather(goes_on)[0][0])  # as the first rank sees it
         if ranks.rank == 0:
+            if not resume:
+                _check_sources(request)
             _claim(request.output, resume=resume, overwrite=overwrite)
         agree(ranks, "the beginning of the run")
         prepared = _prepared(request, prepared, observer)
@@ -109,6 +111,24 @@ class Stage:
             "stopped before the first step: nothing was trained, nothing is lost.",
             "start again with the same command.",
         )
+
+
+def _check_sources(request: Request) -> None:
+    """ConfigError when overwriting the output folder could remove what the run starts from."""
+    sources: dict[str, str | Path | None] = {
+        "--encoder": request.config.encoder.name,
+        "--init-from": request.init_from,
+    }
+    if request.distillation is not None:
+        sources["the teacher"] = request.distillation.teacher
+    output = request.output.resolve()
+    for said, source in sources.items():
+        if source is None or not Path(source).exists():
+            continue
+        place = Path(source).resolve()
+        if output in (place, *place.parents):
+            where = "the same folder as" if place == output else "inside"
+            raise ConfigError(f"{said} {source} is {where} -o {output}.", hint="give another -o.")
 
 
 def _claim(output: Path, *, resume: bool, overwrite: bool) -> None:
