@@ -41,6 +41,7 @@ class OpenVinoEngine:
         }
         compiled = openvino.Core().compile_model(model, "CPU", options)
         self._inputs = tuple(port.any_name for port in compiled.inputs)
+        self.at_once = cores
         self._requests = [compiled.create_infer_request() for _ in range(cores)]
 
     def logits(self, batch: PaddedBatch) -> Logits:
