@@ -208,6 +208,43 @@ def test_two_texts_take_two_cores():
     assert [len(part) for part in even_batches(np.full(74, 36), 1024, 2)] == [19, 19, 19, 17]
 
 
+@pytest.fixture
+def streams(monkeypatch):
+    """The number of streams of each network that OpenVINO prepares, on a machine of two cores."""
+    from bert_cls.engines import openvino_engine
+
+    seen = []
+    prepared = openvino_engine.OpenVinoEngine._prepared
+
+    def watched(self, *, streams):
+        seen.append(streams)
+        return prepared(self, streams=streams)
+
+    monkeypatch.setattr(openvino_engine, "usable_cores", lambda: 2)
+    monkeypatch.setattr(openvino_engine.OpenVinoEngine, "_prepared", watched)
+    return seen
+
+
+def test_texts_that_come_alone_one_after_the_other_get_all_cores(bundle, tokens, wanted, streams):
+    engine = open_engine(bundle, "openvino")
+    given = [answers(engine, subset(tokens, np.array([row])), bundle) for row in range(7)]
+    assert streams == [2]
+    given += [answers(engine, subset(tokens, np.array([row])), bundle) for row in range(7, 12)]
+    assert streams == [2, 1]
+    np.testing.assert_allclose(np.concatenate(given), wanted[:12], atol=1e-5)
+    np.testing.assert_allclose(answers(engine, tokens, bundle), wanted, atol=1e-5)
+    assert streams == [2, 1]
+
+
+def test_many_texts_with_one_left_over_are_no_stream_of_single_ones(bundle, tokens, streams):
+    engine = open_engine(bundle, "openvino")
+    for _ in range(2):
+        for row in range(7):
+            answers(engine, subset(tokens, np.array([row])), bundle)
+        answers(engine, tokens, bundle)
+    assert streams == [2]
+
+
 def test_no_rows_give_no_logits(bundle):
     for name in ENGINES:
         nothing = subset(rows(3), np.zeros(0, np.int64))
