@@ -15,7 +15,7 @@ from bert_cls import bundle as bundles
 from bert_cls.decision import Rule
 from bert_cls.engines import ENGINES, FILES, choose, open_engine, run
 from bert_cls.engines.engine import even_batches
-from bert_cls.engines.machine import multiplies_int8, processor_flags
+from bert_cls.engines.machine import multiplies_bfloat16, multiplies_int8, processor_flags
 from bert_cls.engines.second_look import margins
 from bert_cls.errors import BundleError, ConfigError, EngineError
 from bert_cls.export import export
@@ -206,6 +206,24 @@ def test_few_batches_are_shared_evenly(lengths, max_tokens, at_once):
 def test_two_texts_take_two_cores():
     assert [len(part) for part in even_batches(np.full(2, 36), 1024, 2)] == [1, 1]
     assert [len(part) for part in even_batches(np.full(74, 36), 1024, 2)] == [19, 19, 19, 17]
+
+
+@pytest.mark.parametrize("name", ["openvino-int8", "openvino-bfloat16", "openvino"])
+@pytest.mark.skipif(
+    not (multiplies_int8() and multiplies_bfloat16()), reason="the processor emulates both"
+)
+def test_a_few_batches_give_the_same_bits_whatever_their_width_and_neighbours(name, bundle):
+    engine = open_engine(bundle, name)
+    tokens = rows(40, longest=70)
+    lengths = tokens.lengths
+    together = answers(engine, tokens, bundle)
+    for max_tokens in (200, 500):
+        again = answers(engine, tokens, bundle, max_tokens=max_tokens)
+        np.testing.assert_array_equal(again, together)
+    for row in range(40):
+        for width in (lengths[row], lengths[row] + 1, 73, 100):
+            batch = tokens.padded(np.array([row]), bundle.pad_id, width=int(width))
+            np.testing.assert_array_equal(engine.logits(batch)[0], together[row])
 
 
 @pytest.fixture
