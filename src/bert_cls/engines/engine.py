@@ -26,7 +26,8 @@ Logits = NDArray[np.float32]
 class Engine(Protocol):
     """Padding, batch size, order and neighbours must not change a row's logits.
 
-    float32 engines: not beyond 1e-5; int8 engines: no label, and no score beyond 1e-3.
+    float32 engines: not beyond 1e-5. int8 engines: no label that `run` decides on. OpenVINO's in
+    int8 and bfloat16: not a bit, but for bulk (docs/engines.md says how much there).
     """
 
     name: str

@@ -31,8 +31,6 @@ _MANY = 8
 _MULTIPLE_OF_MANY = 4
 """In bulk padding counts for more: whole vectors would cost a tenth of the speed."""
 _ALONE = 8
-"""The same where preparing takes longer than what it is for (14 ms against 6 for a short text)."""
-_ALONE = 8
 """so many batches that came alone, one after the other, are a stream of them"""
 
 
