@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bert_cls import bundle as bundles
 from bert_cls.decision import Rule
 from bert_cls.engines import ENGINES, FILES, choose, open_engine, run
-from bert_cls.engines.machine import multiplies_int8, processor_flags
+from bert_cls.engines.engine import even_batches
+from bert_cls.engines.machine import multiplies_bfloat16, multiplies_int8, processor_flags
 from bert_cls.engines.second_look import margins
 from bert_cls.errors import BundleError, ConfigError, EngineError
 from bert_cls.export import export
 from bert_cls.sample import subset
-from bert_cls.text import PaddedBatch, Tokens
+from bert_cls.text import PaddedBatch, Tokens, batches_by_length
 from exported import model_folder
 
 LOW = {name for name, kind in ENGINES.items() if kind.precision == "int8"}
+LOWEST = "openvino-int8"
 WIDE = {name for name, kind in ENGINES.items() if kind.precision == "bfloat16"}
 
 
@@ -103,6 +108,159 @@ def test_int8_is_int8_and_close_calls_are_made_in_float32(name, bundle, tokens, 
     np.testing.assert_allclose(both[7], wanted[7], atol=1e-5)
     sure = ~engine.unsure(alone, rule)
     np.testing.assert_array_equal(both[sure], alone[sure])
+
+
+@pytest.fixture
+def three_stages(bundle, wanted, monkeypatch):
+    """Each stage leaves rows to the next, whatever this processor has and the errors are."""
+    monkeypatch.setattr("bert_cls.engines.second_look.multiplies_bfloat16", lambda: True)
+    engines = bundle.details["engines"]
+    third, second = np.quantile(margins(bundle.rule, wanted), [0.2, 0.6]).tolist()
+    facts = {
+        **engines,
+        "openvino": {**engines["openvino"], "bfloat16": {"margin": third}},
+        "openvino-int8": {**engines["openvino-int8"], "margin": second},
+    }
+    return replace(bundle, details={**bundle.details, "engines": facts})
+
+
+def test_bfloat16_looks_between_int8_and_float32(three_stages, bundle, tokens, wanted):
+    engine = open_engine(three_stages, "openvino-int8")
+    assert engine.name == "openvino int8, close calls in bfloat16 and float32"
+    rule = bundle.rule
+    alone = answers(engine, tokens, bundle)
+    wide = answers(open_engine(bundle, "openvino-bfloat16"), tokens, bundle)
+    second = engine.unsure(alone, rule)
+    third = second & engine.surer().unsure(wide, rule)
+    assert 0 < third.sum() < second.sum() < len(second)
+    given = answers(engine, tokens, bundle, rule=rule)
+    np.testing.assert_array_equal(given[~second], alone[~second])
+    # in other batches bfloat16 rounds otherwise
+    np.testing.assert_allclose(given[second & ~third], wide[second & ~third], atol=2e-2)
+    np.testing.assert_allclose(given[third], wanted[third], atol=1e-5)
+    decided = margins(rule, wanted) > 1e-3
+    same = rule.decide(rule.scores(given)) == rule.decide(rule.scores(wanted))
+    assert same[decided].all()
+
+
+def test_what_looks_again_is_opened_when_a_row_needs_it(three_stages, tokens, bundle, monkeypatch):
+    from bert_cls.engines import openvino_engine
+
+    opened = []
+
+    class Watched(openvino_engine.OpenVinoEngine):
+        def __init__(self, model, *, precision, **options):
+            opened.append(precision)
+            super().__init__(model, precision=precision, **options)
+
+    monkeypatch.setattr(openvino_engine, "OpenVinoEngine", Watched)
+    engine = open_engine(three_stages, "openvino-int8")
+    row = subset(tokens, np.array([7]))
+    score = float(bundle.rule.scores(answers(engine, row, bundle))[0, 0])
+    third, second = (three_stages.details["engines"][name] for name in ("openvino", LOWEST))
+    between = (third["bfloat16"]["margin"] + second["margin"]) / 2
+    near, far = score + (between if score < 0.5 else -between), 0.0 if score > 0.5 else 1.0
+    assert abs(score - far) > second["margin"]
+    for threshold, precisions in ((far, 1), (near, 2), (score, 3), (score, 3)):
+        answers(engine, row, bundle, rule=replace(bundle.rule, thresholds=(threshold, inf, inf)))
+        assert opened == ["int8", "bfloat16", "float32"][:precisions]
+
+
+def test_without_a_margin_or_the_instructions_there_are_two_stages(
+    three_stages, bundle, monkeypatch
+):
+    engines = dict(bundle.details["engines"])
+    engines["openvino"] = {k: v for k, v in engines["openvino"].items() if k != "bfloat16"}
+    older = replace(bundle, details={**bundle.details, "engines": engines})
+    two = "openvino int8, close calls in float32"
+    assert open_engine(older, "openvino-int8").name == two
+    monkeypatch.setattr("bert_cls.engines.second_look.multiplies_bfloat16", lambda: False)
+    assert open_engine(three_stages, "openvino-int8").name == two
+
+
+@pytest.mark.parametrize("margin", [float("nan"), -0.1, "0.1", None, True, float("inf")])
+def test_a_margin_that_is_none_is_refused(margin, three_stages):
+    for facts in ({"openvino-int8": {"margin": margin}}, {"openvino": {"bfloat16": margin}}):
+        engines = {**three_stages.details["engines"], **facts}
+        spoiled = replace(three_stages, details={"engines": engines})
+        with pytest.raises(BundleError, match=r"no distance between scores(.|\n)*bert-cls export"):
+            open_engine(spoiled, "openvino-int8")
+
+
+@given(
+    lengths=st.lists(st.integers(1, 300), max_size=80),
+    max_tokens=st.integers(1, 1024),
+    at_once=st.integers(1, 4),
+)
+def test_few_batches_are_shared_evenly(lengths, max_tokens, at_once):
+    array = np.array(lengths, np.int64)
+    plain = list(batches_by_length(array, max_tokens))
+    even = even_batches(array, max_tokens, at_once)
+    assert sorted(row for part in even for row in part) == list(range(len(lengths)))
+    rounds = -(-len(plain) // at_once)
+    assert -(-len(even) // at_once) == rounds  # never one round more
+    cost = lambda parts: max((len(p) * int(array[p].max()) for p in parts), default=0)  # noqa: E731
+    assert cost(even) <= cost(plain)
+
+
+def test_two_texts_take_two_cores():
+    assert [len(part) for part in even_batches(np.full(2, 36), 1024, 2)] == [1, 1]
+    assert [len(part) for part in even_batches(np.full(74, 36), 1024, 2)] == [19, 19, 19, 17]
+
+
+@pytest.mark.parametrize("name", ["openvino-int8", "openvino-bfloat16", "openvino"])
+@pytest.mark.skipif(
+    not (multiplies_int8() and multiplies_bfloat16()), reason="the processor emulates both"
+)
+def test_a_few_batches_give_the_same_bits_whatever_their_width_and_neighbours(name, bundle):
+    engine = open_engine(bundle, name)
+    tokens = rows(40, longest=70)
+    lengths = tokens.lengths
+    together = answers(engine, tokens, bundle)
+    for max_tokens in (200, 500):
+        again = answers(engine, tokens, bundle, max_tokens=max_tokens)
+        np.testing.assert_array_equal(again, together)
+    for row in range(40):
+        for width in (lengths[row], lengths[row] + 1, 73, 100):
+            batch = tokens.padded(np.array([row]), bundle.pad_id, width=int(width))
+            np.testing.assert_array_equal(engine.logits(batch)[0], together[row])
+
+
+@pytest.fixture
+def streams(monkeypatch):
+    """The number of streams of each network that OpenVINO prepares, on a machine of two cores."""
+    from bert_cls.engines import openvino_engine
+
+    seen = []
+    prepared = openvino_engine.OpenVinoEngine._prepared
+
+    def watched(self, *, streams):
+        seen.append(streams)
+        return prepared(self, streams=streams)
+
+    monkeypatch.setattr(openvino_engine, "usable_cores", lambda: 2)
+    monkeypatch.setattr(openvino_engine.OpenVinoEngine, "_prepared", watched)
+    return seen
+
+
+def test_texts_that_come_alone_one_after_the_other_get_all_cores(bundle, tokens, wanted, streams):
+    engine = open_engine(bundle, "openvino")
+    given = [answers(engine, subset(tokens, np.array([row])), bundle) for row in range(7)]
+    assert streams == [2]
+    given += [answers(engine, subset(tokens, np.array([row])), bundle) for row in range(7, 12)]
+    assert streams == [2, 1]
+    np.testing.assert_allclose(np.concatenate(given), wanted[:12], atol=1e-5)
+    np.testing.assert_allclose(answers(engine, tokens, bundle), wanted, atol=1e-5)
+    assert streams == [2, 1]
+
+
+def test_many_texts_with_one_left_over_are_no_stream_of_single_ones(bundle, tokens, streams):
+    engine = open_engine(bundle, "openvino")
+    for _ in range(2):
+        for row in range(7):
+            answers(engine, subset(tokens, np.array([row])), bundle)
+        answers(engine, tokens, bundle)
+    assert streams == [2]
 
 
 def test_no_rows_give_no_logits(bundle):

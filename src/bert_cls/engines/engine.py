@@ -17,6 +17,8 @@ from bert_cls.engines.machine import multiplies_int8
 from bert_cls.errors import EngineError, pick
 from bert_cls.text import PaddedBatch, Tokens, batches_by_length
 
+_FEW = 4
+"""rounds of batches"""
 Logits = NDArray[np.float32]
 """float32 [rows, outputs]"""
 
@@ -24,7 +26,8 @@ Logits = NDArray[np.float32]
 class Engine(Protocol):
     """Padding, batch size, order and neighbours must not change a row's logits.
 
-    float32 engines: not beyond 1e-5; int8 engines: no label, and no score beyond 1e-3.
+    float32 engines: not beyond 1e-5. int8 engines: no label that `run` decides on. OpenVINO's in
+    int8 and bfloat16: not a bit, but for bulk (docs/engines.md says how much there).
     """
 
     name: str
@@ -39,19 +42,22 @@ class Engine(Protocol):
 class Parallel(Protocol):
     """An engine that works on several batches at once."""
 
+    at_once: int
+    """how many"""
+
     def logits_of(self, batches: Iterable[tuple[int, PaddedBatch]]) -> Iterator[tuple[int, Logits]]:
         """Logits of numbered batches, under their numbers, in any order."""
 
 
 @runtime_checkable
 class SecondLook(Protocol):
-    """An engine that knows which of its answers are too close to call."""
+    """An engine that knows which of its answers are too close to call, and who is to make them."""
 
     def unsure(self, logits: Logits, rule: Rule) -> NDArray[np.bool_]:
         """Bool [rows]: rows whose labels the rule might decide otherwise."""
 
-    def exact(self) -> Engine:
-        """The engine that computes them."""
+    def surer(self) -> Engine:
+        """The engine that computes them. It may be unsure of some in turn."""
 
 
 def run(
@@ -67,21 +73,24 @@ def run(
     """float32 logits [rows, outputs] in the rows' order; batches are of similar length.
 
     With the `rule` that will decide, rows about which a SecondLook engine is unsure are computed
-    again by its exact engine. `told` hears of each batch how many pieces it had (a row, or a window
-    of one); what it raises stops the run.
+    again by its surer engine, and so on: a row's logits are all of the last that saw it. `told`
+    hears of each batch how many pieces it had (a row, or a window of one); what it raises stops
+    the run.
     """
     pieces = tokens.pieces
     out = np.zeros((len(pieces), outputs), dtype=np.float32)
     every = np.arange(len(pieces))
     _fill(out, engine, pieces, every, pad_id, max_tokens or engine.max_tokens, told)
     logits = tokens.pooled(out)
-    if rule is not None and isinstance(engine, SecondLook):
-        rows = np.flatnonzero(engine.unsure(logits, rule))
-        if len(rows):
-            exact = engine.exact()
-            again = rows if tokens.windows is None else tokens.windows.of(rows)
-            _fill(out, exact, pieces, again, pad_id, exact.max_tokens, lambda _: told(0))
-            logits = tokens.pooled(out)
+    rows = np.arange(len(logits))
+    while rule is not None and isinstance(engine, SecondLook):
+        rows = rows[engine.unsure(logits[rows], rule)]
+        if not len(rows):
+            break
+        engine = engine.surer()
+        again = rows if tokens.windows is None else tokens.windows.of(rows)
+        _fill(out, engine, pieces, again, pad_id, engine.max_tokens, lambda _: told(0))
+        logits = tokens.pooled(out)
     return logits
 
 
@@ -95,7 +104,8 @@ def _fill(
     told: Callable[[int], None],
 ) -> None:
     """Write the logits of `rows` into their places of `out`."""
-    chosen = [rows[part] for part in batches_by_length(tokens.lengths[rows], max_tokens)]
+    at_once = engine.at_once if isinstance(engine, Parallel) else 1
+    chosen = [rows[part] for part in even_batches(tokens.lengths[rows], max_tokens, at_once)]
     batches = ((number, tokens.padded(part, pad_id)) for number, part in enumerate(chosen))
     if isinstance(engine, Parallel):
         answers = engine.logits_of(batches)
@@ -104,6 +114,30 @@ def _fill(
     for number, logits in answers:
         out[chosen[number]] = logits
         told(len(logits))
+
+
+def even_batches(
+    lengths: NDArray[np.int64], max_tokens: int, at_once: int
+) -> list[NDArray[np.int64]]:
+    """Row numbers in batches of similar length; where there are few, so that none works alone.
+
+    Then there are as many as `at_once` workers take in whole rounds, and the largest is as small as
+    it can be. Many batches are left as they are: one that is late hardly counts, and sizes that
+    come again spare an engine to prepare itself for others.
+    """
+    batches = list(batches_by_length(lengths, max_tokens))
+    if at_once == 1 or len(lengths) == 1 or len(batches) > _FEW * at_once:
+        return batches
+    most = -(-len(batches) // at_once) * at_once
+    low, high = 0, max_tokens  # `high` never makes too many
+    while high - low > 1:
+        middle = (low + high) // 2
+        tried = list(batches_by_length(lengths, middle))
+        if len(tried) > most:
+            low = middle
+        else:
+            high, batches = middle, tried
+    return batches
 
 
 def feeds(batch: PaddedBatch, names: Iterable[str]) -> dict[str, NDArray[np.int64]]:

@@ -6,6 +6,7 @@ import os
 import platform
 from pathlib import Path
 
+_BFLOAT16 = ("avx512_bf16", "amx_bf16")
 _INT8 = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 
 
@@ -38,3 +39,8 @@ def multiplies_int8() -> bool:
     if platform.system() == "Darwin":
         return platform.machine() == "arm64"
     return not processor_flags().isdisjoint(_INT8)
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether bfloat16 products are the processor's own and faster than float32's (x86 only)."""
+    return not processor_flags().isdisjoint(_BFLOAT16)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +20,50 @@ from bert_cls.text import PaddedBatch
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 """int8 files keep what is not int8 in float32"""
-_MULTIPLE = 8
-"""Widths are rounded up to it: OpenVINO prepares itself for every shape it meets, which takes
-longer than a short text (14 ms against 6 for one of 36 tokens), so there had better be few."""
+_VECTOR = 16
+"""Widths are rounded up to it. The softmax over a text's tokens adds up whole vectors of 16 in
+another order than what is left of one, so with other widths the last bit of a sum depends on the
+padding; int8 and bfloat16 round that to a whole step now and then. With whole vectors their answers
+are the same bit for bit. Few widths are also quick: OpenVINO prepares itself for every shape it
+meets, which takes longer than a short text (14 ms against 6)."""
+_MANY = 8
+"""batches a core that make a bulk of them"""
+_MULTIPLE_OF_MANY = 4
+"""In bulk padding counts for more: whole vectors would cost a tenth of the speed."""
+_ALONE = 8
+"""so many batches that came alone, one after the other, are a stream of them"""
 
 
 class OpenVinoEngine:
-    """One stream of one thread a core, each with a batch of its own."""
+    """One stream of one thread a core, each with a batch of its own.
+
+    Batches that come alone, as from people who wait for an answer each, would leave the other cores
+    idle: once they are a stream the network is prepared a second time, in one stream of all cores.
+    """
 
     max_tokens = 1024
 
     def __init__(self, model: Any, *, precision: str, longest: int) -> None:
         self.name = f"openvino {precision}"
+        self.at_once = usable_cores()
+        self._model = model
+        self._precision = precision
         self._longest = longest
-        cores = usable_cores()
+        self._requests = self._prepared(streams=self.at_once)
+        self._inputs = tuple(port.any_name for port in self._requests[0].model_inputs)
+        self._alone: list[Any] = []
+        self._came_alone = 0
+
+    def _prepared(self, *, streams: int) -> list[Any]:
+        """One request a stream."""
         options = {
-            "INFERENCE_PRECISION_HINT": _HINTS[precision],
-            "NUM_STREAMS": cores,
-            "INFERENCE_NUM_THREADS": cores,
+            "INFERENCE_PRECISION_HINT": _HINTS[self._precision],
+            "NUM_STREAMS": streams,
+            "INFERENCE_NUM_THREADS": self.at_once,
             "ENABLE_CPU_PINNING": False,  # two processes would share the first core
         }
-        compiled = openvino.Core().compile_model(model, "CPU", options)
-        self._inputs = tuple(port.any_name for port in compiled.inputs)
-        self._requests = [compiled.create_infer_request() for _ in range(cores)]
+        compiled = openvino.Core().compile_model(self._model, "CPU", options)
+        return [compiled.create_infer_request() for _ in range(streams)]
 
     def logits(self, batch: PaddedBatch) -> Logits:
         """float32 [rows, outputs]."""
@@ -49,21 +71,32 @@ class OpenVinoEngine:
 
     def logits_of(self, batches: Iterable[tuple[int, PaddedBatch]]) -> Iterator[tuple[int, Logits]]:
         """Logits of numbered batches, in their order; as many at once as there are cores."""
-        idle = deque(self._requests)
+        rest = iter(batches)
+        begin = list(islice(rest, _MANY * self.at_once))
+        alone = len(begin) == 1
+        multiple = _VECTOR if len(begin) < _MANY * self.at_once else _MULTIPLE_OF_MANY
+        idle = deque(self._for_one() if alone else self._requests)
+        self._came_alone = self._came_alone + 1 if alone else 0
         running: deque[tuple[int, Any]] = deque()
-        for number, batch in batches:
+        for number, batch in chain(begin, rest):
             if not idle:
                 yield _finished(running, idle)
             request = idle.popleft()
-            request.start_async(feeds(self._widened(batch), self._inputs))
+            request.start_async(feeds(self._widened(batch, multiple), self._inputs))
             running.append((number, request))
         while running:
             yield _finished(running, idle)
 
-    def _widened(self, batch: PaddedBatch) -> PaddedBatch:
+    def _for_one(self) -> list[Any]:
+        """The requests that a batch which comes alone may take."""
+        if not self._alone and self._came_alone >= _ALONE and self.at_once > 1:
+            self._alone = self._prepared(streams=1)
+        return self._alone or self._requests
+
+    def _widened(self, batch: PaddedBatch, multiple: int) -> PaddedBatch:
         """More padding, up to a width that comes again."""
         width = batch.ids.shape[1]
-        wanted = min(-(-width // _MULTIPLE) * _MULTIPLE, max(width, self._longest))
+        wanted = min(-(-width // multiple) * multiple, max(width, self._longest))
         more = ((0, 0), (0, wanted - width))
         return PaddedBatch(
             np.pad(batch.ids, more), np.pad(batch.types, more), np.pad(batch.mask, more)

@@ -67,10 +67,10 @@ def other_labels(rule: Rule, a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.boo
 
 
 def second_look_margin(rule: Rule, wanted: Logits, given: Logits) -> float:
-    """How close a call of int8 must be to be made again.
+    """How close a call of int8 or bfloat16 must be to be made again.
 
-    Half as much again as the widest margin at which int8 changed a label of
-    these rows, and at least five times the usual error of scores near a decision.
+    Half as much again as the widest margin at which it changed a label of these rows,
+    and at least five times the usual error of scores near a decision.
     """
     if rule.task == "regression":
         return 0.0

@@ -14,6 +14,7 @@ import onnx
 from bert_cls import bundle as bundles
 from bert_cls.bundle import Bundle
 from bert_cls.engines.engine import FILES, Engine, Logits, open_engine, run
+from bert_cls.engines.machine import multiplies_bfloat16
 from bert_cls.engines.torch_engine import open_torch
 from bert_cls.errors import EngineError, pick
 from bert_cls.export.activations import collect
@@ -80,6 +81,8 @@ def export(folder: Path, target: str, notify: Notify) -> list[Exported]:
         for name in dict.fromkeys((target.removesuffix("-int8"), target)):
             build = _int8 if name.endswith("-int8") else _float
             done.append(build(work, name, notify))
+            known = {**work.scratch.details["engines"], name: done[-1].facts}
+            work = replace(work, scratch=replace(work.scratch, details={"engines": known}))
         files = {name: Path(place) / name for one in done for name in one.files}
         facts = {**bundle.details.get("engines", {}), **{one.name: one.facts for one in done}}
         bundles.extend(bundle, files, facts)
@@ -104,6 +107,11 @@ def _float(work: _Work, name: str, notify: Notify) -> Exported:
     if agreement.largest_difference > FLOAT_TOLERANCE or agreement.flips:
         raise _refused(name, agreement, FLOAT_TOLERANCE)
     facts = _facts(work, name, engine, agreement)
+    if name == "openvino" and multiplies_bfloat16():
+        notify("answering in bfloat16")
+        found = _second_look(work, open_engine(work.scratch, "openvino-bfloat16"))[1]
+        if np.isfinite(found["margin"]):
+            facts["bfloat16"] = found
     return Exported(name, _files(name), facts)
 
 
@@ -128,15 +136,22 @@ def _int8(work: _Work, name: str, notify: Notify) -> Exported:
 
 
 def _judge(work: _Work, name: str) -> tuple[Agreement, dict[str, Any], Engine]:
-    """int8 by itself sets the margin of the second look; both together are judged."""
-    rule = work.bundle.rule
-    alone = run_plain(work, open_engine(work.scratch, name))
-    margin = second_look_margin(rule, work.wanted, alone)
-    facts: dict[str, Any] = {"margin": margin, "alone": compare(rule, work.wanted, alone).to_dict()}
-    trial = replace(work.scratch, details={"engines": {name: facts}})
+    """int8 by itself sets the margin of the second look; all stages together are judged."""
+    alone, facts = _second_look(work, open_engine(work.scratch, name))
+    known = work.scratch.details["engines"]
+    trial = replace(work.scratch, details={"engines": {**known, name: facts}})
     engine = open_engine(trial, name)
-    facts["second_looks"] = round(float(np.mean(engine.unsure(alone, rule))), 4)  # type: ignore[attr-defined]
-    return compare(rule, work.wanted, _answers(work.bundle, engine, work.rows)), facts, engine
+    facts["second_looks"] = round(float(np.mean(engine.unsure(alone, work.bundle.rule))), 4)  # type: ignore[attr-defined]
+    given = _answers(work.bundle, engine, work.rows)
+    return compare(work.bundle.rule, work.wanted, given), facts, engine
+
+
+def _second_look(work: _Work, engine: Engine) -> tuple[Logits, dict[str, Any]]:
+    """An engine's own answers, and which of them are too close to call."""
+    rule = work.bundle.rule
+    alone = run_plain(work, engine)
+    margin = second_look_margin(rule, work.wanted, alone)
+    return alone, {"margin": margin, "alone": compare(rule, work.wanted, alone).to_dict()}
 
 
 def _good(bundle: Bundle, agreement: Agreement, facts: Mapping[str, Any]) -> bool:
