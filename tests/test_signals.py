@@ -130,3 +130,24 @@ def test_commands_stop_where_the_alternate_stack_cannot_be_written(name):
     command = [sys.executable, "-c", UNWRITABLE_STACK, name]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "stopped\n"), done.stderr
+
+
+COMPILED = """
+import ctypes
+import openvino
+import openvino.opset13 as ops
+from bert_cls.engines.openvino_engine import compile_model
+from bert_cls.signals import _Stack
+given = ops.parameter([1, 4], dtype=openvino.Type.f32)
+compile_model(openvino.Model([ops.relu(given)], [given]), {})
+stack = _Stack()
+assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0
+print(stack.flags)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="sigaltstack as on Linux")
+def test_an_engine_leaves_no_alternate_stack_behind():
+    command = [sys.executable, "-c", COMPILED]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr  # 2: disabled

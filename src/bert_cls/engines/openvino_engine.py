@@ -16,6 +16,7 @@ from bert_cls.engines.engine import Engine, Kind, Logits, feeds
 from bert_cls.engines.machine import usable_cores
 from bert_cls.engines.second_look import open_exported
 from bert_cls.errors import BundleError
+from bert_cls.signals import leave_alternate_stack
 from bert_cls.text import PaddedBatch
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
@@ -32,6 +33,13 @@ _MULTIPLE_OF_MANY = 4
 """In bulk padding counts for more: whole vectors would cost a tenth of the speed."""
 _ALONE = 8
 """so many batches that came alone, one after the other, are a stream of them"""
+
+
+def compile_model(model: Any, options: dict[str, Any]) -> Any:
+    """A network for the processor; signals are taken as they were before."""
+    compiled = openvino.Core().compile_model(model, "CPU", options)
+    leave_alternate_stack()  # it sets one, which is gone once another thread drops the network
+    return compiled
 
 
 class OpenVinoEngine:
@@ -62,7 +70,7 @@ class OpenVinoEngine:
             "INFERENCE_NUM_THREADS": self.at_once,
             "ENABLE_CPU_PINNING": False,  # two processes would share the first core
         }
-        compiled = openvino.Core().compile_model(self._model, "CPU", options)
+        compiled = compile_model(self._model, options)
         return [compiled.create_infer_request() for _ in range(streams)]
 
     def logits(self, batch: PaddedBatch) -> Logits:

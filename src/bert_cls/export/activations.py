@@ -23,10 +23,11 @@ def collect(
     """float32 [tokens, channels] of each tensor: of about 2,048 tokens drawn at random."""
     import openvino
 
-    core = openvino.Core()
-    model = core.read_model(graph.SerializeToString())
+    from bert_cls.engines.openvino_engine import compile_model
+
+    model = openvino.Core().read_model(graph.SerializeToString())
     model.add_outputs(list(tensors))
-    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = compile_model(model, {"INFERENCE_PRECISION_HINT": "f32"})
     names = [port.any_name for port in compiled.inputs]
     tokens = rows.calibration
     share = min(1.0, _TOKENS / max(1, int(tokens.lengths.sum())))
