@@ -38,7 +38,7 @@ def export(
             console.print(
                 f"  int8 alone would change {facts['alone']['flips']} rows; rows within "
                 f"{facts['margin']:.3f} of another label ({facts['second_looks']:.1%}) are "
-                "computed again in float32",
+                "computed again more exactly",
                 highlight=False,
                 soft_wrap=True,
             )
