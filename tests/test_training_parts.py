@@ -11,10 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from bert_cls.losses import LabelStatistics, make_loss
 from bert_cls.network import open_network
 from bert_cls.training.batches import dealt, epoch_batches, micro_batches
 from bert_cls.training.dropout import ByteDropout, Source, install
+from bert_cls.training.loop import Silent, Trainer
 from bert_cls.training.optimiser import make_optimiser, schedule, set_rates
+from bert_cls.training.recipe import Settled
 from tiny import FAMILIES
 
 # --- dropout
@@ -269,3 +272,28 @@ def test_rates_are_set_from_their_base():
         for group in optimiser.param_groups:
             assert group["lr"] == pytest.approx(group["base_lr"] * factor)
     assert {group["base_lr"] for group in optimiser.param_groups} == {0.01, 0.1}
+
+
+# --- devices
+
+
+def test_what_a_loss_knows_of_the_labels_is_where_the_network_is():
+    statistics = LabelStatistics(np.array([30, 10]), 40)
+    loss = make_loss("cross_entropy", "multiclass", statistics, options={"class_weight_power": 1.0})
+    network = nn.ModuleDict({"encoder": nn.Linear(4, 4), "head": nn.Linear(4, 2)})
+    fields = {"epochs": 1, "batch_size": 8, "learning_rate": 1e-4, "head_learning_rate": 1e-4}
+    trainer = Trainer(
+        network,
+        loss,
+        [None] * 40,
+        np.zeros(40, dtype=np.int64),
+        settings=Settled(**fields, prior_bias=False),
+        pad_id=0,
+        evaluate=None,
+        observer=Silent(),
+        device=torch.device("meta"),  # a device that is not the processor, on any machine
+    )
+    buffers = dict(trainer.loss.named_buffers())
+    assert {name: tensor.device.type for name, tensor in buffers.items()} == {
+        "class_weight": "meta"
+    }

@@ -140,7 +140,7 @@ class Trainer:
     ) -> None:
         self.row_weights = row_weights
         self.network = network.to(device)
-        self.loss = loss
+        self.loss = loss.to(device)
         self.tokens = tokens
         self.targets = targets
         self.settings = settings
