@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from bert_cls.commands.console import open_console, quiet_hub
-from bert_cls.commands.train import Settings, show_trained
+from bert_cls.commands.options import (
+    BatchSize,
+    ConfigFile,
+    Epochs,
+    LearningRate,
+    Overwrite,
+    Preset,
+    Settings,
+)
+from bert_cls.commands.train import show_trained
 from bert_cls.errors import ConfigError
 
 
@@ -26,14 +35,14 @@ def distill(
     data: Annotated[
         Path | None, typer.Option(help="Labelled rows; without it those of the teacher.")
     ] = None,
-    preset: Annotated[str, typer.Option(help="fast, balanced or accurate.")] = "balanced",
-    epochs: Annotated[int | None, typer.Option(help="Passes over the rows.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak rate.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Rows of a step.")] = None,
+    preset: Preset = "balanced",
+    epochs: Epochs = None,
+    learning_rate: LearningRate = None,
+    batch_size: BatchSize = None,
     seed: Annotated[int | None, typer.Option(help="Seeds order and dropout.")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML or JSON file of settings.")] = None,
+    config: ConfigFile = None,
     settings: Settings = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace an earlier run in the folder.")] = False,
+    overwrite: Overwrite = False,
     resume: Annotated[
         Path | None, typer.Option(metavar="STUDENT", help="Go on with the interrupted run there.")
     ] = None,

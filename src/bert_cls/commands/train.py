@@ -8,6 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bert_cls.commands.console import open_console, quiet_hub
+from bert_cls.commands.options import (
+    BatchSize,
+    ConfigFile,
+    Epochs,
+    LearningRate,
+    Overwrite,
+    Preset,
+    Settings,
+)
 from bert_cls.errors import ConfigError
 from bert_cls.signals import stoppable
 
@@ -15,11 +24,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bert_cls.training import Trained
-
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Any setting; may be repeated."),
-]
 
 
 def train(
@@ -31,14 +35,14 @@ def train(
     encoder: Annotated[
         str | None, typer.Option(help="Folder, hub id or built-in (see `encoders list`).")
     ] = None,
-    preset: Annotated[str, typer.Option(help="fast, balanced or accurate.")] = "balanced",
+    preset: Preset = "balanced",
     task: Annotated[
         str | None, typer.Option(help="binary, multiclass, multilabel, regression.")
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="JSON list of label names.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the rows.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak rate.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Rows of a step.")] = None,
+    epochs: Epochs = None,
+    learning_rate: LearningRate = None,
+    batch_size: BatchSize = None,
     loss: Annotated[str | None, typer.Option(help="A loss by name.")] = None,
     leak: Annotated[
         str | None, typer.Option(help="Texts of train in dev or test: error, drop, allow.")
@@ -60,7 +64,7 @@ def train(
         Path | None, typer.Option(help="JSON object {label: label it is merged into}.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seeds split, order, dropout, head.")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML or JSON file of settings.")] = None,
+    config: ConfigFile = None,
     settings: Settings = None,
     init_from: Annotated[
         Path | None,
@@ -69,7 +73,7 @@ def train(
     rename_labels: Annotated[
         Path | None, typer.Option(help="JSON object {label of that model: its name now}.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace an earlier run in the folder.")] = False,
+    overwrite: Overwrite = False,
     resume: Annotated[
         Path | None, typer.Option(metavar="MODEL", help="Go on with the interrupted run there.")
     ] = None,
