@@ -321,7 +321,7 @@ def as_job(place: Place, count: int) -> None:
         train(place.request(output, **ROWS), At(7, faults.signal_self))
     if job.ranks.rank == 0:
         (place.root / "job.json").write_text(json.dumps(outcomes, ensure_ascii=False))
-    # as open_ranks does: a process that ends with its group open may be aborted by gloo's threads
+    # as open_ranks does: a process that ends with its group open is nearly always aborted by gloo
     job.ranks.close()
 
 
