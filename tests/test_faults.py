@@ -33,8 +33,8 @@ def outcomes(script: str, root: str, kinds: dict[str, int]) -> list[dict]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-# one run in about ten a rank of torch 2.13 aborts at its end ("terminate called"), its group closed,
-# so what is said of several processes is tried by `make chaos` and not by every test run
+# in about one run of ten a rank of torch 2.13 aborts at its end ("terminate called"), though its
+# group is closed, so what is said of several processes is tried by `make chaos`
 SEVERAL = pytest.mark.skipif(
     not os.environ.get("BERT_CLS_RANKS"),
     reason="several processes: make chaos, or BERT_CLS_RANKS=1",
