@@ -139,7 +139,7 @@ import openvino.opset13 as ops
 from bert_cls.engines.openvino_engine import compile_model
 from bert_cls.signals import _Stack
 given = ops.parameter([1, 4], dtype=openvino.Type.f32)
-compile_model(openvino.Model([ops.relu(given)], [given]), {})
+kept = compile_model(openvino.Model([ops.relu(given)], [given]), {})
 stack = _Stack()
 assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0
 print(stack.flags)
