@@ -12,227 +12,38 @@ that are there are not trained again.
 from __future__ import annotations
 
 import argparse
-import base64
-import json
 import os
 import signal
 import statistics
 import sys
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from record import RESULTS, ROOT, console, data_set, machine, read_results, show, write_results
-
-DATA = ("car_aspect", "duee_event", "cail_labor", "goemotions")
-ROWS = {"train": 3000, "dev": 800, "test": 1500}
-LAYERS = (0, 2, 4, 7, 9, 11)
-PASSES = 4
-RATES = (1e-4, 2e-4, 4e-4)
-BASE = "bce"
-LOSSES: dict[str, tuple[str, dict[str, Any]]] = {
-    BASE: ("bce", {}),
-    "margin of torch": ("multilabel_margin", {"virtual_zero": False}),
-    "multilabel_margin": ("multilabel_margin", {}),
-    "zlpr": ("zlpr", {}),
-    "asl": ("asl", {}),
-    "bce_weighted": ("bce_weighted", {}),
-    "distribution_balanced": ("distribution_balanced", {}),
-    "focal": ("focal", {}),
-    "class_balanced": ("class_balanced", {}),
-    "hill": ("hill", {}),
-}
-"""name shown -> the loss and its options"""
-OLD: dict[str, tuple[str, dict[str, Any]]] = {
-    "old recipe, SoftMargin": ("bce", {}),
-    "old recipe, Margin": ("multilabel_margin", {"virtual_zero": False}),
-}
-OLD_RATE = 5e-5
-OLD_SETTINGS: dict[str, Any] = {
-    "encoder.pooling": "cls_pooler",
-    "encoder.attention_dropout": 0.1,
-    "training.epochs": 3,
-    "training.batch_size": 16,
-    "training.learning_rate": OLD_RATE,
-    "training.head_learning_rate": OLD_RATE,
-    "training.weight_decay": 0.0,
-    "training.warmup_share": 0.0,
-    "training.prior_bias": False,
-}
-"""What run_bert_cls.py did before it was rewritten: run_glue's defaults of 2019."""
-BAR = "linear bar"
-CUTS = {"default": "fixed", "global": "global", "auto": "auto"}
-"""column -> tuner; the default cut is a score of one half, which is logit 0"""
-KEPT = ("micro_f1", "macro_f1_present", "exact_match", "labels_per_row_predicted")
-OF_ORDER = ("map", "lrap", "precision_at_1", "precision_at_3", "precision_at_5")
-GROUPS = ("macro_f1_head", "macro_f1_medium", "macro_f1_tail")
-Part = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """One network to train, or the linear bar."""
-
-    data: str
-    method: str
-    rate: float
-    seed: int
-
-    @property
-    def key(self) -> str:
-        """Names the part within the results."""
-        return f"{self.data} | {self.method} | {self.rate:g} | seed {self.seed}"
-
-
-# --- one part, in a process of its own
-
-
-def make_subset(name: str, folder: Path) -> Path:
-    """The fixed rows of a data set, drawn with seed 0; made once."""
-    if (folder / "test.json").is_file():
-        return folder
-    source = data_set(name)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "labels.json").write_bytes((source / "labels.json").read_bytes())
-    for split, wanted in ROWS.items():
-        rows = json.loads((source / f"{split}.json").read_text("utf-8"))
-        drawn = np.sort(np.random.default_rng(0).permutation(len(rows))[:wanted])
-        content = json.dumps([rows[i] for i in drawn.tolist()], ensure_ascii=False)
-        scratch = folder / f".{split}.{os.getpid()}"
-        scratch.write_text(content, "utf-8")
-        scratch.replace(folder / f"{split}.json")
-    return folder
-
-
-def prepare_encoder(data: Path) -> Path:
-    """The built-in encoder with 6 of its layers and the pieces of a data set; made once."""
-    from bert_cls.data import Example, stream
-    from bert_cls.encoders import open_tokenizer, pieces_of_texts, resolve, trim
-
-    folder = data / "encoder"
-    if not (folder / "config.json").is_file():
-        source = resolve("multilingual-e5-small-zh")
-        rows = [row for split in ROWS for row in stream(data / f"{split}.json")]
-        texts = [row.text_a for row in rows if isinstance(row, Example)]
-        keep = pieces_of_texts(open_tokenizer(source), texts)
-        trim(source, folder, keep=keep, layers=list(LAYERS))
-    return folder
-
-
-def request_of(part: Wanted, place: Path) -> Any:
-    """What is asked of the package for a part."""
-    from bert_cls.config import resolve_config
-    from bert_cls.training import Request
-
-    flags: dict[str, Any] = {
-        "encoder.name": str(place / part.data / "encoder"),
-        "training.epochs": PASSES,
-        "data.leak": "drop",
-        "training.seed": part.seed,
-    }
-    if part.method in OLD:
-        loss, options = OLD[part.method]
-        flags |= OLD_SETTINGS
-    else:
-        loss, options = LOSSES.get(part.method, LOSSES[BASE])
-        flags |= {"training.learning_rate": part.rate or None}
-    flags |= {"loss.name": loss, "loss.options": options}
-    config, origins = resolve_config(flags=flags)
-    return Request(place / part.data, place / "unused", config, origins)
-
-
-def run_part(part: Wanted, place: Path) -> Part:
-    """Train, decide in every way, and measure on test."""
-    import torch
-
-    from bert_cls.engines.torch_engine import TorchEngine
-    from bert_cls.losses import LOSSES as REGISTRY
-    from bert_cls.training.loop import Silent
-    from bert_cls.training.prepare import read_audited
-    from bert_cls.training.ranks import Alone
-    from bert_cls.training.setup import logits_of, make_trainer, set_up
-
-    request, observer, alone = request_of(part, place), Silent(), Alone()
-    prepared = read_audited(request.data, request.config, observer)
-    found: Part = {"data": part.data, "method": part.method, "rate": part.rate, "seed": part.seed}
-    setup = set_up(request, prepared, observer)
-    if part.method == BAR:
-        from bert_cls import baseline
-
-        train, space = setup.splits["train"], prepared.dataset.space
-        bar = baseline.fit(list(train.examples), "multilabel", space)
-        logits = {n: bar.logits(list(setup.splits[n].examples)) for n in ("dev", "test")}
-        return found | measure(setup, logits, calibrated=False)
-    device = torch.device("cpu")
-    trainer = make_trainer(setup, observer, request, device=device, ranks=alone)
-    history = trainer.run()
-    engine = TorchEngine(setup.network, precision=trainer.precision, device=device)
-    logits = {name: logits_of(engine, setup, name, alone) for name in ("dev", "test")}
-    best = max(history, key=lambda epoch: epoch.score or 0.0)
-    found |= {
-        "dev_map": round(best.score or 0.0, 5),
-        "best_epoch": best.epoch,
-        "epochs": len(history),
-        "seconds": round(sum(epoch.seconds for epoch in history), 1),
-        "rows": {name: len(split.examples) for name, split in setup.splits.items()},
-    }
-    return found | measure(setup, logits, calibrated=REGISTRY[setup.loss_name].calibrated)
-
-
-def measure(setup: Any, logits: Mapping[str, Any], *, calibrated: bool) -> Part:
-    """Figures on test at every cut, and what was decided there."""
-    from bert_cls.decision import tune
-    from bert_cls.metrics import evaluate
-
-    dev, test = setup.splits["dev"].truth, setup.splits["test"].truth
-    out: Part = {"cuts": {}, "decided": {}}
-    for column, tuner in CUTS.items():
-        tuned = tune(logits["dev"], dev, task="multilabel", tuner=tuner, calibrated=calibrated)
-        # the cut a loss implies is on its raw logits
-        raw = 1 / (1 + np.exp(-np.asarray(logits["test"], dtype=np.float64)))
-        scores = raw if column == "default" else tuned.rule.scores(logits["test"])
-        decided = raw >= 0.5 if column == "default" else tuned.rule.decide(scores)
-        found = evaluate(
-            "multilabel",
-            setup.dataset.space,
-            test,
-            scores,
-            decided,
-            train_counts=setup.counts,
-            calibrated=False,
-            resamples=0,
-        )
-        kept = KEPT + (GROUPS if column == "auto" else ())
-        out["cuts"][column] = _rounded(found.metrics, kept)
-        out["decided"][column] = pack(decided)
-        if column == "auto":
-            out["of_order"] = _rounded(found.metrics, OF_ORDER)
-            out["tuner"] = tuned.rule.tuner
-    return out
-
-
-def _rounded(metrics: Mapping[str, float | None], names: Sequence[str]) -> dict[str, float | None]:
-    values = {name: metrics.get(name) for name in names}
-    return {name: None if value is None else round(value, 5) for name, value in values.items()}
-
-
-def pack(decided: Any) -> str:
-    """Decisions, bool [rows, labels], as text."""
-    bits = np.packbits(np.asarray(decided, dtype=bool), axis=None)
-    return base64.b85encode(zlib.compress(bits.tobytes(), 9)).decode()
-
-
-def unpack(text: str, shape: tuple[int, ...]) -> Any:
-    """The reverse of `pack`."""
-    bits = np.frombuffer(zlib.decompress(base64.b85decode(text)), dtype=np.uint8)
-    return np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape).astype(bool)
-
+from loss_parts import (
+    BAR,
+    BASE,
+    CUTS,
+    DATA,
+    GROUPS,
+    KEPT,
+    LOSSES,
+    OF_ORDER,
+    OLD,
+    OLD_RATE,
+    RATES,
+    Part,
+    Wanted,
+    make_subset,
+    prepare_encoder,
+    run_part,
+    unpack,
+)
+from record import RESULTS, ROOT, console, machine, read_results, show, write_results
 
 # --- which parts, and who trains them
 
@@ -330,15 +141,10 @@ def against(
     Decisions are those by `auto`, of the old recipe those at its fixed cut.
     """
     from bert_cls.metrics import Outcome
-    from bert_cls.metrics.families import FAMILIES
     from bert_cls.metrics.intervals import families_of
     from bert_cls.metrics.resampling import on_all_rows, percentile_interval, resample
 
-    if (
-        not ours
-        or not others
-        or metric not in {m for f in FAMILIES["multilabel"] for m in f.metrics}
-    ):
+    if not ours or not others:
         return None
     outcomes = []
     for part in (*ours, *others):

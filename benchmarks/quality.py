@@ -24,7 +24,7 @@ from rich.console import Console
 
 from bert_cls.config import PRESETS, resolve_config
 from bert_cls.errors import BertClsError, Interrupted
-from losses import OLD, OLD_SETTINGS
+from loss_parts import OLD, OLD_SETTINGS
 from record import RESULTS, ROOT, console, data_set, machine, read_results, show, write_results
 
 if TYPE_CHECKING:

@@ -7,16 +7,8 @@ from typing import Annotated
 
 import typer
 
+from bert_cls.commands import options
 from bert_cls.commands.console import open_console, quiet_hub
-from bert_cls.commands.options import (
-    BatchSize,
-    ConfigFile,
-    Epochs,
-    LearningRate,
-    Overwrite,
-    Preset,
-    Settings,
-)
 from bert_cls.commands.train import show_trained
 from bert_cls.errors import ConfigError
 
@@ -35,14 +27,14 @@ def distill(
     data: Annotated[
         Path | None, typer.Option(help="Labelled rows; without it those of the teacher.")
     ] = None,
-    preset: Preset = "balanced",
-    epochs: Epochs = None,
-    learning_rate: LearningRate = None,
-    batch_size: BatchSize = None,
+    preset: options.Preset = "balanced",
+    epochs: options.Epochs = None,
+    learning_rate: options.LearningRate = None,
+    batch_size: options.BatchSize = None,
     seed: Annotated[int | None, typer.Option(help="Seeds order and dropout.")] = None,
-    config: ConfigFile = None,
-    settings: Settings = None,
-    overwrite: Overwrite = False,
+    config: options.ConfigFile = None,
+    settings: options.Settings = None,
+    overwrite: options.Overwrite = False,
     resume: Annotated[
         Path | None, typer.Option(metavar="STUDENT", help="Go on with the interrupted run there.")
     ] = None,

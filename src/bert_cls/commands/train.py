@@ -7,16 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bert_cls.commands import options
 from bert_cls.commands.console import open_console, quiet_hub
-from bert_cls.commands.options import (
-    BatchSize,
-    ConfigFile,
-    Epochs,
-    LearningRate,
-    Overwrite,
-    Preset,
-    Settings,
-)
 from bert_cls.errors import ConfigError
 from bert_cls.signals import stoppable
 
@@ -35,14 +27,14 @@ def train(
     encoder: Annotated[
         str | None, typer.Option(help="Folder, hub id or built-in (see `encoders list`).")
     ] = None,
-    preset: Preset = "balanced",
+    preset: options.Preset = "balanced",
     task: Annotated[
         str | None, typer.Option(help="binary, multiclass, multilabel, regression.")
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="JSON list of label names.")] = None,
-    epochs: Epochs = None,
-    learning_rate: LearningRate = None,
-    batch_size: BatchSize = None,
+    epochs: options.Epochs = None,
+    learning_rate: options.LearningRate = None,
+    batch_size: options.BatchSize = None,
     loss: Annotated[str | None, typer.Option(help="A loss by name.")] = None,
     leak: Annotated[
         str | None, typer.Option(help="Texts of train in dev or test: error, drop, allow.")
@@ -64,8 +56,8 @@ def train(
         Path | None, typer.Option(help="JSON object {label: label it is merged into}.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seeds split, order, dropout, head.")] = None,
-    config: ConfigFile = None,
-    settings: Settings = None,
+    config: options.ConfigFile = None,
+    settings: options.Settings = None,
     init_from: Annotated[
         Path | None,
         typer.Option(metavar="MODEL", help="Start from a trained model, its labels by name."),
@@ -73,7 +65,7 @@ def train(
     rename_labels: Annotated[
         Path | None, typer.Option(help="JSON object {label of that model: its name now}.")
     ] = None,
-    overwrite: Overwrite = False,
+    overwrite: options.Overwrite = False,
     resume: Annotated[
         Path | None, typer.Option(metavar="MODEL", help="Go on with the interrupted run there.")
     ] = None,
