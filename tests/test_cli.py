@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -120,6 +121,34 @@ def test_an_interrupted_prediction_is_gone_on_with(trained, tmp_path):
     assert "9000 rows, 1 of them errors" in done.stderr
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     assert not part_of(out).exists()
+
+
+def test_prediction_by_int8_stops_for_signals_and_goes_on(trained, tmp_path):
+    # its runtime has threads and signal stacks of its own
+    model, rows, out = tmp_path / "model", tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    shutil.copytree(trained["model"], model)
+    exported = run("export", model, "--to", "openvino-int8")
+    assert exported.returncode == 0, exported.stderr
+    lines = [json.dumps(row, ensure_ascii=False) for row in multilabel_rows(9000)]
+    rows.write_text("\n".join(lines), "utf-8")
+    command = ["predict", model, rows, "-o", out, "--engine", "openvino-int8"]
+    for number, (signalled, resume) in enumerate(
+        [(signal.SIGTERM, []), (signal.SIGINT, ["--resume"])], start=1
+    ):
+        process = subprocess.Popen(
+            [str(COMMAND), *map(str, command), *resume], stderr=subprocess.PIPE, text=True
+        )
+        send_at(process, signalled, part_of(out), 100_000 * number)
+        said = process.communicate()[1]
+        assert process.returncode == 128 + signalled, said
+        assert "--resume goes on" in said
+        assert "Traceback" not in said
+    done = run(*command, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "going on after row" in done.stderr
+    assert "openvino int8" in done.stderr
+    answers = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
+    assert [answer["index"] for answer in answers] == list(range(9000))
 
 
 @pytest.mark.parametrize(

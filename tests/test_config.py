@@ -97,11 +97,12 @@ def recipe(
     rows: int,
     *,
     task: str = "multilabel",
+    loss: str = "bce",
     preset: str = "balanced",
     **flags: object,
 ):
     config, _ = resolve_config(preset=preset, flags=flags)
-    return settle(config, given_facts, task=task, rows=rows, preset=preset)
+    return settle(config, given_facts, task=task, loss=loss, rows=rows, preset=preset)
 
 
 def test_the_recipe_follows_the_encoder():
@@ -112,6 +113,8 @@ def test_the_recipe_follows_the_encoder():
     assert narrow.training.learning_rate > wide.training.learning_rate
     classes = recipe(facts(width=384), 5000, task="multiclass")
     assert classes.training.learning_rate < narrow.training.learning_rate
+    margin = recipe(facts(width=384), 5000, loss="multilabel_margin")
+    assert margin.training.learning_rate < narrow.training.learning_rate
 
 
 def test_small_data_gets_more_passes_and_presets_order_the_effort():

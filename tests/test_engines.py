@@ -187,6 +187,13 @@ def test_a_margin_that_is_none_is_refused(margin, three_stages):
             open_engine(spoiled, "openvino-int8")
 
 
+def test_int8_without_a_margin_is_refused(three_stages):
+    engines = {**three_stages.details["engines"], "openvino-int8": {}}
+    spoiled = replace(three_stages, details={"engines": engines})
+    with pytest.raises(BundleError, match=r"is missing(.|\n)*bert-cls export"):
+        open_engine(spoiled, "openvino-int8")
+
+
 @given(
     lengths=st.lists(st.integers(1, 300), max_size=80),
     max_tokens=st.integers(1, 1024),

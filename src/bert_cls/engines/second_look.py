@@ -98,7 +98,9 @@ def open_exported(bundle: Bundle, kind: Kind, opened: Callable[[Path, str], Engi
     if kind.precision == "int8":
         exact = kind.export.removesuffix("-int8")
         margin = _measured(bundle, kind.export, "margin")
-        stages = [stage(kind.export, "int8", margin or 0.0), stage(exact, "float32")]
+        if margin is None:  # taken for sure of everything, it would change labels in silence
+            raise _malformed(bundle, [kind.export, "margin"])
+        stages = [stage(kind.export, "int8", margin), stage(exact, "float32")]
         between = _measured(bundle, exact, "bfloat16", "margin")
         if between is not None and between < stages[0].margin and multiplies_bfloat16():
             stages.insert(1, stage(exact, "bfloat16", between))
@@ -124,7 +126,7 @@ def _measured(bundle: Bundle, *keys: str) -> float | None:
 
 def _malformed(bundle: Bundle, keys: Sequence[str]) -> BundleError:
     return BundleError(
-        f"{bundle.folder}: engines.{'.'.join(keys)} is no distance between scores.",
+        f"{bundle.folder}: engines.{'.'.join(keys)} is missing or no distance between scores.",
         hint=f"bert-cls export {bundle.folder} --to {keys[0]}",
     )
 

@@ -37,8 +37,8 @@ class Recipe:
 class _Rates:
     up_to_width: int
     learning_rate: float
-    classes: float
-    """the rate where a row has one class"""
+    careful: float
+    """the rate where a row has one class, and for losses that break at the other"""
     source: str
 
 
@@ -49,6 +49,8 @@ _RATES = (
     _Rates(768, 3e-5, 3e-5, "Mosbach et al. 2021 and Sun et al. 2019: 2e-5 to 5e-5"),
     _Rates(10**9, 1e-5, 1e-5, "Mosbach et al. 2021: larger encoders want 1e-5"),
 )
+_CAREFUL = frozenset({"multilabel_margin"})
+"""losses for label sets that learn nothing at the higher rate where most rows have no label"""
 _HEAD_FACTOR = 5.0
 _FEW_ROWS = 5000
 _STEPS_WANTED = 950
@@ -61,11 +63,12 @@ def settle(
     facts: EncoderFacts,
     *,
     task: Task,
+    loss: str,
     rows: int,
     preset: str = "balanced",
     student: bool = False,
 ) -> Recipe:
-    """Fill what the configuration leaves open, for an encoder, a task and a number of rows.
+    """Fill what the configuration leaves open, for an encoder, a task, a loss and so many rows.
 
     A `student`'s head is its teacher's: it needs no rate of its own and no prior.
     """
@@ -83,11 +86,11 @@ def settle(
     else:
         reasons["encoder.pooling"] = why
     rates = next(r for r in _RATES if facts.width <= r.up_to_width)
-    one_class = task in ("binary", "multiclass")
+    careful = task in ("binary", "multiclass") or loss in _CAREFUL
     decide(
         "learning_rate",
-        rates.classes if one_class else rates.learning_rate,
-        f"{facts.width} wide, {task}: {rates.source}",
+        rates.careful if careful else rates.learning_rate,
+        f"{facts.width} wide, {task}, {loss}: {rates.source}",
     )
     if student:
         decide("head_learning_rate", open_fields["learning_rate"], "the head is the teacher's")

@@ -114,10 +114,12 @@ def set_up(request: Request, prepared: Prepared, observer: Observer) -> Setup:
     check_length(config.text.max_length, facts.positions)
     rows = {"train": dataset.train, "dev": dataset.dev, "test": dataset.test}
     labelled = {k: kept for k, v in rows.items() if (kept := [e for e in v or [] if _known(e)])}
+    loss_name = resolve_name(config.loss.name or DEFAULT_LOSS[task], task)
     recipe = settle(
         config,
         facts,
         task=task,
+        loss=loss_name,
         rows=len(labelled["train"]) + (len(dataset.unlabelled) if distillation else 0),
         preset=request.preset,
         student=distillation is not None,
@@ -129,7 +131,6 @@ def set_up(request: Request, prepared: Prepared, observer: Observer) -> Setup:
     audit = _measured(prepared.audit, splits, text, observer)
     truth = splits["train"].truth
     scale = scale_of(truth, task)
-    loss_name = resolve_name(config.loss.name or DEFAULT_LOSS[task], task)
     counts = _counts(truth, task, len(dataset.space))
     weights = _weights(request, loss_name, dataset, LabelStatistics(counts, len(truth)), observer)
     outputs = max(1, len(dataset.space))
