@@ -34,6 +34,7 @@ def model_folder(
     pooling: Pooling = "mean",
     pair: bool = False,
     sample: bool = True,
+    text: TextSettings | None = None,
 ) -> Path:
     """A finished model folder around a tiny encoder; its head is large, so that labels vary."""
     rule, names = RULES[task], _NAMES[task]
@@ -42,9 +43,9 @@ def model_folder(
         network = open_network(encoder, outputs=max(1, len(names)), pooling=pooling)
         torch.nn.init.normal_(network.head.weight, std=1.0)
     content = (encoder / "tokenizer.json").read_bytes()
-    text = TextEncoder.from_json(content, TextSettings())
+    reader = TextEncoder.from_json(content, text or TextSettings())
     first = [TEXTS[i % len(TEXTS)] + str(i) for i in range(60)]
-    tokens = text.encode(first, first[::-1] if pair else None)
+    tokens = reader.encode(first, first[::-1] if pair else None)
     files = {
         "config.json": (encoder / "config.json").read_bytes(),
         "model.safetensors": save(tensors_by_name(network)),
@@ -57,7 +58,7 @@ def model_folder(
         folder=folder,
         space=LabelSpace(names),
         rule=rule,
-        text=text.settings,
+        text=reader.settings,
         pooling=pooling,
         pair=pair,
         pad_id=int(pad) if isinstance(pad, int) else 0,

@@ -16,11 +16,11 @@ from bert_cls.decision import Rule
 from bert_cls.engines import ENGINES, FILES, choose, open_engine, run
 from bert_cls.engines.engine import even_batches
 from bert_cls.engines.machine import multiplies_bfloat16, multiplies_int8, processor_flags
-from bert_cls.engines.second_look import margins
+from bert_cls.engines.second_look import MARGINS, margins
 from bert_cls.errors import BundleError, ConfigError, EngineError
 from bert_cls.export import export
-from bert_cls.sample import subset
 from bert_cls.text import PaddedBatch, Tokens, batches_by_length
+from bert_cls.tokens import subset
 from exported import model_folder
 
 LOW = {name for name, kind in ENGINES.items() if kind.precision == "int8"}
@@ -118,8 +118,8 @@ def three_stages(bundle, wanted, monkeypatch):
     third, second = np.quantile(margins(bundle.rule, wanted), [0.2, 0.6]).tolist()
     facts = {
         **engines,
-        "openvino": {**engines["openvino"], "bfloat16": {"margin": third}},
-        "openvino-int8": {**engines["openvino-int8"], "margin": second},
+        "openvino": {**engines["openvino"], "bfloat16": dict.fromkeys(MARGINS, third)},
+        "openvino-int8": {**engines["openvino-int8"], **dict.fromkeys(MARGINS, second)},
     }
     return replace(bundle, details={**bundle.details, "engines": facts})
 
@@ -180,7 +180,12 @@ def test_without_a_margin_or_the_instructions_there_are_two_stages(
 
 @pytest.mark.parametrize("margin", [float("nan"), -0.1, "0.1", None, True, float("inf")])
 def test_a_margin_that_is_none_is_refused(margin, three_stages):
-    for facts in ({"openvino-int8": {"margin": margin}}, {"openvino": {"bfloat16": margin}}):
+    good = dict.fromkeys(MARGINS, 0.1)
+    spoilt = [{**good, name: margin} for name in MARGINS]
+    for facts in (
+        *({"openvino-int8": one} for one in spoilt),
+        *({"openvino": {"bfloat16": one}} for one in [*spoilt, margin]),
+    ):
         engines = {**three_stages.details["engines"], **facts}
         spoiled = replace(three_stages, details={"engines": engines})
         with pytest.raises(BundleError, match=r"no distance between scores(.|\n)*bert-cls export"):
@@ -338,3 +343,41 @@ def test_margins_are_distances_to_another_decision():
     np.testing.assert_allclose(margins(limited, logits), [0.1], atol=1e-6)
     value = Rule(task="regression", activation="identity")
     assert np.isinf(margins(value, logits[:, :1])).all()
+
+
+@given(data=st.data())
+def test_scores_that_move_less_than_the_margin_keep_their_labels(data):
+    labels = data.draw(st.integers(1, 6))
+    tenths = st.lists(st.integers(0, 20), min_size=labels, max_size=labels)
+    scores = np.array(data.draw(st.lists(tenths, min_size=1, max_size=4))) / 20
+    least = data.draw(st.integers(0, labels))
+    rule = Rule(
+        task="multilabel",
+        activation="sigmoid",
+        thresholds=tuple(np.array(data.draw(tenths)) / 20),
+        min_labels=least,
+        max_labels=data.draw(st.none() | st.integers(max(1, least), labels)),
+    )
+    logits = np.log(np.clip(scores, 1e-3, 1 - 1e-3) / np.clip(1 - scores, 1e-3, 1 - 1e-3))
+    exact = rule.scores(logits)
+    room = np.minimum(margins(rule, logits), 1.0)[:, None]
+    assert (room >= 0).all()
+    for moves in data.draw(st.lists(tenths, min_size=1, max_size=20)):
+        moved = exact + 0.999 * room * (np.array(moves) / 10 - 1)
+        np.testing.assert_array_equal(rule.decide(moved), rule.decide(exact))
+
+
+def test_limits_ask_about_the_order_only_where_it_decides():
+    rule = Rule(task="multilabel", activation="sigmoid", thresholds=(0.5,) * 4, max_labels=2)
+    scores = np.array([[0.9, 0.1, 0.101, 0.1], [0.9, 0.8, 0.79, 0.1]])
+    logits = np.log(scores / (1 - scores))
+    np.testing.assert_allclose(margins(rule, logits), [0.399, 0.005], atol=1e-6)
+
+
+def test_other_thresholds_have_a_margin_of_their_own(three_stages, bundle, wanted):
+    engines = dict(three_stages.details["engines"])
+    engines[LOWEST] = {**engines[LOWEST], "margin": 0.0, "margin_elsewhere": 1.0}
+    engine = open_engine(replace(three_stages, details={"engines": engines}), LOWEST)
+    assert not engine.unsure(wanted, bundle.rule).any()
+    assert not engine.unsure(wanted, replace(bundle.rule, min_confidence=None)).any()
+    assert engine.unsure(wanted, replace(bundle.rule, thresholds=(0.31, 0.32, 0.33))).all()

@@ -19,13 +19,15 @@ from bert_cls import Classifier
 from bert_cls import bundle as bundles
 from bert_cls.cli import app
 from bert_cls.engines import open_engine, run
+from bert_cls.engines.second_look import margins
 from bert_cls.errors import ConfigError, EngineError
 from bert_cls.export import export
-from bert_cls.export.check import compare, second_look_margin
+from bert_cls.export.check import compare, second_look_margins
 from bert_cls.export.graph import to_onnx
 from bert_cls.export.quantise import quantise, sites
 from bert_cls.folders import verify
 from bert_cls.sample import SAMPLE, read_sample
+from bert_cls.text import TextSettings
 from exported import RULES, model_folder
 from tiny import FAMILIES, TEXTS
 
@@ -44,7 +46,7 @@ def test_every_family_answers_alike_in_float32_and_int8(family, encoder, tmp_pat
     folder = model_folder(encoder(family), tmp_path / "model", pair=family == "bert")
     export(folder, "openvino-int8", quiet)
     bundle = bundles.load(folder)
-    tokens = read_sample(folder)["dev"]
+    tokens = read_sample(bundle)["dev"]
     wanted = answers(bundle, "torch", tokens)
     np.testing.assert_allclose(answers(bundle, "openvino", tokens), wanted, atol=1e-5)
     rounded = answers(bundle, "openvino-int8", tokens, rule=bundle.rule)
@@ -58,7 +60,7 @@ def test_other_poolings(pooling, encoder, tmp_path):
     folder = model_folder(encoder("bert"), tmp_path / "model", pooling=pooling)
     export(folder, "onnx", quiet)
     bundle = bundles.load(folder)
-    tokens = read_sample(folder)["dev"]
+    tokens = read_sample(bundle)["dev"]
     wanted = answers(bundle, "torch", tokens)
     np.testing.assert_allclose(answers(bundle, "onnx", tokens), wanted, atol=1e-5)
 
@@ -206,12 +208,90 @@ def test_the_margin_mends_every_label_that_int8_changed():
     generator = np.random.default_rng(0)
     wanted = generator.normal(size=(500, 3)).astype(np.float32)
     given = wanted + generator.normal(scale=0.05, size=wanted.shape).astype(np.float32)
-    margin = second_look_margin(rule, wanted, given)
+    margin, elsewhere = second_look_margins(rule, wanted, given)
     assert compare(rule, wanted, given).flips > 0
-    from bert_cls.engines.second_look import margins
+    assert compare(rule, wanted, _mended(rule, wanted, given, margin)).flips == 0
+    assert elsewhere >= margin
+    assert second_look_margins(rule, wanted, wanted) == (0, 0)
+    nothing = second_look_margins(RULES["regression"], wanted[:, :1], given[:, :1])
+    assert nothing == (0, 0)
 
+
+def _mended(rule, wanted, given, margin):
     again = margins(rule, given) <= margin
-    mended = np.where(again[:, None], wanted, given)
-    assert compare(rule, wanted, mended).flips == 0
-    assert second_look_margin(replace(rule), wanted, wanted) == 0
-    assert second_look_margin(RULES["regression"], wanted[:, :1], given[:, :1]) == 0
+    return np.where(again[:, None], wanted, given)
+
+
+def test_low_thresholds_of_a_model_say_little_about_others():
+    # near 0.02 a score hardly moves, near 0.4 it does
+    low = replace(RULES["multilabel"], thresholds=(0.02, 0.02, 0.02))
+    generator = np.random.default_rng(0)
+    wanted = generator.normal(scale=2, size=(2000, 3)).astype(np.float32)
+    given = wanted + generator.normal(scale=0.05, size=wanted.shape).astype(np.float32)
+    margin, elsewhere = second_look_margins(low, wanted[:1000], given[:1000])
+    wanted, given = wanted[1000:], given[1000:]
+    for cut in (0.3, 0.4, 0.6, 0.93):
+        asked = replace(low, thresholds=(cut,) * 3)
+        assert compare(asked, wanted, _mended(asked, wanted, given, elsewhere)).flips == 0
+    assert compare(asked, wanted, given).flips > 0
+    asked = replace(low, thresholds=(0.4,) * 3)
+    assert compare(asked, wanted, _mended(asked, wanted, given, margin)).flips > 0
+
+
+@pytest.mark.parametrize("with_data", [True, False], ids=["data in place", "sample only"])
+def test_models_that_read_windows(with_data, encoder, tmp_path, monkeypatch):
+    text = TextSettings(max_length=16, long="windows", window_pooling="max")
+    folder = model_folder(encoder("bert"), tmp_path / "model", text=text)
+    bundle = bundles.load(folder)
+    sample = read_sample(bundle)
+    assert len(sample["dev"].pieces) > len(sample["dev"]) == 50
+    if with_data:
+        whole = (sample["train"], sample["dev"])
+        monkeypatch.setattr("bert_cls.export.rows._from_data", lambda bundle: whole)
+    [exact, low] = export(folder, "openvino-int8", quiet)
+    assert exact.facts["rows"] == low.facts["rows"] == 50
+    bundle = bundles.load(folder)
+    wanted = answers(bundle, "torch", sample["dev"])
+    np.testing.assert_allclose(answers(bundle, "openvino", sample["dev"]), wanted, atol=1e-5)
+    given = answers(bundle, "openvino-int8", sample["dev"], rule=bundle.rule)
+    assert compare(bundle.rule, wanted, given).flips == 0
+
+
+def test_layers_go_back_to_float32_until_the_answers_are_good(encoder, tmp_path, monkeypatch):
+    folder = model_folder(encoder("bert"), tmp_path / "model")
+    count = len(sites(to_onnx(bundles.load(folder))))
+    monkeypatch.setattr("bert_cls.export.run._FLOAT_SITES", (0, 1, 2, count))
+    seen = []
+
+    def good(bundle, agreement, facts):
+        seen.append(facts)
+        return len(seen) == 3
+
+    monkeypatch.setattr("bert_cls.export.run._good", good)
+    done = export(folder, "onnx-int8", quiet)[1]
+    assert len(done.facts["float32_layers"]) == 2
+    assert bundles.load(folder).details["engines"]["onnx-int8"]["float32_layers"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({"MOST_SECOND_LOOKS": -1}, "unsure of .* of the rows"),
+        ({"INT8_TOLERANCE": -1}, "answers differently"),
+    ],
+)
+def test_int8_that_is_not_good_enough_is_refused(limits, said, encoder, tmp_path, monkeypatch):
+    folder = model_folder(encoder("bert"), tmp_path / "model")
+    before = {path.name for path in folder.iterdir()}
+    tried = []
+    for name, limit in limits.items():
+        monkeypatch.setattr(f"bert_cls.export.run.{name}", limit)
+    with pytest.raises(EngineError, match=said) as refused:
+        export(folder, "onnx-int8", tried.append)
+    assert refused.value.hint == "--to onnx"
+    # with 8 of 8 layers in float32 it would be int8 by name only
+    assert [t for t in tried if t.startswith("quantising")] == [
+        "quantising",
+        "quantising, 4 layers in float32",
+    ]
+    assert {path.name for path in folder.iterdir()} == before

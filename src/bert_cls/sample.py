@@ -6,8 +6,7 @@ Token ids of training and development rows are those rows' texts, to whoever has
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,49 +14,46 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from bert_cls.bundle import Bundle
 from bert_cls.errors import BundleError
 from bert_cls.text import Tokens
+from bert_cls.tokens import subset
+from bert_cls.windows import WindowPooling, Windows
 
 SAMPLE = "calibration.safetensors"
 _ARRAYS = ("ids", "types", "starts", "full_lengths")
+_WINDOWS = ("first", "cut")
 
 
 def sample_bytes(splits: Mapping[str, Tokens], rows: int, *, seed: int) -> bytes:
-    """A file of a seeded sample of at most `rows` rows (or windows of them) of each split."""
+    """A file of a seeded sample of at most `rows` rows of each split, with all their windows."""
     generator = np.random.default_rng(seed)
     arrays: dict[str, NDArray[np.generic]] = {}
-    for name, whole in splits.items():
-        tokens = whole.pieces
-        chosen = np.sort(generator.permutation(len(tokens))[:rows])
-        part = subset(tokens, chosen)
+    for name, tokens in splits.items():
+        part = subset(tokens, np.sort(generator.permutation(len(tokens))[:rows]))
         arrays |= {f"{name}.{array}": getattr(part, array) for array in _ARRAYS}
+        if part.windows is not None:
+            arrays |= {f"{name}.{array}": getattr(part.windows, array) for array in _WINDOWS}
     return save(arrays)
 
 
-def read_sample(folder: Path) -> dict[str, Tokens]:
+def read_sample(bundle: Bundle) -> dict[str, Tokens]:
     """The sample of each split; empty where the folder keeps none. BundleError if damaged."""
-    path = folder / SAMPLE
+    path = bundle.folder / SAMPLE
     if not path.is_file():
         return {}
     try:
         arrays = load_file(path)
         names = sorted({name.partition(".")[0] for name in arrays})
-        return {n: _tokens([arrays[f"{n}.{array}"] for array in _ARRAYS]) for n in names}
+        return {name: _tokens(arrays, name, bundle.text.window_pooling) for name in names}
     except (SafetensorError, KeyError, OSError) as error:
         raise BundleError(f"{path} cannot be read: {error}") from error
 
 
-def _tokens(arrays: Sequence[Any]) -> Tokens:
-    ids, types, starts, full_lengths = arrays
-    return Tokens(ids, types, starts, full_lengths)
-
-
-def subset(tokens: Tokens, rows: NDArray[np.int64]) -> Tokens:
-    """Some of the rows, in the order given."""
-    lengths = tokens.lengths[rows]
-    starts = np.zeros(len(rows) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=starts[1:])
-    places = np.concatenate(
-        [np.arange(tokens.starts[r], tokens.starts[r + 1]) for r in rows] or [np.zeros(0, np.int64)]
-    )
-    return Tokens(tokens.ids[places], tokens.types[places], starts, tokens.full_lengths[rows])
+def _tokens(arrays: Mapping[str, Any], name: str, pooling: WindowPooling) -> Tokens:
+    ids, types, starts, full_lengths = (arrays[f"{name}.{array}"] for array in _ARRAYS)
+    windows = None
+    if f"{name}.first" in arrays:
+        first, cut = (arrays[f"{name}.{array}"] for array in _WINDOWS)
+        windows = Windows(first, cut, pooling)
+    return Tokens(ids, types, starts, full_lengths, windows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -99,6 +99,20 @@ def joined(
         for (_, second), start, end in zip(rows, starts[:-1], starts[1:], strict=True):
             types[start + second : end] = second_type
     return Tokens(ids, types, starts, full, windows)
+
+
+def subset(tokens: Tokens, rows: NDArray[np.int64]) -> Tokens:
+    """Some of the rows, in the order given, each with all its windows."""
+    if tokens.windows is not None:
+        windows = tokens.windows.subset(rows)
+        pieces = subset(tokens.pieces, tokens.windows.of(rows))
+        return replace(pieces, full_lengths=tokens.full_lengths[rows], windows=windows)
+    starts = np.zeros(len(rows) + 1, dtype=np.int64)
+    np.cumsum(tokens.lengths[rows], out=starts[1:])
+    places = np.concatenate(
+        [np.arange(tokens.starts[r], tokens.starts[r + 1]) for r in rows] or [np.zeros(0, np.int64)]
+    )
+    return Tokens(tokens.ids[places], tokens.types[places], starts, tokens.full_lengths[rows])
 
 
 def concatenated(parts: Sequence[Tokens]) -> Tokens:

@@ -36,6 +36,11 @@ class Windows:
         inside = np.arange(int(ends[-1]) if len(ends) else 0) - np.repeat(ends - counts, counts)
         return np.repeat(self.first[rows], counts) + inside
 
+    def subset(self, rows: NDArray[np.int64]) -> Windows:
+        """The windows of some of the rows, in the order given, as if there were no others."""
+        first = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.counts(rows))])
+        return Windows(first, self.cut[rows], self.pooling)
+
     def pooled(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits float32 [windows, outputs] of all windows become float32 [rows, outputs].
 

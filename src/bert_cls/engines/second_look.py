@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bert_cls.bundle import Bundle
-from bert_cls.decision import Rule, confidence
+from bert_cls.decision import Rule, confidence, fires
 from bert_cls.engines.engine import FILES, Engine, Kind, Logits, Parallel
 from bert_cls.engines.machine import multiplies_bfloat16
 from bert_cls.engines.onnx_guard import check_onnx
@@ -28,6 +28,8 @@ from bert_cls.text import PaddedBatch
 
 GUARDS: dict[str, Callable[[Path], None]] = {".onnx": check_onnx, ".xml": check_openvino}
 """What looks at an exported file before a runtime does."""
+MARGINS = ("margin", "margin_elsewhere")
+"""What an export measures of an engine that is not exact; see Stage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +40,20 @@ class Stage:
     open: Callable[[], Engine]
     margin: float = 0.0
     """within this distance of other labels the next stage is asked, where there is one"""
+    margin_elsewhere: float = 0.0
+    """the same where other thresholds than the model's own decide: scores there err otherwise"""
 
 
 class SecondLookEngine:
-    """The first of two or more stages; each later one is opened when it is first needed."""
+    """The first of two or more stages; each later one is opened when it is first needed.
 
-    def __init__(self, stages: Sequence[Stage]) -> None:
-        first, *self._later = stages
-        self.margin = first.margin
-        self.fast = first.open()
+    `rule` is the one that the margins were measured for.
+    """
+
+    def __init__(self, stages: Sequence[Stage], rule: Rule) -> None:
+        self._first, *self._later = stages
+        self._rule = rule
+        self.fast = self._first.open()
         later = " and ".join(stage.precision for stage in self._later)
         self.name = f"{self.fast.name}, close calls in {later}"
         self.max_tokens = self.fast.max_tokens
@@ -66,18 +73,20 @@ class SecondLookEngine:
 
     def unsure(self, logits: Logits, rule: Rule) -> NDArray[np.bool_]:
         """Bool [rows]: labels that the measured error of the first stage could change."""
-        return np.asarray(margins(rule, logits) <= self.margin)
+        own = (rule.thresholds, rule.weights) == (self._rule.thresholds, self._rule.weights)
+        margin = self._first.margin if own else self._first.margin_elsewhere
+        return np.asarray(margins(rule, logits) <= margin)
 
     def surer(self) -> Engine:
         """The stages that follow."""
         if self._surer is None:
-            self._surer = in_turn(self._later)
+            self._surer = in_turn(self._later, self._rule)
         return self._surer
 
 
-def in_turn(stages: Sequence[Stage]) -> Engine:
+def in_turn(stages: Sequence[Stage], rule: Rule) -> Engine:
     """The engine of one stage by itself, or of several that look in turn."""
-    return stages[0].open() if len(stages) == 1 else SecondLookEngine(stages)
+    return stages[0].open() if len(stages) == 1 else SecondLookEngine(stages, rule)
 
 
 def open_exported(bundle: Bundle, kind: Kind, opened: Callable[[Path, str], Engine]) -> Engine:
@@ -86,29 +95,29 @@ def open_exported(bundle: Bundle, kind: Kind, opened: Callable[[Path, str], Engi
     Every exported file is opened here.
     """
 
-    def stage(export: str, precision: str, margin: float = 0.0) -> Stage:
+    def stage(export: str, precision: str, margins: tuple[float, float] = (0.0, 0.0)) -> Stage:
         def open_file() -> Engine:
             path = bundle.folder / FILES[export]
             GUARDS[path.suffix](path)
             return opened(path, precision)
 
-        return Stage(precision, open_file, margin)
+        return Stage(precision, open_file, *margins)
 
     stages = [stage(kind.export, kind.precision)]
     if kind.precision == "int8":
         exact = kind.export.removesuffix("-int8")
-        margin = _measured(bundle, kind.export, "margin")
-        if margin is None:  # taken for sure of everything, it would change labels in silence
-            raise _malformed(bundle, [kind.export, "margin"])
-        stages = [stage(kind.export, "int8", margin), stage(exact, "float32")]
-        between = _measured(bundle, exact, "bfloat16", "margin")
-        if between is not None and between < stages[0].margin and multiplies_bfloat16():
+        margins = _measured(bundle, kind.export)
+        if margins is None:  # taken for sure of everything, it would change labels in silence
+            raise _malformed(bundle, [kind.export, MARGINS[0]])
+        stages = [stage(kind.export, "int8", margins), stage(exact, "float32")]
+        between = _measured(bundle, exact, "bfloat16")
+        if between is not None and between < margins and multiplies_bfloat16():
             stages.insert(1, stage(exact, "bfloat16", between))
-    return in_turn(stages)
+    return in_turn(stages, bundle.rule)
 
 
-def _measured(bundle: Bundle, *keys: str) -> float | None:
-    """A margin that an export wrote; None where it wrote none. BundleError for what is no margin.
+def _measured(bundle: Bundle, *keys: str) -> tuple[float, float] | None:
+    """The MARGINS that an export wrote; None where it wrote none. BundleError for what is no margin.
 
     NaN is none either: no score is within it, and labels of int8 would pass for those of float32.
     """
@@ -119,9 +128,15 @@ def _measured(bundle: Bundle, *keys: str) -> float | None:
         if key not in found:
             return None
         found = found[key]
-    if type(found) not in (int, float) or not 0 <= found < np.inf:
+    if not isinstance(found, Mapping):
         raise _malformed(bundle, keys)
-    return float(found)
+    if not set(MARGINS) & set(found):
+        return None
+    for name in MARGINS:
+        value = found.get(name)
+        if type(value) not in (int, float) or not 0 <= value < np.inf:
+            raise _malformed(bundle, [*keys, name])
+    return float(found[MARGINS[0]]), float(found[MARGINS[1]])
 
 
 def _malformed(bundle: Bundle, keys: Sequence[str]) -> BundleError:
@@ -151,10 +166,10 @@ def margins(rule: Rule, logits: Logits) -> NDArray[np.float64]:
 def _gaps(rule: Rule, scores: NDArray[np.float64]) -> NDArray[np.float64]:
     if rule.task == "multilabel":
         gaps = np.abs(scores - np.asarray(rule.thresholds, dtype=np.float64))
-        nearest = gaps.min(axis=1)
+        nearest = np.asarray(gaps.min(axis=1))
         if rule.min_labels == 0 and rule.max_labels is None:
-            return np.asarray(nearest)
-        return np.asarray(np.minimum(nearest, _closest_pair(scores)))
+            return nearest
+        return _limited_gaps(rule, scores, gaps, nearest)
     if rule.task == "binary" and rule.thresholds:
         return np.asarray(np.abs(scores[:, 1] - rule.thresholds[0]))
     if rule.weights:
@@ -163,8 +178,28 @@ def _gaps(rule: Rule, scores: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((best[:, -1] - best[:, -2]) / 2)
 
 
-def _closest_pair(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Half the smallest distance between two scores of a row."""
-    if scores.shape[1] == 1:
-        return np.full(len(scores), np.inf)
-    return np.asarray(np.diff(np.sort(scores, axis=1), axis=1).min(axis=1) / 2)
+def _limited_gaps(
+    rule: Rule,
+    scores: NDArray[np.float64],
+    gaps: NDArray[np.float64],
+    nearest: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Where a row has too many or too few labels over their thresholds, the order counts as well.
+
+    A label that is left out comes in when it is over its threshold and above the lowest kept one,
+    each moved half the way; with too few labels, either of the two is enough.
+    """
+    fired, kept = fires(scores, rule.thresholds), rule.decide(scores)
+    inf = np.inf
+    lowest = np.where(kept, scores, inf).min(axis=1, keepdims=True)
+    behind = (lowest - scores) / 2
+    left_out = np.where(fired, behind, np.maximum(gaps, behind))
+    too_many = np.where(kept, gaps, left_out).min(axis=1)
+    added = kept & ~fired
+    behind = (np.where(added, scores, inf).min(axis=1, keepdims=True) - scores) / 2
+    ahead = (scores - np.where(kept, -inf, scores).max(axis=1, keepdims=True)) / 2
+    stays = np.where(fired, np.maximum(gaps, ahead), inf)
+    too_few = np.where(kept, stays, np.minimum(gaps, behind)).min(axis=1)
+    count = fired.sum(axis=1)
+    limited = [count > (rule.max_labels or scores.shape[1]), count < rule.min_labels]
+    return np.select(limited, [too_many, too_few], nearest)

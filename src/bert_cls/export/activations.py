@@ -29,7 +29,7 @@ def collect(
     model.add_outputs(list(tensors))
     compiled = compile_model(model, {"INFERENCE_PRECISION_HINT": "f32"})
     names = [port.any_name for port in compiled.inputs]
-    tokens = rows.calibration
+    tokens = rows.calibration.pieces
     share = min(1.0, _TOKENS / max(1, int(tokens.lengths.sum())))
     generator = np.random.default_rng(0)
     parts: dict[str, list[NDArray[np.float32]]] = {tensor: [] for tensor in tensors}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ MOST_SECOND_LOOKS = 0.5
 _HEADROOM = 1.5
 _SPREADS = 5.0
 _NEAR = 0.2
+_OTHER_CUTS = np.linspace(0.05, 0.95, 19).tolist()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +67,19 @@ def other_labels(rule: Rule, a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.boo
     return np.asarray(differ.any(axis=1) if differ.ndim == 2 else differ)
 
 
-def second_look_margin(rule: Rule, wanted: Logits, given: Logits) -> float:
-    """How close a call of int8 or bfloat16 must be to be made again.
+def second_look_margins(rule: Rule, wanted: Logits, given: Logits) -> tuple[float, float]:
+    """How close a call of int8 or bfloat16 must be to be made again; second: at any other cut.
 
     Half as much again as the widest margin at which it changed a label of these rows,
     and at least five times the usual error of scores near a decision.
     """
+    margin = _margin(rule, wanted, given)
+    cuts = (replace(rule, thresholds=(cut,) * len(rule.thresholds)) for cut in _OTHER_CUTS)
+    others = [_margin(other, wanted, given) for other in cuts] if rule.thresholds else []
+    return margin, max([margin, *others])
+
+
+def _margin(rule: Rule, wanted: Logits, given: Logits) -> float:
     if rule.task == "regression":
         return 0.0
     exact, other = rule.scores(wanted), rule.scores(given)

@@ -12,8 +12,9 @@ from bert_cls.bundle import Bundle
 from bert_cls.config import RunConfig
 from bert_cls.errors import BertClsError, EngineError
 from bert_cls.request import RUN
-from bert_cls.sample import read_sample, subset
+from bert_cls.sample import read_sample
 from bert_cls.text import TextEncoder, Tokens
+from bert_cls.tokens import subset
 from bert_cls.training.loop import Silent
 from bert_cls.training.prepare import encode_texts, read_dataset
 
@@ -34,7 +35,7 @@ def rows_of(bundle: Bundle) -> Rows:
 
     EngineError when there is neither.
     """
-    sample = read_sample(bundle.folder)
+    sample = read_sample(bundle)
     found = _from_data(bundle)
     if found is not None:
         train, dev = found

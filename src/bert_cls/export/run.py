@@ -15,6 +15,7 @@ from bert_cls import bundle as bundles
 from bert_cls.bundle import Bundle
 from bert_cls.engines.engine import FILES, Engine, Logits, open_engine, run
 from bert_cls.engines.machine import multiplies_bfloat16
+from bert_cls.engines.second_look import MARGINS
 from bert_cls.engines.torch_engine import open_torch
 from bert_cls.errors import EngineError, pick
 from bert_cls.export.activations import collect
@@ -25,13 +26,13 @@ from bert_cls.export.check import (
     REGRESSION_TOLERANCE,
     Agreement,
     compare,
-    second_look_margin,
+    second_look_margins,
     seconds,
 )
 from bert_cls.export.graph import to_onnx
 from bert_cls.export.quantise import quantise, sites
 from bert_cls.export.rows import Rows, rows_of
-from bert_cls.sample import subset
+from bert_cls.tokens import subset
 
 _TIMED_ROWS = 200
 _FLOAT_SITES = (0, 4, 8)
@@ -95,7 +96,7 @@ def _begin(bundle: Bundle, place: Path, rows: Rows, notify: Notify) -> _Work:
     wanted = _answers(bundle, reference, rows)
     timed = _seconds(bundle, reference, rows)
     graph = to_onnx(bundle)
-    engines = {name: {"margin": 0.0} for name in FILES}  # until it is measured
+    engines = {name: dict.fromkeys(MARGINS, 0.0) for name in FILES}  # until they are measured
     scratch = replace(bundle, folder=place, details={"engines": engines})
     return _Work(bundle, scratch, rows, wanted, timed, graph)
 
@@ -111,28 +112,32 @@ def _float(work: _Work, name: str, notify: Notify) -> Exported:
     if name == "openvino" and multiplies_bfloat16():
         notify("answering in bfloat16")
         found = _second_look(work, open_engine(work.scratch, "openvino-bfloat16"))[1]
-        if np.isfinite(found["margin"]):
+        if all(np.isfinite(found[name]) for name in MARGINS):
             facts["bfloat16"] = found
     return Exported(name, _files(name), facts)
 
 
 def _int8(work: _Work, name: str, notify: Notify) -> Exported:
     notify("collecting activations")
-    samples = collect(
-        work.graph, [site.tensor for site in sites(work.graph)], work.rows, work.bundle
-    )
+    places = sites(work.graph)
+    samples = collect(work.graph, [site.tensor for site in places], work.rows, work.bundle)
     order: list[str] = []
-    for count in _FLOAT_SITES:
+    for count in [count for count in _FLOAT_SITES if count < len(places)]:
         kept = order[:count]
         notify(f"quantising{f', {count} layers in float32' if count else ''}")
         graph, errors = quantise(work.graph, samples, keep=frozenset(kept))
         order = order or sorted(errors, key=lambda tensor: -errors[tensor])
         _write(graph, work.scratch.folder, name)
-        found = _judge(work, name)
-        agreement, facts, engine = found
+        agreement, facts, engine = _judge(work, name)
         if _good(work.bundle, agreement, facts):
             facts = _facts(work, name, engine, agreement) | facts | {"float32_layers": kept}
             return Exported(name, _files(name), facts)
+    if agreement.flips == 0 and agreement.largest_difference <= _tolerance(work.bundle):
+        raise EngineError(
+            f"{name} is unsure of {facts['second_looks']:.0%} of the rows (at most "
+            f"{MOST_SECOND_LOOKS:.0%}), which would be computed twice. Nothing was written.",
+            hint=f"--to {name.removesuffix('-int8')}",
+        )
     raise _refused(name, agreement, _tolerance(work.bundle))
 
 
@@ -151,8 +156,8 @@ def _second_look(work: _Work, engine: Engine) -> tuple[Logits, dict[str, Any]]:
     """An engine's own answers, and which of them are too close to call."""
     rule = work.bundle.rule
     alone = run_plain(work, engine)
-    margin = second_look_margin(rule, work.wanted, alone)
-    return alone, {"margin": margin, "alone": compare(rule, work.wanted, alone).to_dict()}
+    margins = dict(zip(MARGINS, second_look_margins(rule, work.wanted, alone), strict=True))
+    return alone, {**margins, "alone": compare(rule, work.wanted, alone).to_dict()}
 
 
 def _good(bundle: Bundle, agreement: Agreement, facts: Mapping[str, Any]) -> bool:
