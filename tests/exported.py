@@ -20,10 +20,16 @@ from tiny import TEXTS
 
 RULES = {
     "multilabel": Rule(task="multilabel", activation="sigmoid", thresholds=(0.5, 0.4, 0.6)),
+    "binary": Rule(task="binary", activation="softmax"),
     "multiclass": Rule(task="multiclass", activation="softmax"),
     "regression": Rule(task="regression", activation="identity"),
 }
-_NAMES = {"multilabel": ("甲", "乙", "丙"), "multiclass": ("甲", "乙", "丙"), "regression": ()}
+_NAMES = {
+    "multilabel": ("甲", "乙", "丙"),
+    "binary": ("甲", "乙"),
+    "multiclass": ("甲", "乙", "丙"),
+    "regression": (),
+}
 
 
 def model_folder(

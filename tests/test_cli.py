@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bert_cls.resumable import part_of
+from exported import model_folder
 from small import multilabel_rows, write_folder
 from test_predict import send_at
 from tiny import tiny_encoder
@@ -123,10 +123,30 @@ def test_an_interrupted_prediction_is_gone_on_with(trained, tmp_path):
     assert not part_of(out).exists()
 
 
+def test_a_job_without_a_row_leaves_nothing_behind(trained, tmp_path):
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    rows.write_text("", "utf-8")
+    refused = run("predict", trained["model"], rows, "-o", out)
+    assert (refused.returncode, "no rows" in refused.stderr) == (2, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+    rows.write_text('{"text_a": "天窗"}', "utf-8")
+    assert run("predict", trained["model"], rows, "-o", out).returncode == 0
+
+
+def test_texts_that_were_cut_are_counted(trained, tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    lines = [{"text_a": "天窗漏水" * times} for times in (1, 100, 200)]
+    rows.write_text("\n".join(json.dumps(line) for line in lines), "utf-8")
+    for output in ("-", tmp_path / "out.jsonl"):
+        done = run("predict", trained["model"], rows, "-o", output)
+        assert done.returncode == 0
+        assert "3 rows, 2 longer than 256 tokens and cut" in done.stderr
+
+
 def test_prediction_by_int8_stops_for_signals_and_goes_on(trained, tmp_path):
     # its runtime has threads and signal stacks of its own
     model, rows, out = tmp_path / "model", tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
-    shutil.copytree(trained["model"], model)
+    model_folder(trained["root"] / "encoder", model)
     exported = run("export", model, "--to", "openvino-int8")
     assert exported.returncode == 0, exported.stderr
     lines = [json.dumps(row, ensure_ascii=False) for row in multilabel_rows(9000)]

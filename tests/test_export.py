@@ -142,6 +142,34 @@ def test_the_commands_say_what_was_measured_and_what_answers(encoder, tmp_path):
     assert done.stderr == "engine: onnxruntime float32\n"
 
 
+@pytest.mark.parametrize("task", ["multiclass", "regression"])
+def test_a_threshold_where_none_decides_is_refused(task, encoder, tmp_path):
+    folder = str(model_folder(encoder("bert"), tmp_path / "model", task=task))
+    words = ["predict", folder, "--text", "尾灯不亮", "--threshold", "0.9"]
+    done = CliRunner().invoke(app, words)
+    assert isinstance(done.exception, ConfigError)
+    assert f"This one is {task}" in str(done.exception)
+
+
+def test_a_binary_model_takes_any_threshold(encoder, tmp_path):
+    folder = str(model_folder(encoder("bert"), tmp_path / "model", task="binary"))
+    labels = {}
+    for threshold in ("0", "1"):
+        words = ["predict", folder, "--text", "尾灯不亮", "--threshold", threshold]
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 0, done.output
+        labels[threshold] = json.loads(done.stdout)["labels"]
+    assert labels == {"0": ["乙"], "1": ["甲"]}
+
+
+def test_the_export_of_a_regression_speaks_of_no_labels(encoder, tmp_path):
+    folder = str(model_folder(encoder("bert"), tmp_path / "model", task="regression"))
+    done = CliRunner().invoke(app, ["export", folder, "--to", "onnx-int8"])
+    assert done.exit_code == 0
+    assert "onnx-int8: 50 rows compared, largest difference" in done.stderr
+    assert "label" not in done.stderr
+
+
 def test_predicting_needs_neither_torch_nor_transformers(folder):
     lines = f"""
 import sys

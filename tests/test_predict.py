@@ -309,9 +309,9 @@ def test_an_unfinished_job_is_neither_lost_nor_mixed_up(tmp_path):
         with pytest.raises(ConfigError, match=part):
             begin(output, other, resume=True)
     found = begin(output, ours, resume=True)
-    assert (found.rows, found.errors) == (2, 1)
+    assert (found.rows, found.counts.errors) == (2, 1)
     state = state_of(output).read_bytes()
-    for damage in (b"", b"{}", state[:-9], state.replace(b'"format":1', b'"format":2')):
+    for damage in (b"", b"{}", state[:-9], state.replace(b'"format":2', b'"format":1')):
         state_of(output).write_bytes(damage)
         with pytest.raises(DataError, match="cannot be read"):
             begin(output, ours, resume=True)

@@ -43,8 +43,22 @@ class Lines:
     row: Callable[[Row], bytes]
 
 
-def write_predictions(rows: Rows, path: str) -> tuple[int, int]:
-    """Write all rows; gives how many were written and how many of them are errors.
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Rows written, how many of them are errors, and how many were too long to be read whole."""
+
+    rows: int = 0
+    errors: int = 0
+    truncated: int = 0
+
+    def plus(self, row: Row) -> Counts:
+        """These and one row more."""
+        truncated = self.truncated + bool(row.get("truncated"))
+        return Counts(self.rows + 1, self.errors + ("error" in row), truncated)
+
+
+def write_predictions(rows: Rows, path: str) -> Counts:
+    """Write all rows, and count them.
 
     A file appears under its name only when it is complete. ConfigError for an unknown suffix,
     DataError when the file cannot be written.
@@ -55,7 +69,7 @@ def write_predictions(rows: Rows, path: str) -> tuple[int, int]:
             sys.stdout.write(_json_line(row).decode())
         with suppress(BrokenPipeError):
             sys.stdout.flush()
-        return counted.rows, counted.errors
+        return counted.counts
     suffix = check_suffix(path)
     with writing(path), replacing(Path(path)) as scratch:
         if suffix in LINES:
@@ -65,7 +79,7 @@ def write_predictions(rows: Rows, path: str) -> tuple[int, int]:
                 file.writelines(map(lines.row, counted))
         else:
             _parquet_file(counted, scratch)
-    return counted.rows, counted.errors
+    return counted.counts
 
 
 def check_suffix(path: str) -> str:
@@ -91,13 +105,11 @@ def writing(path: str | Path) -> Iterator[None]:
 class _Counted:
     def __init__(self, rows: Rows) -> None:
         self._source = rows
-        self.rows = 0
-        self.errors = 0
+        self.counts = Counts()
 
     def __iter__(self) -> Iterator[Row]:
         for row in self._source:
-            self.rows += 1
-            self.errors += "error" in row
+            self.counts = self.counts.plus(row)
             yield row
 
 

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,9 +19,9 @@ import orjson
 
 from bert_cls.errors import ConfigError, DataError
 from bert_cls.folders import write_file
-from bert_cls.outputs import LINES, Rows, check_suffix, writing
+from bert_cls.outputs import LINES, Counts, Rows, check_suffix, writing
 
-FORMAT = 1
+FORMAT = 2
 _SECONDS = 1.0
 _ANEW = "--no-resume begins again and replaces it"
 Job = Mapping[str, Any]
@@ -29,11 +29,15 @@ Job = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """How far a job is: rows and bytes of the part, and how many of the rows are errors."""
+    """How far a job is: the rows of the part, and its bytes."""
 
-    rows: int = 0
-    errors: int = 0
+    counts: Counts = field(default_factory=Counts)
     bytes: int = 0
+
+    @property
+    def rows(self) -> int:
+        """How many rows."""
+        return self.counts.rows
 
 
 def part_of(output: Path) -> Path:
@@ -93,6 +97,7 @@ def write(
     """Append `rows`, which follow those `written`, and give the file its name at the end.
 
     The count is brought to disk every `seconds`, and when an error or Ctrl-C ends the rows early.
+    An error before the first row leaves no part: there is nothing to go on with.
     """
     part, state = part_of(output), state_of(output)
     lines = LINES[check_suffix(str(output))]
@@ -100,26 +105,28 @@ def write(
         if not part.exists():  # a part never is without its description
             part.parent.mkdir(parents=True, exist_ok=True)
             _commit(None, state, job, written)
-        with _opened(part, written) as file:
-            try:
-                if not written.bytes:
-                    file.write(lines.head)
-                    written = Written(bytes=len(lines.head))
-                last = time.monotonic()
-                for row in rows:
-                    content = lines.row(row)
-                    file.write(content)
-                    # one assignment: Ctrl-C may come between any two
-                    written = Written(
-                        written.rows + 1,
-                        written.errors + ("error" in row),
-                        written.bytes + len(content),
-                    )
-                    if time.monotonic() - last >= seconds:
-                        _commit(file, state, job, written)
-                        last = time.monotonic()
-            finally:
-                _commit(file, state, job, written)
+        try:
+            with _opened(part, written) as file:
+                try:
+                    if not written.bytes:
+                        file.write(lines.head)
+                        written = Written(bytes=len(lines.head))
+                    last = time.monotonic()
+                    for row in rows:
+                        content = lines.row(row)
+                        file.write(content)
+                        # one assignment: Ctrl-C may come between any two
+                        written = Written(written.counts.plus(row), written.bytes + len(content))
+                        if time.monotonic() - last >= seconds:
+                            _commit(file, state, job, written)
+                            last = time.monotonic()
+                finally:
+                    _commit(file, state, job, written)
+        except Exception:
+            if not written.rows:
+                part.unlink(missing_ok=True)
+                state.unlink(missing_ok=True)
+            raise
     with writing(output):
         part.rename(output)
         state.unlink()
@@ -146,11 +153,13 @@ def _opened(part: Path, written: Written) -> Iterator[BinaryIO]:
 def _read(state: Path) -> tuple[Job, Written]:
     try:
         content = orjson.loads(state.read_bytes())
-        job, numbers = content["job"], [content[name] for name in ("rows", "errors", "bytes")]
-        if content["format"] != FORMAT or not isinstance(job, dict):
+        if content["format"] != FORMAT or not isinstance(content["job"], dict):
             raise ValueError("of another version")
-        return job, Written(*map(int, numbers))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return content["job"], Written(
+            Counts(**{name: int(value) for name, value in content["counts"].items()}),
+            int(content["bytes"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{state} cannot be read: {error}.", hint=f"{_ANEW}.") from error
 
 

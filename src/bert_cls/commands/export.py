@@ -18,6 +18,7 @@ def export(
 ) -> None:
     """Write a faster form of a model into its folder; refuses when answers change."""
     quiet_hub()
+    from bert_cls.bundle import load
     from bert_cls.export import export as export_model
 
     console = open_console()
@@ -25,22 +26,32 @@ def export(
     def say(message: str) -> None:
         console.print(message, style="dim", highlight=False, markup=False)
 
-    for done in export_model(model, to, say):
-        facts = done.facts
-        console.print(
-            f"{done.name}: {facts['rows'] - facts['flips']} of {facts['rows']} rows get the same "
-            f"labels, largest score difference {facts['largest_difference']:.2g}, "
-            f"{facts['bytes'] / 1e6:.0f} MB, {facts['times_torch']} times the speed of torch",
-            highlight=False,
-            soft_wrap=True,
+    def tell(message: str) -> None:
+        console.print(message, highlight=False, markup=False, soft_wrap=True)
+
+    done = export_model(model, to, say)
+    is_regression = load(model).task == "regression"
+    for one in done:
+        facts = one.facts
+        agreement = (
+            f"{facts['rows']} rows compared, largest difference "
+            f"{facts['largest_difference']:.2g} standard deviations"
+            if is_regression
+            else f"{facts['rows'] - facts['flips']} of {facts['rows']} rows get the same labels, "
+            f"largest score difference {facts['largest_difference']:.2g}"
         )
-        if "second_looks" in facts:
-            console.print(
+        tell(
+            f"{one.name}: {agreement}, {facts['bytes'] / 1e6:.0f} MB, "
+            f"{facts['times_torch']} times the speed of torch"
+        )
+        if "second_looks" in facts and not is_regression:
+            tell(
                 f"  int8 alone would change {facts['alone']['flips']} rows; rows within "
                 f"{facts['margin']:.3f} of another label ({facts['second_looks']:.1%}) are "
-                "computed again more exactly",
-                highlight=False,
-                soft_wrap=True,
+                "computed again more exactly"
             )
-            if facts["float32_layers"]:
-                console.print(f"  {len(facts['float32_layers'])} layers stay in float32")
+        if kept := facts.get("float32_layers"):
+            tell(f"  in float32 stay {', '.join(kept)}")
+    fastest = max(done, key=lambda one: one.facts["times_torch"])
+    if fastest is not done[-1]:
+        tell(f"  {fastest.name} was faster here: bert-cls predict --engine {fastest.name}")

@@ -17,6 +17,7 @@ from bert_cls.errors import ConfigError
 if TYPE_CHECKING:
     from bert_cls.classifier import Classifier
     from bert_cls.data import RowStream
+    from bert_cls.outputs import Counts
 
 STDIN = "-"
 
@@ -33,7 +34,8 @@ def predict(
         list[str] | None, typer.Option(help="A text to predict; may be repeated.")
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="One cut for all labels (multilabel).")
+        float | None,
+        typer.Option(min=0, max=1, help="One cut for all labels (multilabel, binary)."),
     ] = None,
     min_labels: Annotated[int | None, typer.Option(min=0, help="At least so many a row.")] = None,
     max_labels: Annotated[int | None, typer.Option(min=1, help="At most so many a row.")] = None,
@@ -48,7 +50,10 @@ def predict(
         int | None, typer.Option(min=1, help="Only the highest scores a row, and the labels'.")
     ] = None,
     engine: Annotated[
-        str, typer.Option(help="auto: the fastest one exported that runs here; or its name.")
+        str,
+        typer.Option(
+            help="auto: what is exported and runs here, int8 before float32, else torch; or a name."
+        ),
     ] = "auto",
     encoding: Annotated[str | None, typer.Option(help="The file's text encoding.")] = None,
     resume: Annotated[
@@ -83,7 +88,7 @@ def predict(
     changes["min_confidence"] = min_confidence
     changes = {key: value for key, value in changes.items() if value is not None}
     if threshold is not None:
-        changes["thresholds"] = (threshold,) * len(classifier.bundle.rule.thresholds)
+        changes["thresholds"] = (threshold,) * _cuts(classifier)
     if changes:
         classifier = classifier.with_rule(**changes)
     if resumable and file is not None:
@@ -91,7 +96,7 @@ def predict(
         given["out_of_domain"] = out_of_domain or None
         job = _job(classifier, Path(file), {k: v for k, v in given.items() if v is not None})
         options: dict[str, Any] = {"top": top, "out_of_domain": out_of_domain}
-        written, errors = _write_resumable(
+        counts = _write_resumable(
             classifier, Path(file), Path(output), job, options, encoding=encoding, resume=resume
         )
     else:
@@ -105,16 +110,29 @@ def predict(
             answers = classifier.predict_stream(
                 rows, top=top, out_of_domain=out_of_domain, computed=computed
             )
-            written, errors = write_predictions(answers, output)
-    if output != "-" or errors:
+            counts = write_predictions(answers, output)
+    if output != "-" or counts.errors or counts.truncated:
+        cut = f"{counts.truncated} longer than {classifier.bundle.text.max_length} tokens and cut"
         open_console().print(
-            f"{written} rows"
-            + (f", {errors} of them errors" if errors else "")
+            f"{counts.rows} rows"
+            + (f", {counts.errors} of them errors" if counts.errors else "")
+            + (f", {cut}" if counts.truncated else "")
             + (f" -> {output}" if output != "-" else ""),
             highlight=False,
         )
-    if errors:
+    if counts.errors:
         raise typer.Exit(1)
+
+
+def _cuts(classifier: Classifier) -> int:
+    """How many thresholds decide."""
+    bundle = classifier.bundle
+    if bundle.task not in ("multilabel", "binary"):
+        raise ConfigError(
+            f"--threshold is for multilabel and binary models. This one is {bundle.task}.",
+            hint="--min-confidence leaves rows undecided that the model is less sure of.",
+        )
+    return len(bundle.space) if bundle.task == "multilabel" else 1
 
 
 def _unseen(_rows: float) -> None:
@@ -156,7 +174,7 @@ def _write_resumable(
     *,
     encoding: str | None,
     resume: bool | None,
-) -> tuple[int, int]:
+) -> Counts:
     from bert_cls.data import stream
     from bert_cls.errors import Interrupted
     from bert_cls.resumable import begin, part_of, write
@@ -179,4 +197,4 @@ def _write_resumable(
             signal_number=stop.args[0] if stop.args else signal.SIGINT,
             hint="the same command with --resume goes on.",
         ) from None
-    return written.rows, written.errors
+    return written.counts

@@ -117,7 +117,7 @@ def open_exported(bundle: Bundle, kind: Kind, opened: Callable[[Path, str], Engi
 
 
 def _measured(bundle: Bundle, *keys: str) -> tuple[float, float] | None:
-    """The MARGINS that an export wrote; None where it wrote none. BundleError for what is no margin.
+    """The MARGINS that an export wrote; None where it wrote none. BundleError for other values.
 
     NaN is none either: no score is within it, and labels of int8 would pass for those of float32.
     """

@@ -74,9 +74,9 @@ def second_look_margins(rule: Rule, wanted: Logits, given: Logits) -> tuple[floa
     and at least five times the usual error of scores near a decision.
     """
     margin = _margin(rule, wanted, given)
-    cuts = (replace(rule, thresholds=(cut,) * len(rule.thresholds)) for cut in _OTHER_CUTS)
-    others = [_margin(other, wanted, given) for other in cuts] if rule.thresholds else []
-    return margin, max([margin, *others])
+    count = 1 if rule.task == "binary" else len(rule.thresholds)
+    rules = (replace(rule, thresholds=(cut,) * count) for cut in _OTHER_CUTS if count)
+    return margin, max([margin, *(_margin(other, wanted, given) for other in rules)])
 
 
 def _margin(rule: Rule, wanted: Logits, given: Logits) -> float:
