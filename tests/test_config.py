@@ -119,8 +119,21 @@ def test_the_recipe_follows_the_encoder():
 
 def test_small_data_gets_more_passes_and_presets_order_the_effort():
     assert recipe(facts(), 300).training.epochs > recipe(facts(), 30_000).training.epochs
-    efforts = [recipe(facts(), 9000, preset=p).training.epochs for p in PRESETS]
-    assert efforts == sorted(efforts)
+    assert tuple(PRESETS) == ("fast", "balanced", "accurate")
+    for rows in (300, 1500, 5000, 9000, 30_000):
+        epochs = [recipe(facts(), rows, preset=preset).training.epochs for preset in PRESETS]
+        assert epochs[0] < epochs[1] < epochs[2]
+
+
+def test_biases_start_at_the_priors_where_outputs_are_log_odds():
+    assert recipe(facts(), 5000).training.prior_bias
+    asked = {"training.prior_bias": True}
+    for loss in ("asl", "multilabel_margin"):
+        settled = recipe(facts(), 5000, loss=loss)
+        assert not settled.training.prior_bias
+        assert loss in settled.reasons["training.prior_bias"]
+        assert recipe(facts(), 5000, loss=loss, **asked).training.prior_bias
+    assert not recipe(facts(), 5000, task="regression", loss="mse").training.prior_bias
 
 
 def test_what_was_given_is_kept_and_every_other_choice_has_a_reason():

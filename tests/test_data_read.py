@@ -467,7 +467,7 @@ def test_d03_utf16_is_read_when_it_has_its_mark(tmp_path, codec, suffix):
     path = put(tmp_path, f"rows{suffix}", f"\ufeff{content}".encode(codec))
     assert read(path).examples == read(tmp_path / f"utf8{suffix}").examples
     assert notes_of(path)[0] == f"rows{suffix}: read as {codec[:6]}."
-    with pytest.raises(DataError, match=r"cannot be read as utf-\d\d"):
+    with pytest.raises(DataError, match="the file ends inside a character"):
         read(put(tmp_path, f"cut{suffix}", path.read_bytes()[:-1]))
 
 
@@ -488,6 +488,18 @@ def test_d04_a_cut_list_says_where_it_ends(tmp_path, content, message):
         read(put(tmp_path, "rows.json", content))
     assert message in str(caught.value)
     assert "is it still being written?" in str(caught.value)
+
+
+@pytest.mark.parametrize("codec", ["utf-8", "gb18030", "utf-16"])
+@pytest.mark.parametrize("lost", [0, 1])
+def test_d04_a_list_cut_inside_a_character(tmp_path, codec, lost):
+    whole = json.dumps([{"text_a": "天窗漏水了很久"}] * 30, ensure_ascii=False)
+    at = len(whole[: whole.rindex("久")].encode(codec)) + 1
+    path = tmp_path / "rows.json"
+    path.write_bytes(whole.encode(codec)[: at - lost])
+    with pytest.raises(DataError, match="still being written") as caught:
+        read(path, encoding=codec)
+    assert "--encoding" not in str(caught.value)
 
 
 def test_d04_a_cut_last_line_is_that_lines_problem(tmp_path):

@@ -20,6 +20,7 @@ from bert_cls.data import (
     read_labels,
     unknown_labels,
 )
+from bert_cls.data import split as splitting
 from bert_cls.errors import ConfigError, DataError
 
 SPLITS = {
@@ -313,6 +314,19 @@ def test_dev_has_several_names(folder, name):
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     (folder / name).write_text(lines if name.endswith("l") else json.dumps(rows), encoding="utf-8")
     assert len(load(folder).dev) == 2
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.6, 0.9])
+@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+def test_labels_of_one_or_two_rows_stay_in_train(share, task):
+    names = ["常"] * 30 + ["多"] * 12 + ["双"] * 2 + ["单"]
+    labels = names if task == "multiclass" else [(name, "常") for name in names]
+    rows = [Example(i, f"第{i}句", label=label) for i, label in enumerate(labels)]
+    for seed in range(20):
+        kept, held = splitting.split(rows, share, task=task, seed=seed)
+        assert sorted(kept + held) == list(range(len(rows)))
+        assert not {"双", "单"} & {names[row] for row in held}
+        assert held
 
 
 def test_of_two_files_for_a_split_json_is_read_and_the_other_said(folder):

@@ -46,7 +46,7 @@ def test_every_family_answers_alike_in_float32_and_int8(family, encoder, tmp_pat
     folder = model_folder(encoder(family), tmp_path / "model", pair=family == "bert")
     export(folder, "openvino-int8", quiet)
     bundle = bundles.load(folder)
-    tokens = read_sample(bundle)["dev"]
+    tokens = read_sample(folder)["dev"]
     wanted = answers(bundle, "torch", tokens)
     np.testing.assert_allclose(answers(bundle, "openvino", tokens), wanted, atol=1e-5)
     rounded = answers(bundle, "openvino-int8", tokens, rule=bundle.rule)
@@ -60,7 +60,7 @@ def test_other_poolings(pooling, encoder, tmp_path):
     folder = model_folder(encoder("bert"), tmp_path / "model", pooling=pooling)
     export(folder, "onnx", quiet)
     bundle = bundles.load(folder)
-    tokens = read_sample(bundle)["dev"]
+    tokens = read_sample(folder)["dev"]
     wanted = answers(bundle, "torch", tokens)
     np.testing.assert_allclose(answers(bundle, "onnx", tokens), wanted, atol=1e-5)
 
@@ -271,7 +271,7 @@ def test_models_that_read_windows(with_data, encoder, tmp_path, monkeypatch):
     text = TextSettings(max_length=16, long="windows", window_pooling="max")
     folder = model_folder(encoder("bert"), tmp_path / "model", text=text)
     bundle = bundles.load(folder)
-    sample = read_sample(bundle)
+    sample = read_sample(folder, "max")
     assert len(sample["dev"].pieces) > len(sample["dev"]) == 50
     if with_data:
         whole = (sample["train"], sample["dev"])

@@ -16,9 +16,11 @@ from bert_cls.config import resolve_config
 from bert_cls.data import Example, read
 from bert_cls.errors import BundleError, ConfigError, DataError, Interrupted, TrainingError
 from bert_cls.folders import sha256
+from bert_cls.losses import LOSSES
 from bert_cls.training import Request, Silent, resumed, train
 from bert_cls.training.loop import Trainer
 from bert_cls.training.prepare import read_audited
+from bert_cls.training.setup import set_up
 from small import MAKERS, multilabel_rows, paired, write_folder
 from tiny import tiny_encoder
 
@@ -282,11 +284,48 @@ def test_texts_with_different_labels_are_kept_dropped_or_an_error(tmp_path):
         read_audited(tmp_path / "all.json", config, Silent())
 
 
+def start(data: Path, output: Path, encoder: str, **settings):
+    request = request_for(data, output, encoder, **settings)
+    return set_up(request, read_audited(data, request.config, Silent()), Silent())
+
+
+@pytest.mark.parametrize("loss", ["bce", "focal", "asl", "multilabel_margin"])
+def test_the_head_s_biases_start_where_the_recipe_says(loss, encoder, multilabel_data, tmp_path):
+    for asked in (None, True, False):
+        settings = {"loss.name": loss, "training.prior_bias": asked}
+        setup = start(multilabel_data, tmp_path / "out", encoder, **settings)
+        counts, rows = setup.counts, len(setup.splits["train"].truth)
+        wanted = np.log(counts / rows) - np.log1p(-counts / rows)
+        applied = LOSSES[loss].calibrated if asked is None else asked
+        assert setup.recipe.training.prior_bias is applied
+        given = setup.network.head.bias.detach().numpy()
+        np.testing.assert_allclose(given, wanted if applied else 0 * wanted, atol=1e-5)
+
+
+def test_settings_that_fit_no_regression_are_refused(encoder, tmp_path):
+    data = write_folder(tmp_path / "data", MAKERS["regression"])
+    with pytest.raises(ConfigError, match="not for regression"):
+        start(data, tmp_path / "out", encoder, **{"training.sampling": "balanced"})
+
+
+def test_weights_by_the_loss_s_own_option_count_as_weights(encoder, tmp_path):
+    data = write_folder(tmp_path / "data", MAKERS["multiclass"])
+    for power, adjusted in ((0.0, False), (1.0, True)):
+        options = {"loss.options": {"class_weight_power": power}}
+        assert start(data, tmp_path / "out", encoder, **options).adjusted is adjusted
+
+
 @pytest.fixture(scope="module")
 def model(encoder, multilabel_data, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "parts"
     train(request_for(multilabel_data, folder, encoder), Silent())
     return folder
+
+
+@pytest.mark.parametrize("texts", ["天窗漏水", [None], [3], [("一", 2)], [("一",)]])
+def test_what_is_no_list_of_texts_is_refused(model, texts):
+    with pytest.raises(DataError, match=r"^one text was given|^text 0: "):
+        Classifier.load(model).predict(texts)
 
 
 def test_order_batch_and_neighbours_never_change_an_answer(model):

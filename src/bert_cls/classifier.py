@@ -156,6 +156,8 @@ class Classifier:
         return run_explainer(method, self, examples, labels, passes=passes)
 
     def _readable(self, texts: Sequence[Text]) -> list[Example]:
+        if isinstance(texts, str):
+            raise DataError("one text was given where a list is expected.", hint="[text]")
         examples = [_example(i, text) for i, text in enumerate(texts)]
         for example in examples:
             if problem := self._misfit(example):
@@ -357,5 +359,7 @@ def _example(index: int, text: Text) -> Example:
         return text
     if isinstance(text, str):
         return Example(index, text)
-    first, second = text
-    return Example(index, first, second)
+    match text:
+        case (str(first), str(second)):
+            return Example(index, first, second)
+    raise DataError(f"text {index}: {type(text).__name__} is neither a text nor a pair of texts.")

@@ -7,6 +7,7 @@ Token ids of training and development rows are those rows' texts, to whoever has
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from bert_cls.bundle import Bundle
 from bert_cls.errors import BundleError
 from bert_cls.text import Tokens
 from bert_cls.tokens import subset
@@ -37,15 +37,18 @@ def sample_bytes(splits: Mapping[str, Tokens], rows: int, *, seed: int) -> bytes
     return save(arrays)
 
 
-def read_sample(bundle: Bundle) -> dict[str, Tokens]:
-    """The sample of each split; empty where the folder keeps none. BundleError if damaged."""
-    path = bundle.folder / SAMPLE
+def read_sample(folder: Path, pooling: WindowPooling = "mean") -> dict[str, Tokens]:
+    """The sample of each split; empty where the folder keeps none. BundleError if damaged.
+
+    `pooling` is how the model makes one row of windows.
+    """
+    path = folder / SAMPLE
     if not path.is_file():
         return {}
     try:
         arrays = load_file(path)
         names = sorted({name.partition(".")[0] for name in arrays})
-        return {name: _tokens(arrays, name, bundle.text.window_pooling) for name in names}
+        return {name: _tokens(arrays, name, pooling) for name in names}
     except (SafetensorError, KeyError, OSError) as error:
         raise BundleError(f"{path} cannot be read: {error}") from error
 

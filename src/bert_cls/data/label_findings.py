@@ -16,6 +16,7 @@ from bert_cls.data.labels import look
 from bert_cls.data.nearest import nearest
 from bert_cls.data.problems import count, some
 from bert_cls.data.raw import number
+from bert_cls.data.split import RARE_ROWS
 from bert_cls.data.survey import Survey
 from bert_cls.data.task import (
     CLASS_TASKS,
@@ -26,8 +27,6 @@ from bert_cls.data.task import (
     WORDS,
     Shape,
 )
-
-RARE_ROWS = 2
 
 
 @dataclass(frozen=True, slots=True)

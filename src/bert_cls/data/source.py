@@ -20,6 +20,9 @@ STDIN = "-"
 BLOCK_BYTES = 1 << 20
 GZIP_MAGIC = b"\x1f\x8b"
 
+_CUT_OFF = ("unexpected end of data", "incomplete multibyte sequence", "truncated data")
+"""what decoders say of bytes that end inside a character"""
+
 
 class BinaryFile(Protocol):
     """What a Source reads from."""
@@ -112,6 +115,8 @@ class Source:
         try:
             return data.decode(self.codec)
         except UnicodeDecodeError as error:
+            if error.reason in _CUT_OFF:
+                raise self._cut_off() from None
             line = data.count(b"\n", 0, error.start) + 1
             byte = self.offset("") + error.start
             raise DataError(
@@ -179,10 +184,18 @@ class Source:
                 head = self._read()
             yield decoder.decode(b"", final=True).encode("utf-8")
         except UnicodeError as error:
+            if getattr(error, "reason", "") in _CUT_OFF:
+                raise self._cut_off() from None
             raise DataError(
                 f"{self.name}: cannot be read as {codec} before byte {self.size}: {error}",
                 hint="say what the file is with --encoding",
             ) from None
+
+    def _cut_off(self) -> DataError:
+        return DataError(
+            f"{self.name}: the file ends inside a character.",
+            hint="is the file still being written, or only partly copied?",
+        )
 
     def _note(self, code: str, message: str) -> None:
         self.notes.append(Problem(code, self.name, "", None, message, "note"))

@@ -10,6 +10,8 @@ import numpy as np
 
 from bert_cls.data.example import Example, Task
 
+RARE_ROWS = 2
+"""a label of so few rows stays in train"""
 _BINS = 10
 
 
@@ -82,7 +84,10 @@ def _deal(
         for group in holders[label]:
             if group not in placed:
                 first, second = wanted[label]
-                place(group, int(second > first or (second == first and room[1] > room[0])))
+                more = second > first or (second == first and room[1] > room[0])
+                # of a rare label training needs every row
+                rare = any(total[name] <= RARE_ROWS for name in labels[group])
+                place(group, int(more and not rare))
     for group in order:
         if group not in placed:
             place(group, int(room[1] > 0 and room[1] / share >= room[0] / (1 - share)))

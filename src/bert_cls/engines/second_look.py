@@ -133,7 +133,7 @@ def _measured(bundle: Bundle, *keys: str) -> tuple[float, float] | None:
     if not set(MARGINS) & set(found):
         return None
     for name in MARGINS:
-        value = found.get(name)
+        value: Any = found.get(name)
         if type(value) not in (int, float) or not 0 <= value < np.inf:
             raise _malformed(bundle, [*keys, name])
     return float(found[MARGINS[0]]), float(found[MARGINS[1]])
@@ -189,7 +189,8 @@ def _limited_gaps(
     A label that is left out comes in when it is over its threshold and above the lowest kept one,
     each moved half the way; with too few labels, either of the two is enough.
     """
-    fired, kept = fires(scores, rule.thresholds), rule.decide(scores)
+    fired = fires(scores, rule.thresholds)
+    kept = np.asarray(rule.decide(scores), dtype=bool)
     inf = np.inf
     lowest = np.where(kept, scores, inf).min(axis=1, keepdims=True)
     behind = (lowest - scores) / 2

@@ -35,7 +35,7 @@ def rows_of(bundle: Bundle) -> Rows:
 
     EngineError when there is neither.
     """
-    sample = read_sample(bundle)
+    sample = read_sample(bundle.folder, bundle.text.window_pooling)
     found = _from_data(bundle)
     if found is not None:
         train, dev = found

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from bert_cls.config import RunConfig, TrainingConfig
 from bert_cls.data.example import Task
 from bert_cls.encoders.facts import EncoderFacts, Pooling
+from bert_cls.losses import LOSSES
 
 
 class Settled(TrainingConfig):
@@ -53,9 +54,12 @@ _CAREFUL = frozenset({"multilabel_margin"})
 """losses for label sets that learn nothing at the higher rate where most rows have no label"""
 _HEAD_FACTOR = 5.0
 _FEW_ROWS = 5000
-_STEPS_WANTED = 950
-_EPOCHS: dict[str, tuple[int, int]] = {"fast": (2, 10), "balanced": (3, 24), "accurate": (8, 40)}
-"""preset -> fewest and most passes"""
+_EPOCHS: dict[str, tuple[int, int, int]] = {
+    "fast": (2, 12, 475),
+    "balanced": (3, 24, 950),
+    "accurate": (8, 40, 1900),
+}
+"""preset -> fewest passes, most passes, steps to come near to between these"""
 
 
 def settle(
@@ -103,14 +107,18 @@ def settle(
     decide(
         "batch_size", 16 if rows < _FEW_ROWS else 32, f"{rows} rows: 16 below {_FEW_ROWS}, else 32"
     )
-    least, most = _EPOCHS[preset]
+    least, most, steps = _EPOCHS[preset]
     per_epoch = math.ceil(rows / open_fields["batch_size"])
-    wanted = round(_STEPS_WANTED / max(1, per_epoch))
+    wanted = round(steps / max(1, per_epoch))
     decide(
         "epochs",
         min(most, max(least, wanted)),
         f"{rows} rows: at least {least} passes, more for small data, at most {most}",
     )
+    if task == "regression":
+        decide("prior_bias", False, "targets are standardised, so 0 is their mean")
+    elif not LOSSES[loss].calibrated:
+        decide("prior_bias", False, f"the outputs of {loss} are no log-odds")
     decide("prior_bias", True, "starts at the labels' frequencies instead of one half")
     return Recipe(Settled(**open_fields), pooling, reasons)
 

@@ -20,8 +20,8 @@ from bert_cls.encoders import describe, open_tokenizer, resolve
 from bert_cls.engines import Engine
 from bert_cls.engines import run as run_engine
 from bert_cls.engines.torch_engine import TorchEngine
+from bert_cls.errors import ConfigError
 from bert_cls.losses import (
-    LOSSES,
     LabelStatistics,
     Loss,
     label_weights,
@@ -86,12 +86,15 @@ class Setup:
     """[rows] chances of the training rows; None: each once an epoch"""
     teaching: Teaching | None = None
     """of a student: its teacher's answers"""
+    class_weight_power: float = 0.0
+    """that option of the loss, where it has it"""
 
     @property
     def adjusted(self) -> bool:
         """Whether training makes up for rare classes, so that deciding must not do so again."""
         weighted = self.weights is not None or self.row_weights is not None
-        return weighted or self.loss_name == "logit_adjustment"
+        by_loss = self.loss_name == "logit_adjustment" or self.class_weight_power > 0
+        return weighted or by_loss
 
     @property
     def outputs(self) -> int:
@@ -135,7 +138,7 @@ def set_up(request: Request, prepared: Prepared, observer: Observer) -> Setup:
     weights = _weights(request, loss_name, dataset, LabelStatistics(counts, len(truth)), observer)
     outputs = max(1, len(dataset.space))
     network, encoder_config = open_start(request, folder, recipe.pooling, outputs=outputs)
-    at_priors = bool(recipe.training.prior_bias) and LOSSES[loss_name].calibrated
+    at_priors = recipe.training.prior_bias
     start_head(network, request, dataset, truth, scale, observer, at_priors=at_priors)
     encoder: Any = network.encoder
     pad = encoder.config.pad_token_id
@@ -154,6 +157,7 @@ def set_up(request: Request, prepared: Prepared, observer: Observer) -> Setup:
         scale=scale,
         weights=weights,
         row_weights=_row_weights(request, dataset, truth, observer),
+        class_weight_power=float(config.loss.options.get("class_weight_power", 0.0)),
         teaching=_teaching(request, dataset, splits, text, recipe, observer),
     )
 
@@ -195,8 +199,10 @@ def _weights(
 def _row_weights(
     request: Request, dataset: Dataset, truth: NDArray[Any], observer: Observer
 ) -> NDArray[np.float64] | None:
-    if request.config.training.sampling != "balanced" or dataset.task == "regression":
+    if request.config.training.sampling != "balanced":
         return None
+    if dataset.task == "regression":
+        raise ConfigError("training.sampling=balanced is for labels, not for regression.")
     if request.distillation is not None:
         observer.noticed("a student sees every text once an epoch: no balanced sampling")
         return None
