@@ -46,7 +46,7 @@ class _Rates:
 # narrower networks want larger rates
 _RATES = (
     _Rates(320, 3e-4, 1.5e-4, "not measured; extrapolated from 384"),
-    _Rates(512, 2e-4, 1e-4, "measured on multilingual-e5-small, docs/benchmarks.md"),
+    _Rates(512, 2e-4, 1e-4, "measured on multilingual-e5-small, Recipe in docs/benchmarks.md"),
     _Rates(768, 3e-5, 3e-5, "Mosbach et al. 2021 and Sun et al. 2019: 2e-5 to 5e-5"),
     _Rates(10**9, 1e-5, 1e-5, "Mosbach et al. 2021: larger encoders want 1e-5"),
 )
