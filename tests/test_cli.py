@@ -123,6 +123,16 @@ def test_an_interrupted_prediction_is_gone_on_with(trained, tmp_path):
     assert not part_of(out).exists()
 
 
+def test_a_csv_is_defused_unless_asked_otherwise(trained, tmp_path):
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "out.csv"
+    rows.write_text('{"index": "=1+1", "text_a": "天窗"}', "utf-8")
+    for flags, cell in ([], "'=1+1"), (["--plain-csv"], "=1+1"):
+        assert run("predict", trained["model"], rows, "-o", out, *flags).returncode == 0
+        assert out.read_text("utf-8-sig").splitlines()[1].startswith(cell + ",")
+    refused = run("predict", trained["model"], rows, "-o", tmp_path / "o.jsonl", "--plain-csv")
+    assert (refused.returncode, "needs an output in .csv" in refused.stderr) == (2, True)
+
+
 def test_a_job_without_a_row_leaves_nothing_behind(trained, tmp_path):
     rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
     rows.write_text("", "utf-8")

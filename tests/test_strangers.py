@@ -624,6 +624,10 @@ def test_no_cell_of_a_csv_begins_as_a_formula(tmp_path):
             assert cell.removeprefix("'") == value
         assert error.removeprefix("'") == row.get("error", "")
     assert read[-1][2] == "-1.5", "a number stays a number"
+    write_predictions(rows, str(tmp_path / "plain.csv"), plain_csv=True)
+    with (tmp_path / "plain.csv").open(encoding="utf-8-sig", newline="") as stream:
+        cells = [line[0] for line in csv.reader(stream)][1:]
+    assert cells == [row["index"] for row in rows], "asked for, nothing is changed"
     write_predictions(rows, str(tmp_path / "o.jsonl"))
     lines = (tmp_path / "o.jsonl").read_bytes().splitlines()
     assert [orjson.loads(line) for line in lines] == rows, "JSON Lines change nothing"

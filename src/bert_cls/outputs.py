@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +57,12 @@ class Counts:
         return Counts(self.rows + 1, self.errors + ("error" in row), truncated)
 
 
-def write_predictions(rows: Rows, path: str) -> Counts:
+def write_predictions(rows: Rows, path: str, *, plain_csv: bool = False) -> Counts:
     """Write all rows, and count them.
 
-    A file appears under its name only when it is complete. ConfigError for an unknown suffix,
-    DataError when the file cannot be written.
+    Cells of CSV that a spreadsheet would take for formulas are defused unless `plain_csv`. A file
+    appears under its name only when it is complete. ConfigError for an unknown suffix, DataError
+    when the file cannot be written.
     """
     counted = _Counted(rows)
     if path == "-":
@@ -73,7 +74,7 @@ def write_predictions(rows: Rows, path: str) -> Counts:
     suffix = check_suffix(path)
     with writing(path), replacing(Path(path)) as scratch:
         if suffix in LINES:
-            lines = LINES[suffix]
+            lines = lines_of(path, plain_csv=plain_csv)
             with scratch.open("wb") as file:
                 file.write(lines.head)
                 file.writelines(map(lines.row, counted))
@@ -91,6 +92,12 @@ def check_suffix(path: str) -> str:
             f"output. Got {suffix!r} instead."
         )
     return suffix
+
+
+def lines_of(path: str, *, plain_csv: bool = False) -> Lines:
+    """How the rows of an output file are written, by its suffix, which is one of LINES."""
+    lines = LINES[check_suffix(path)]
+    return replace(lines, row=_plain_csv_line) if plain_csv and lines.row is _csv_line else lines
 
 
 @contextmanager
@@ -119,6 +126,10 @@ def _json_line(row: Row) -> bytes:
 
 def _csv_line(row: Row) -> bytes:
     return _csv([_cell(value) for value in _columns(row)])
+
+
+def _plain_csv_line(row: Row) -> bytes:
+    return _csv(_columns(row))
 
 
 def _csv(cells: Iterable[Any]) -> bytes:

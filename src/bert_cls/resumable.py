@@ -19,7 +19,7 @@ import orjson
 
 from bert_cls.errors import ConfigError, DataError
 from bert_cls.folders import write_file
-from bert_cls.outputs import LINES, Counts, Rows, check_suffix, writing
+from bert_cls.outputs import LINES, Counts, Rows, check_suffix, lines_of, writing
 
 FORMAT = 2
 _SECONDS = 1.0
@@ -92,15 +92,23 @@ def begin(output: Path, job: Job, *, resume: bool | None) -> Written:
 
 
 def write(
-    rows: Rows, output: Path, job: Job, written: Written, *, seconds: float = _SECONDS
+    rows: Rows,
+    output: Path,
+    job: Job,
+    written: Written,
+    *,
+    plain_csv: bool = False,
+    seconds: float = _SECONDS,
 ) -> Written:
     """Append `rows`, which follow those `written`, and give the file its name at the end.
+
+    `plain_csv` as in `write_predictions`.
 
     The count is brought to disk every `seconds`, and when an error or Ctrl-C ends the rows early.
     An error before the first row leaves no part: there is nothing to go on with.
     """
     part, state = part_of(output), state_of(output)
-    lines = LINES[check_suffix(str(output))]
+    lines = lines_of(str(output), plain_csv=plain_csv)
     with writing(part):
         if not part.exists():  # a part never is without its description
             part.parent.mkdir(parents=True, exist_ok=True)

@@ -56,6 +56,13 @@ def predict(
         ),
     ] = "auto",
     encoding: Annotated[str | None, typer.Option(help="The file's text encoding.")] = None,
+    plain_csv: Annotated[
+        bool,
+        typer.Option(
+            "--plain-csv",
+            help="CSV cells as they are, without the ' before what a spreadsheet calculates.",
+        ),
+    ] = False,
     resume: Annotated[
         bool | None,
         typer.Option(
@@ -82,6 +89,8 @@ def predict(
             "--resume needs rows from a file and an output in .jsonl or .csv.",
             hint="standard input cannot be read again, and Parquet is written in one piece.",
         )
+    if plain_csv and Path(output).suffix.lower() != ".csv":
+        raise ConfigError("--plain-csv needs an output in .csv.")
     classifier = Classifier.load(model, engine=engine)
     typer.echo(f"engine: {classifier.engine.name}", err=True)
     changes: dict[str, Any] = {"min_labels": min_labels, "max_labels": max_labels}
@@ -93,11 +102,18 @@ def predict(
         classifier = classifier.with_rule(**changes)
     if resumable and file is not None:
         given = {"top": top, "threshold": threshold, "encoding": encoding, **changes}
-        given["out_of_domain"] = out_of_domain or None
+        given |= {"out_of_domain": out_of_domain or None, "plain_csv": plain_csv or None}
         job = _job(classifier, Path(file), {k: v for k, v in given.items() if v is not None})
         options: dict[str, Any] = {"top": top, "out_of_domain": out_of_domain}
         counts = _write_resumable(
-            classifier, Path(file), Path(output), job, options, encoding=encoding, resume=resume
+            classifier,
+            Path(file),
+            Path(output),
+            job,
+            options,
+            encoding=encoding,
+            plain_csv=plain_csv,
+            resume=resume,
         )
     else:
         rows: Any = (
@@ -110,7 +126,7 @@ def predict(
             answers = classifier.predict_stream(
                 rows, top=top, out_of_domain=out_of_domain, computed=computed
             )
-            counts = write_predictions(answers, output)
+            counts = write_predictions(answers, output, plain_csv=plain_csv)
     if output != "-" or counts.errors or counts.truncated:
         cut = f"{counts.truncated} longer than {classifier.bundle.text.max_length} tokens and cut"
         open_console().print(
@@ -173,6 +189,7 @@ def _write_resumable(
     options: dict[str, Any],
     *,
     encoding: str | None,
+    plain_csv: bool,
     resume: bool | None,
 ) -> Counts:
     from bert_cls.data import stream
@@ -190,7 +207,7 @@ def _write_resumable(
                 rows, skip=before.rows, computed=computed, **options
             )
             with closing(answers):
-                written = write(answers, output, job, before)
+                written = write(answers, output, job, before, plain_csv=plain_csv)
     except KeyboardInterrupt as stop:
         raise Interrupted(
             f"stopped; the rows so far are in {part_of(output)}.",
