@@ -19,6 +19,7 @@ from bert_cls.data import Example, LabelSpace, Rows, Task, infer_task, read, tar
 from bert_cls.errors import DataError
 from bert_cls.metrics import Comparison, Outcome, compare_outcomes
 from bert_cls.prediction import Prediction
+from bert_cls.report import SEEN, seen_rows
 
 _TEXT_SHOWN = 80
 _MISSING_SHOWN = 3
@@ -118,6 +119,11 @@ def compare(
             answers.append(Answers(name, model.labels, model.predict(rows.examples)))
         else:
             answers.append(_from_file(path, name, rows, task))
+    seen = {
+        name: seen_rows(models[path].bundle, file)
+        for path, name in zip(sources, _names(sources), strict=True)
+        if path in models
+    }
     space = LabelSpace(tuple(dict.fromkeys(name for each in answers for name in each.names)))
     _check_truth(rows, space)
     if task == "binary" and len(space) > 2:
@@ -135,7 +141,10 @@ def compare(
         base=answers[0],
         others=tuple(answers[1:]),
         comparisons=comparisons,
-        notes=tuple(_unknown(answers, space)),
+        notes=(
+            *(f"{name}: {SEEN[how]}" for name, how in seen.items() if how),
+            *_unknown(answers, space),
+        ),
     )
 
 
