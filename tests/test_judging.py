@@ -170,3 +170,12 @@ def test_an_explanation_says_what_the_model_did_not_read(root, tmp_path, method)
     assert "longer than" not in main(*command).out
     assert main(*command, "--json", out).code == 0
     assert "truncated" not in json.loads(out.read_text("utf-8"))[0]
+
+
+def test_a_decision_that_fits_no_class_is_refused_before_the_first_step(root, tmp_path):
+    start = ["train", root / "pairs/data", "-o", tmp_path / "model", "--encoder", root / "encoder"]
+    for setting in ("objective=f1", "tuner=micromacro", "calibrate=platt", "max_labels=2"):
+        done = main(*start, "--set", f"decision.{setting}")
+        assert done.code == 2, done
+        assert not (tmp_path / "model").exists()
+        assert "tuning on dev" not in done.err
