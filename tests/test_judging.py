@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from bert_cls import Classifier
 from bert_cls.data import Example
 from bert_cls.errors import DataError
+from bert_cls.training import spoken
 from doors import main
 from small import MAKERS, paired, write_folder
 from tiny import tiny_encoder
@@ -179,3 +182,64 @@ def test_a_decision_that_fits_no_class_is_refused_before_the_first_step(root, tm
         assert done.code == 2, done
         assert not (tmp_path / "model").exists()
         assert "tuning on dev" not in done.err
+
+
+# --- the report of a training ---------------------------------------------------------------------
+
+
+def shown(model):
+    """What the page beside a model is made from."""
+    content = (model / "report.html").read_text("utf-8")
+    _, _, rest = content.partition('id="report-data">')
+    return json.loads(rest.partition("</script>")[0])
+
+
+@pytest.mark.parametrize("kind", ["multilabel", "pairs"])
+def test_the_report_of_a_training_marks_what_spoke_for_errors(root, tmp_path, kind, monkeypatch):
+    monkeypatch.setattr(spoken, "SHARE", 100)
+    monkeypatch.setattr(spoken, "MOST_TOKENS", 150)
+    data, model = root / kind / "data", tmp_path / "model"
+    trained = Classifier.train(data, model, encoder=str(root / "encoder"), settings=FAST)
+    by_index = {row["index"]: row for row in rows_of(root, kind)}
+    told = [
+        (row, next((v["label"] for v in row["wrong"] if v["given"]), None))
+        for row in shown(model)["worst"]
+    ]
+    told = [(row, label) for row, label in told if label is not None]
+    left, marked = 150, 0
+    opened = Classifier.load(model, engine="torch")
+    for row, label in told:
+        example = Example(0, by_index[row["index"]]["text_a"], by_index[row["index"]]["text_b"])
+        left -= int(opened.tokens([example]).lengths[0])
+        assert (row["spoke"] is not None) == (left >= 0)
+        if left < 0:
+            continue
+        marked += 1
+        parts = opened.explain([example], [label], method="gradient")[0].parts(label)
+        for pieces, there in zip(parts, (row["spoke"], row["spoke_b"] or []), strict=True):
+            # joined where they do not speak for it
+            weighed = [(p, w) for p, w in pieces if w > 1e-9]
+            assert [p for p, w in there if w] == [p for p, _ in weighed]
+            assert [w for _, w in there if w] == pytest.approx([w for _, w in weighed], rel=0.02)
+    assert marked
+    assert left < 0
+    assert trained.bundle.task == opened.bundle.task
+
+
+@pytest.mark.parametrize("off", ["report.explain", "report.texts"])
+def test_a_training_explains_nothing_where_it_is_not_to(root, tmp_path, off, monkeypatch):
+    monkeypatch.setattr(spoken, "SHARE", 100)
+    data, settings = root / "multilabel/data", {**FAST, off: False}
+    Classifier.train(data, tmp_path / "m", encoder=str(root / "encoder"), settings=settings)
+    rows = shown(tmp_path / "m")["worst"]
+    assert rows
+    assert all(row["spoke"] is None for row in rows)
+
+
+def test_explaining_takes_a_share_of_the_training_and_no_more():
+    progress = SimpleNamespace(history=[0] * 4)
+    trainer = SimpleNamespace(progress=progress, tokens=SimpleNamespace(lengths=np.full(800, 20)))
+    passes = 3 * 4 * 800 * 20
+    assert spoken.affordable(trainer) * 2 * 16 == pytest.approx(passes / 20, rel=0.01)
+    trainer.tokens.lengths = np.full(100_000, 200)
+    assert spoken.affordable(trainer) == spoken.MOST_TOKENS
