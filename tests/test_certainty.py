@@ -237,6 +237,8 @@ def test_a_model_that_says_one_thing_raises_an_alarm():
     never, always = alarms(Outcome("multilabel", cells, cells * 1.0, given), "abc")
     assert never.startswith(f"{ALARM}never predicted: a (")
     assert always.startswith(f"{ALARM}given to every row: c (")
+    [nothing] = alarms(Outcome("multilabel", cells, cells * 0.0, cells & False), "abc")
+    assert nothing.startswith(f"{ALARM}no row is given any label, which is wrong for ")
     number = rng.normal(size=60)
     flat = Outcome("regression", number, 0.01 * number, None)
     assert "nearly constant" in alarms(flat, ())[0]
@@ -245,6 +247,29 @@ def test_a_model_that_says_one_thing_raises_an_alarm():
         "multiclass", LabelSpace(tuple("abc")), truth, scores, one.decided, resamples=0
     )
     assert found.notes[0].startswith(ALARM)
+
+
+def test_the_alarm_knows_few_rows_and_rare_labels():
+    # many labels with four rows each, none ever given: the collapse the alarm is there for
+    truth = np.arange(80)[:, None] % 20 == np.arange(20)
+    names = [str(i) for i in range(20)]
+    [said] = alarms(Outcome("multilabel", truth, truth * 0.0, truth & False), names)
+    assert "no row is given any label, which is wrong for 80 of 80 rows" in said
+    [said] = alarms(Outcome("multilabel", truth, truth * 1.0, truth | (np.arange(20) < 2)), names)
+    assert said.startswith(f"{ALARM}given to every row: 0 (4 rows), 1 (4 rows).")
+    same = np.repeat(truth[:1], 80, axis=0)
+    [said] = alarms(Outcome("multilabel", truth, same * 1.0, same), names)
+    assert "every row is predicted as '0', which is wrong for 76 of 80 rows" in said
+    # twelve rows of three classes
+    classes, one = np.arange(12) % 3, np.full(12, 1)
+    [said] = alarms(Outcome("multiclass", classes, np.eye(3)[one], one), "abc")
+    assert "every row is predicted as 'b', which is wrong for 8 of 12 rows" in said
+    # a few rows that any model may miss
+    few = np.where(np.arange(12) < 2, 0, 1)
+    assert alarms(Outcome("multiclass", few, np.eye(3)[one], one), "abc") == []
+    number = np.arange(5.0)
+    assert "nearly constant" in alarms(Outcome("regression", number, number * 0, None), ())[0]
+    assert alarms(Outcome("regression", number[:4], number[:4] * 0, None), ()) == []
 
 
 # --- the whole way ------------------------------------------------------------------------------

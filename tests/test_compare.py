@@ -7,7 +7,8 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from typer.testing import CliRunner
 
@@ -240,3 +241,85 @@ def test_a_label_one_model_does_not_know_counts_as_never_given(trained, tmp_path
     assert len(found.comparisons[0].broken) == 0
     # the file lists the scores of the true labels only, so nothing can be said of order
     assert "map, lrap" in found.comparisons[0].notes[0]
+
+
+# --- prediction files of all sorts ----------------------------------------------------------------
+
+GOOD = {
+    "multilabel": {"labels": ["尾灯"], "scores": {"尾灯": 0.9, "天窗": 0.1, "轮胎": 0.2}},
+    "regression": {"score": 1.5},
+}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@pytest.mark.parametrize(
+    ("task", "changed", "said"),
+    [
+        ("multilabel", [1], "it is no JSON object"),
+        ("multilabel", {"labels": "动力"}, "its labels are '动力', not a list of names"),
+        ("multilabel", {"labels": [1]}, r"its labels are \[1\], not a list of names"),
+        ("multilabel", {"scores": {"尾灯": "high"}}, "its score of 尾灯 is 'high', not a number"),
+        ("multilabel", {"scores": {"尾灯": None}}, "its score of 尾灯 is missing, not a number"),
+        ("multilabel", {"scores": [0.5]}, r"its scores are \[0.5\], not an object"),
+        ("multilabel", {"labels": ["天窗"] * 2}, "a label is there twice"),
+        ("multilabel", {"index": None}, "its index is missing"),
+        ("multilabel", {"index": {}}, "its index is {}"),
+        ("regression", {"score": "NaN"}, "its score is 'NaN', not a number"),
+        ("regression", {"score": True}, "its score is True, not a number"),
+        ("regression", {"score": None}, "its score is missing, not a number"),
+    ],
+)
+def test_a_line_that_is_no_prediction_is_named(trained, tmp_path, task, changed, said):
+    data, models = trained[task]
+    rows = json.loads((data / "test.json").read_text("utf-8"))
+    lines = [{"index": row["index"], **GOOD[task]} for row in rows]
+    lines[2] = {**lines[2], **changed} if isinstance(changed, dict) else changed
+    file = tmp_path / "said.jsonl"
+    file.write_text("\n".join(json.dumps(line) for line in lines), "utf-8")
+    with pytest.raises(DataError, match=f"said.jsonl: line 3: not a prediction .*{said}"):
+        compare([models[0], file], data / "test.json", resamples=5)
+
+
+def _mangled(draw, line):
+    """A prediction with one of its parts replaced, taken away, or cut off in the middle."""
+    kind = draw(st.sampled_from(["value", "key", "cut", "bytes"]))
+    text = json.dumps(line).encode()
+    if kind == "value":
+        place = draw(st.sampled_from(sorted(line)))
+        return json.dumps({**line, place: draw(JSON)}).encode()
+    if kind == "key":
+        return json.dumps({k: v for k, v in line.items() if draw(st.booleans())}).encode()
+    if kind == "cut":
+        return text[: draw(st.integers(0, len(text)))]
+    at = draw(st.integers(0, len(text)))
+    return text[:at] + draw(st.binary(max_size=4)) + text[at:]
+
+
+@pytest.mark.parametrize("task", sorted(GOOD))
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(drawn=st.data())
+def test_mangled_prediction_files_are_errors_or_compared_never_more(task, trained, tmp_path, drawn):
+    data, _ = trained[task]
+    rows = json.loads((data / "test.json").read_text("utf-8"))
+    lines = [json.dumps({"index": row["index"], **GOOD[task]}).encode() for row in rows]
+    at = drawn.draw(st.integers(0, len(rows) - 1))
+    mangled = _mangled(drawn.draw, {"index": rows[at]["index"], **GOOD[task]})
+    whole, changed = tmp_path / "whole.jsonl", tmp_path / "changed.jsonl"
+    whole.write_bytes(b"\n".join(lines))
+    lines[at] = mangled
+    changed.write_bytes(b"\n".join(lines))
+    try:
+        found = compare([whole, changed], data / "test.json", resamples=5)
+    except DataError:
+        return
+    content = json.dumps(found.to_dict())
+    assert "NaN" not in content
+    assert "Infinity" not in content

@@ -10,7 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bert_cls.decision import OBJECTIVES, TUNERS, Rule, calibration, crossfit, fires, tune
+from bert_cls.config import DecisionConfig
+from bert_cls.decision import (
+    OBJECTIVES,
+    TUNERS,
+    Rule,
+    calibration,
+    check_settings,
+    crossfit,
+    fires,
+    tune,
+)
+from bert_cls.decision.crossfit import AIMS
 from bert_cls.decision.objectives import at_cuts, influence, measure
 from bert_cls.decision.rule import sigmoid
 from bert_cls.decision.tuners import best_cut, deal
@@ -637,7 +648,7 @@ def test_regression_is_left_alone():
     ("change", "error", "message"),
     [
         ({"tuner": "globl"}, ConfigError, "tuner must be one of"),
-        ({"objective": "f1"}, ConfigError, "objective of multilabel must be one of"),
+        ({"objective": "f1"}, ConfigError, "objective of multilabel data must be one of"),
         ({"folds": 1}, ConfigError, "folds"),
         ({"min_labels": 2, "max_labels": 1}, ConfigError, "max_labels"),
         ({"truth": np.zeros((4, 3), dtype=bool)}, DataError, r"bool \[4, 2\]"),
@@ -657,6 +668,53 @@ def test_what_cannot_be_tuned_is_refused(change, error, message):
     }
     with pytest.raises(error, match=message):
         tune(**(given | change))
+
+
+@pytest.mark.parametrize(
+    ("task", "changed", "message"),
+    [
+        (
+            "multiclass",
+            {"objective": "f1"},
+            r"multiclass data must be one of \['accuracy', 'macro_f1'\]",
+        ),
+        ("multiclass", {"objective": "micro_macro"}, "objective of multiclass data must be one of"),
+        ("multiclass", {"tuner": "micromacro"}, r"must be one of \['auto', 'fixed'\]"),
+        ("multiclass", {"tuner": "fixed", "objective": "macro_f1"}, r"must be one of \['auto'\]"),
+        ("binary", {"tuner": "global"}, r"objective accuracy must be one of \['auto', 'fixed'\]"),
+        ("binary", {"objective": "samples_f1"}, "objective of binary data must be one of"),
+        ("regression", {"objective": "accuracy"}, r"must be one of \['none'\]"),
+        ("regression", {"tuner": "shrunk"}, r"must be one of \['auto', 'fixed'\]"),
+        ("multilabel", {"objective": "accuracy"}, "objective of multilabel data must be one of"),
+        ("multiclass", {"calibrate": "platt"}, "calibrate of multiclass data must be one of"),
+        ("regression", {"abstain": 0.1}, "a regression has no confidence"),
+        ("binary", {"abstain": 0.1, "min_confidence": 0.5}, "not both"),
+        ("multiclass", {"max_labels": 2}, "multilabel"),
+    ],
+    ids=str,
+)
+def test_settings_that_could_do_nothing_are_refused_before_training(task, changed, message):
+    plain = DecisionConfig().model_dump()
+    check_settings(task, **plain)
+    check_settings(task, **(plain | {"tuner": "fixed", "calibrate": "none"}))
+    with pytest.raises(ConfigError, match=message):
+        check_settings(task, **(plain | changed))
+
+
+@pytest.mark.parametrize("task", sorted(AIMS))
+def test_every_objective_of_a_task_is_taken_and_stored(task):
+    z, truth = drawn(np.random.default_rng(3), 80, 3)
+    if task == "regression":
+        z, truth = z[:, 0], z[:, 0]
+    elif task != "multilabel":
+        classes = 2 if task == "binary" else 3
+        z, truth = z[:, :classes], truth[:, :classes].argmax(axis=1)
+    priors = None if task == "regression" else np.full(z.shape[1], 1 / z.shape[1])
+    for objective in AIMS[task]:
+        check_settings(task, **(DecisionConfig().model_dump() | {"objective": objective}))
+        rule = tune(z, truth, task=task, objective=objective, priors=priors).rule
+        assert rule.objective == objective
+    assert tune(z, truth, task=task, priors=priors).rule.objective == AIMS[task][0]
 
 
 def test_notes_tell_people_what_happened():

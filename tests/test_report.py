@@ -28,7 +28,7 @@ from bert_cls.data.findings import Audit, Finding
 from bert_cls.data.problems import KINDS
 from bert_cls.errors import BundleError
 from bert_cls.metrics import DEFINITIONS, Evaluation, PairedDifference
-from bert_cls.report import LinearBar, page, stored_bar
+from bert_cls.report import About, LinearBar, page, report_data, seen_rows, stored_bar
 from bert_cls.report.content import PAIRS, _found
 from bert_cls.report.data import plain
 from bert_cls.report.page import PROGRAM, embedded, words
@@ -221,9 +221,9 @@ def test_without_texts_no_text_of_the_data_is_anywhere(task):
 def test_explanations_are_asked_of_labels_given_in_error_only():
     asked = []
 
-    def explain(example, label):
-        asked.append((example.index, label))
-        return [(example.text_a[:2], 1.0), (example.text_a[2:], -0.5)]
+    def explain(rows):
+        asked.extend((example.index, label) for example, label in rows)
+        return [([(e.text_a[:2], 1.0), (e.text_a[2:], -0.5)], []) for e, _ in rows]
 
     report = report_case("multilabel", explain=explain)
     for row in report.worst:
@@ -231,8 +231,44 @@ def test_explanations_are_asked_of_labels_given_in_error_only():
         assert (row.spoke is not None) == bool(given_)
         if given_:
             assert (row.index, given_[0]) in asked
-            assert "".join(piece for piece, _ in row.spoke) == row.text_a
+            assert row.spoke == ((row.text_a[:2], 1.0), (row.text_a[2:], 0.0))
+            assert row.spoke_b is None
     assert asked
+
+
+@pytest.mark.parametrize("weights", ["alike", "all different", "every other"])
+def test_a_page_of_long_explained_pairs_stays_small(weights):
+    def explain(rows):
+        assert len(rows) == 50
+        return [(weighed(example.text_a), weighed(example.text_b)) for example, _ in rows]
+
+    def weighed(text):
+        given = {
+            "alike": lambda i: 0.0123456789,
+            "all different": lambda i: 0.1 + i * 1e-6,
+            "every other": lambda i: (-1) ** i * (0.1 + i * 1e-6),
+        }[weights]
+        return [(character, given(i)) for i, character in enumerate(text)]
+
+    names = tuple(f"标签{i}" for i in range(700))
+    judged, bundle = judged_case("multilabel", rows=60, names=names)
+    # an angle bracket is six bytes in the page
+    long = [replace(e, text_a="<油" * 5000, text_b="耗>" * 5000) for e in judged.examples]
+    evaluation = report_case("multilabel", rows=60, names=names).evaluation
+    about = About("model", "rows.json", "file", "2026-01-02", "0.1.0")
+    report = report_data(
+        replace(judged, examples=long), evaluation, bundle, about=about, explain=explain
+    )
+    assert len(page(report).encode()) < 3_000_000
+    for row in report.worst:
+        for text, pieces in ((row.text_a, row.spoke), (row.text_b, row.spoke_b)):
+            assert "".join(piece for piece, _ in pieces) == text
+            assert len(text) == 1200
+            assert sum(weight > 0 for _, weight in pieces) == 100
+    # those that are marked are the strongest of what is shown
+    least = min(weight for _, weight in report.worst[0].spoke if weight > 0)
+    shown = sorted((w for _, w in weighed("<油" * 600)), reverse=True)
+    assert least == pytest.approx(shown[99], rel=0.01)
 
 
 def test_groups_are_those_of_the_figures():
@@ -356,7 +392,8 @@ def test_a_stored_bar_is_shown_for_the_same_rows_only(tmp_path):
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     report = report_case("multilabel")
     _, bundle = judged_case("multilabel")
-    details = {**bundle.details, "data": {"files": {"test.json": digest}}}
+    files = {"train.json": "another", "test.json": digest}
+    details = {**bundle.details, "data": {"files": files}}
     bundle = replace(bundle, folder=tmp_path, details=details)
     assert stored_bar(bundle, file, report.evaluation) is None
     bar = replace(report.evaluation, metrics={"micro_f1": 0.5})
@@ -379,3 +416,30 @@ def test_a_stored_bar_is_shown_for_the_same_rows_only(tmp_path):
     (tmp_path / "evaluation.json").write_text("[]")
     with pytest.raises(BundleError, match="malformed"):
         stored_bar(bundle, file, report.evaluation)
+
+
+@pytest.mark.parametrize(
+    ("files", "seen"),
+    [
+        ({"train.json": "A", "dev.json": "F", "test.json": "B"}, "tuned"),
+        ({"train.json": "A", "valid.jsonl.gz": "F"}, "tuned"),
+        ({"train.json": "F", "dev.json": "A"}, "trained"),
+        ({"train.json": "A", "dev.json": "B", "test.json": "F", "labels.json": "C"}, None),
+        ({"train.json": "A", "dev.json": "B"}, None),
+        ({"rows.json": "F", "labels.json": "C"}, "trained"),
+        ({"test.json": "F"}, "trained"),  # one file for all splits, whatever it is called
+        ({"train.json": "F", "test.json": "F"}, "trained"),
+        ({}, None),
+    ],
+)
+def test_a_file_that_training_learnt_from_or_tuned_on_is_known(files, seen, tmp_path):
+    file = tmp_path / "any.json"
+    file.write_text("[]")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    known = {name: digest if value == "F" else value for name, value in files.items()}
+    _, bundle = judged_case("multilabel")
+    bundle = replace(bundle, folder=tmp_path, details={"data": {"files": known}})
+    assert seen_rows(bundle, file) == seen
+    write_evaluation(tmp_path, {"dev": report_case("multilabel").evaluation.to_dict()})
+    bar = stored_bar(bundle, file, report_case("multilabel").evaluation)
+    assert (bar is None) == (seen is not None or not files or "F" not in files.values())

@@ -220,8 +220,9 @@ def test_wrong_rows_can_be_narrowed_to_a_label(look):
 
 
 def test_characters_that_spoke_for_the_error_are_marked(look):
-    def explain(example: Example, _label: str) -> list[tuple[str, float]]:
-        return [(example.text_a[:3], 0.2), (example.text_a[3:5], 0.4), (example.text_a[5:], -1.0)]
+    def explain(rows: list[tuple[Example, str]]) -> list[tuple[list, list]]:
+        texts = [example.text_a for example, _ in rows]
+        return [([(t[:3], 0.2), (t[3:5], 0.4), (t[5:], -1.0)], []) for t in texts]
 
     browser = look(report_case("binary", explain=explain))
     marks = browser.run(
@@ -230,6 +231,34 @@ def test_characters_that_spoke_for_the_error_are_marked(look):
     )
     assert marks == [[3, "0.500"], [2, "1.000"]]
     nothing_wrong(browser)
+
+
+def test_of_a_pair_each_text_is_there_once_with_its_marks(look):
+    report = report_case("binary", rows=60)
+    pair = replace(
+        report.worst[0],
+        text_a="前一句",
+        text_b="后一句",
+        spoke=(("前一", 0.2), ("句", 0.0)),
+        spoke_b=(("后", 0.4), ("一句", 0.0)),
+    )
+    browser = look(replace(report, worst=(pair,)))
+    assert texts(browser, ".rows .words") == ["前一句", "后一句"]
+    marks = browser.run(
+        "[...document.querySelectorAll('.rows mark')]"
+        ".map(m => [m.textContent, m.style.getPropertyValue('--share')])"
+    )
+    assert marks == [["前一", "0.500"], ["后", "1.000"]]
+    assert "(1 row explained)" in texts(browser, "#worst")[0]
+
+
+@pytest.mark.parametrize("seen", ["trained", "tuned", None])
+def test_rows_that_training_saw_are_called_so_at_the_top(look, seen):
+    report = report_case("binary", split="file")
+    browser = look(replace(report, about=replace(report.about, seen=seen)))
+    found = texts(browser, "main > .warning")
+    assert len(found) == (seen is not None)
+    assert all("these figures are too good" in text for text in found)
 
 
 def test_charts_can_be_walked_with_keys_and_speak(look):
@@ -263,13 +292,18 @@ def test_hostile_names_and_texts_stay_text(look, task):
     assert len(set(PAYLOADS)) == 40
     names = PAYLOADS[:2] if task == "binary" else PAYLOADS
 
-    def explain(example: Example, label: str) -> list[tuple[str, float]]:
-        return [(payload, 1.0) for payload in PAYLOADS]
+    def explain(rows: list[tuple[Example, str]]) -> list[tuple[list, list]]:
+        return [([(payload, 1.0) for payload in PAYLOADS],) * 2 for _ in rows]
 
     report = report_case(task, rows=150, names=tuple(names), explain=explain)
     hostile = [
         replace(
-            row, index=payload, text_a=payload, text_b=payload, spoke=row.spoke if i % 2 else None
+            row,
+            index=payload,
+            text_a=payload,
+            text_b=payload,
+            spoke=row.spoke if i % 2 else None,
+            spoke_b=row.spoke if i % 2 else None,
         )
         for i, (row, payload) in enumerate(zip(report.worst, PAYLOADS * 2, strict=False))
     ]

@@ -12,7 +12,6 @@ from bert_cls import bundle as bundles
 from bert_cls.bundle import Bundle
 from bert_cls.config import resolve_config
 from bert_cls.data import Example, Problem, targets
-from bert_cls.data.rows import is_visible
 from bert_cls.decision import Domain, Rule
 from bert_cls.decision.domain import FILE as DOMAIN_FILE
 from bert_cls.encoders.facts import read_config
@@ -22,7 +21,7 @@ from bert_cls.explain import PASSES, Explanation
 from bert_cls.explainers import explain as run_explainer
 from bert_cls.files import read_bounded
 from bert_cls.foreign_tokenizer import MOST_BYTES
-from bert_cls.judging import evaluation_of, labelled
+from bert_cls.judging import evaluation_of, labelled, misfit
 from bert_cls.lookahead import ahead, windows_of
 from bert_cls.metrics import Evaluation
 from bert_cls.prediction import Prediction, predictions
@@ -160,7 +159,7 @@ class Classifier:
             raise DataError("one text was given where a list is expected.", hint="[text]")
         examples = [_example(i, text) for i, text in enumerate(texts)]
         for example in examples:
-            if problem := self._misfit(example):
+            if problem := misfit(self.bundle, example):
                 raise DataError(f"text {example.index}: {problem}")
         return examples
 
@@ -232,7 +231,7 @@ class Classifier:
             yield _Ready(part, refused, tokens, max(0, skip - begin))
 
     def _refusal(self, row: Example | Problem) -> str | None:
-        return str(row) if isinstance(row, Problem) else self._misfit(row)
+        return str(row) if isinstance(row, Problem) else misfit(self.bundle, row)
 
     def _unreadable(self, example: Example) -> str | None:
         try:
@@ -246,7 +245,7 @@ class Classifier:
     ) -> Evaluation:
         """Figures on labelled examples, every row decided.
 
-        DataError names labels the model does not know.
+        DataError names labels the model does not know, and rows it cannot read.
         """
         judged = self._judged(examples)
         return evaluation_of(self.bundle, judged, resamples=resamples, seed=seed)
@@ -265,8 +264,8 @@ class Classifier:
         """All that the report page says of labelled examples; `report.page` makes it HTML.
 
         `linear_bar` gives the linear model's figures on the same rows, where they are known.
-        `texts=False` leaves texts out; `explain(example, label)` gives pieces of text_a with how
-        much each spoke for the label. DataError as in `evaluate`.
+        `texts=False` leaves texts out; `explain`, such as `explain.weigher(model)`, is asked what
+        spoke for labels given in error. DataError as in `evaluate`.
         """
         judged = self._judged(examples)
         evaluation = evaluation_of(self.bundle, judged, resamples=resamples, seed=seed)
@@ -331,17 +330,6 @@ class Classifier:
         """Token ids of rows, of both texts where the model reads pairs."""
         second = [e.text_b or "" for e in examples] if self.bundle.pair else None
         return self.text.encode_in_chunks([e.text_a for e in examples], second)
-
-    def _misfit(self, example: Example) -> str | None:
-        """Why this model cannot read a row, or None."""
-        if self.bundle.pair and example.text_b is None:
-            return "this model reads pairs; text_b is missing."
-        if not self.bundle.pair and example.text_b is not None:
-            return "this model reads single texts; text_b was given."
-        both = (example.text_a, example.text_b or "") if self.bundle.pair else (example.text_a,)
-        if not all(map(is_visible, both)):
-            return "the text is empty."
-        return None
 
 
 @dataclass(frozen=True, slots=True)

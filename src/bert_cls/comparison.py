@@ -6,7 +6,7 @@ counts as never given by it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from bert_cls.data import Example, LabelSpace, Rows, Task, infer_task, read, tar
 from bert_cls.errors import DataError
 from bert_cls.metrics import Comparison, Outcome, compare_outcomes
 from bert_cls.prediction import Prediction
+from bert_cls.report import SEEN, seen_rows
 
 _TEXT_SHOWN = 80
 _MISSING_SHOWN = 3
@@ -118,6 +119,11 @@ def compare(
             answers.append(Answers(name, model.labels, model.predict(rows.examples)))
         else:
             answers.append(_from_file(path, name, rows, task))
+    seen = {
+        name: seen_rows(models[path].bundle, file)
+        for path, name in zip(sources, _names(sources), strict=True)
+        if path in models
+    }
     space = LabelSpace(tuple(dict.fromkeys(name for each in answers for name in each.names)))
     _check_truth(rows, space)
     if task == "binary" and len(space) > 2:
@@ -135,7 +141,10 @@ def compare(
         base=answers[0],
         others=tuple(answers[1:]),
         comparisons=comparisons,
-        notes=tuple(_unknown(answers, space)),
+        notes=(
+            *(f"{name}: {SEEN[how]}" for name, how in seen.items() if how),
+            *_unknown(answers, space),
+        ),
     )
 
 
@@ -192,9 +201,8 @@ def _read_predictions(path: Path, task: Task) -> dict[int | str, Prediction]:
         if not line.strip():
             continue
         try:
-            row = orjson.loads(line)
-            index, prediction = row["index"], _prediction(row, task)
-        except (ValueError, KeyError, TypeError) as error:
+            index, prediction = _prediction(orjson.loads(line), task)
+        except ValueError as error:
             raise DataError(
                 f"{path}: line {number}: not a prediction of {task} data ({error}).",
                 hint="give a model folder, or JSON Lines written by bert-cls predict.",
@@ -205,19 +213,42 @@ def _read_predictions(path: Path, task: Task) -> dict[int | str, Prediction]:
     return found
 
 
-def _prediction(row: Mapping[str, Any], task: Task) -> Prediction:
-    """One line; ValueError or KeyError where it is not of the task."""
+def _prediction(row: object, task: Task) -> tuple[int | str, Prediction]:
+    """The index and the prediction of one line; ValueError where it is not of the task."""
+    if not isinstance(row, dict):
+        raise ValueError("it is no JSON object")
+    index = row.get("index")
+    if not isinstance(index, int | str) or isinstance(index, bool):
+        raise ValueError(f"its index is {_short(index)}")
     if "error" in row:
-        raise ValueError(f"the row is an error: {row['error']}")
+        raise ValueError(f"the row is an error: {_short(row['error'])}")
     if row.get("abstained"):
         raise ValueError("the model abstained; predict without --min-confidence and --abstain")
     if task == "regression":
-        return Prediction(score=float(row["score"]))
-    labels = tuple(row["labels"])
+        return index, Prediction(score=_number(row.get("score"), "score"))
+    labels = row.get("labels")
+    if not isinstance(labels, list) or not all(isinstance(name, str) for name in labels):
+        raise ValueError(f"its labels are {_short(labels)}, not a list of names")
+    if len(set(labels)) != len(labels):
+        raise ValueError(f"a label is there twice: {_short(labels)}")
     if task != "multilabel" and len(labels) != 1:
         raise ValueError(f"{len(labels)} labels where there must be one")
     scores = row.get("scores")
-    return Prediction(labels, None if scores is None else dict(scores))
+    if scores is not None and not isinstance(scores, dict):
+        raise ValueError(f"its scores are {_short(scores)}, not an object")
+    known = None if scores is None else {k: _number(v, f"score of {k}") for k, v in scores.items()}
+    return index, Prediction(tuple(labels), known)
+
+
+def _number(value: object, what: str) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ValueError(f"its {what} is {_short(value)}, not a number")
+    return float(value)
+
+
+def _short(value: object) -> str:
+    text = "missing" if value is None else repr(value)
+    return text[:_TEXT_SHOWN] + ("…" if len(text) > _TEXT_SHOWN else "")
 
 
 def _check_truth(rows: Rows, space: LabelSpace) -> None:

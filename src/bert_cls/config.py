@@ -158,9 +158,11 @@ class DecisionConfig(Section):
     """How scores become labels."""
 
     tuner: str = "auto"
-    """fixed, global, shrunk, micromacro, or auto: the best of them by cross-fitting on dev."""
+    """How thresholds are chosen: fixed, global, shrunk, micromacro, or auto: the best of them by
+    cross-fitting on dev. Classes have one only with binary data and objective f1."""
     objective: str | None = None
-    """What the tuner maximises; None: micro_macro for multilabel, accuracy for classes."""
+    """What is aimed at. Multilabel: micro_macro (None), micro_f1, macro_f1, samples_f1,
+    exact_match; classes: accuracy (None), macro_f1, and of binary data f1 of the second class."""
     calibrate: Literal["none", "temperature", "platt", "auto"] = "auto"
     """Make scores probabilities on dev: one temperature, a slope and offset for each label (platt,
     multilabel only), or auto: the simplest within noise of the best, none included."""
@@ -189,6 +191,9 @@ class ReportConfig(Section):
     """Bootstrap resamples behind the intervals; 0 for none."""
     texts: bool = True
     """Show texts of wrong rows in the report; false leaves every text of the data out of it."""
+    explain: bool = True
+    """Mark in those texts what spoke for the wrong label, the surest rows first, in at most a
+    twentieth of the time that training took."""
 
 
 class ExportConfig(Section):

@@ -28,6 +28,8 @@ from bert_cls.text import TextEncoder
 Floats = NDArray[np.float64]
 Margins = Callable[[Sequence[Example]], Floats]
 """Rows to float64 [rows, outputs]."""
+Pieces = list[tuple[str, float]]
+"""A text cut into pieces, which joined make it, with how much each speaks for a label."""
 Part = Literal["a", "b"]
 PARTS: tuple[Part, Part] = ("a", "b")
 
@@ -66,23 +68,31 @@ class LabelWeights:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What one row's labels rest on; `passes` is how often the network was asked."""
+    """What one row's labels rest on.
+
+    `passes` is how often the network read the row or a version of it; `truncated` whether some of
+    the text was not read, and so has no weight.
+    """
 
     example: Example
     method: str
     labels: tuple[LabelWeights, ...]
     passes: int
+    truncated: bool
 
-    def pieces(self, label: str) -> list[tuple[str, float]]:
-        """The text cut into pieces with their weights; " | " lies between the texts of a pair."""
+    def parts(self, label: str) -> tuple[Pieces, Pieces]:
+        """The first text and the second (of single texts nothing), in pieces."""
         found = next(each for each in self.labels if each.label == label)
-        pieces, before = [], "a"
+        parts: dict[Part, Pieces] = {"a": [], "b": []}
         for span in found.spans:
-            if span.part != before:
-                pieces.append((" | ", 0.0))
-                before = span.part
-            pieces.append((_text(self.example, span.part)[span.start : span.end], span.weight))
-        return pieces
+            piece = _text(self.example, span.part)[span.start : span.end]
+            parts[span.part].append((piece, span.weight))
+        return parts["a"], parts["b"]
+
+    def pieces(self, label: str) -> Pieces:
+        """The text in pieces; " | " lies between the texts of a pair."""
+        first, second = self.parts(label)
+        return [*first, (" | ", 0.0), *second] if second else first
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -106,7 +116,8 @@ class Explanation:
             }
             for each in self.labels
         ]
-        return out | {"method": self.method, "passes": self.passes, "labels": labels}
+        out |= {"method": self.method, "passes": self.passes, "labels": labels}
+        return out | ({"truncated": True} if self.truncated else {})
 
 
 class Explains(Protocol):
@@ -119,12 +130,25 @@ class Explains(Protocol):
 
 
 def weigher(
-    model: Explains, *, passes: int = PASSES
-) -> Callable[[Example, str], list[tuple[str, float]]]:
-    """A function (example, label) -> pieces of the text with their weights, for reports."""
+    model: Explains,
+    *,
+    passes: int = PASSES,
+    passed_over: Callable[[str], None] = lambda reason: None,
+) -> Callable[[Sequence[tuple[Example, str]]], list[tuple[Pieces, Pieces] | None]]:
+    """A function of rows, each with a label, that reports take: the pieces of both texts.
 
-    def weigh(example: Example, label: str) -> list[tuple[str, float]]:
-        return model.explain([example], [label], passes=passes)[0].pieces(label)
+    A row that cannot be explained has None, and `passed_over` is told why.
+    """
+
+    def weigh(rows: Sequence[tuple[Example, str]]) -> list[tuple[Pieces, Pieces] | None]:
+        out: list[tuple[Pieces, Pieces] | None] = []
+        for example, label in rows:
+            try:
+                out.append(model.explain([example], [label], passes=passes)[0].parts(label))
+            except DataError as error:
+                passed_over(error.message)
+                out.append(None)
+        return out
 
     return weigh
 
@@ -166,8 +190,8 @@ def occlude(
     *,
     passes: int = PASSES,
     hidden: str = "",
-) -> list[tuple[list[Span], Floats]]:
-    """The spans of each row, and their weights float64 [spans, targets of the row].
+) -> list[tuple[list[Span], Floats, int]]:
+    """The spans of each row, their weights float64 [spans, targets of the row], network calls.
 
     `targets` are the output columns to explain, by row. The network is asked at most `passes` + 1
     times about each row. DataError for a text too long to be explained.
@@ -188,7 +212,7 @@ def occlude(
     for row in rows:
         weights = _weights(row)
         spans = [Span(part, start, end, 0.0) for part, start, end in row.spans]
-        out.append((spans, weights))
+        out.append((spans, weights, len(row.drops) + 1))
     return out
 
 

@@ -9,11 +9,21 @@ from bert_cls.bundle import Bundle
 from bert_cls.data.example import Example
 from bert_cls.engines import Engine
 from bert_cls.errors import pick
-from bert_cls.explain import Explanation, label_weights, occlude, stand_in, whole_text
+from bert_cls.explain import (
+    Explanation,
+    Floats,
+    Span,
+    label_weights,
+    occlude,
+    stand_in,
+    whole_text,
+)
 from bert_cls.text import TextEncoder, Tokens
 
 ROWS_AT_ONCE = 64
 """Rows whose hidden versions are held in memory together."""
+SCORE = "score"
+"""What the one output of a regression is called."""
 
 
 class Model(Protocol):
@@ -53,6 +63,8 @@ def _columns(
     rule = model.bundle.rule
     scores = rule.scores(logits)
     if rule.task == "regression":
+        for name in labels or ():
+            pick({SCORE: 0}, name, "--label")
         return [[0]] * len(scores), scores[:, None]
     if labels is not None:
         ids = model.bundle.space.ids
@@ -70,23 +82,21 @@ def _columns(
 def _occlusion(
     model: Model, examples: list[Example], labels: Sequence[str] | None, passes: int
 ) -> list[Explanation]:
-    asked = 0
 
     def margins(rows: Sequence[Example]) -> Any:
-        nonlocal asked
-        asked += len(rows)
         return model.bundle.rule.margins(model.logits(model.tokens(rows)))
 
-    columns, scores = _columns(model, model.logits(model.tokens(examples)), labels)
+    tokens = model.tokens(examples)
+    columns, scores = _columns(model, model.logits(tokens), labels)
     hidden = stand_in(model.text)
     found = occlude(examples, columns, margins, passes=passes, hidden=hidden)
-    return _explanations(model, examples, columns, scores, found, "occlusion", asked)
+    return _explanations(model, examples, tokens, columns, scores, found, "occlusion")
 
 
 def _gradient(
     model: Model, examples: list[Example], labels: Sequence[str] | None, passes: int
 ) -> list[Explanation]:
-    from bert_cls.engines.gradients import gradient_spans  # needs torch
+    from bert_cls.engines.gradients import STEPS, gradient_spans  # needs torch
 
     tokens = model.tokens(examples)
     columns, scores = _columns(model, model.logits(tokens), labels)
@@ -99,26 +109,28 @@ def _gradient(
         task=model.bundle.task,
         pad_id=model.bundle.pad_id,
     )
-    return _explanations(model, examples, columns, scores, found, "gradient", len(examples))
+    counted = [(*each, STEPS * len(wanted)) for each, wanted in zip(found, columns, strict=True)]
+    return _explanations(model, examples, tokens, columns, scores, counted, "gradient")
 
 
 def _explanations(
     model: Model,
     examples: list[Example],
+    tokens: Tokens,
     columns: list[list[int]],
     scores: Any,
-    found: Any,
+    found: Sequence[tuple[list[Span], Floats, int]],
     method: str,
-    asked: int,
 ) -> list[Explanation]:
-    names = model.bundle.space.names or ("score",)
+    """`found` has spans, weights and network calls of each row; its scores took one call more."""
+    names = model.bundle.space.names or (SCORE,)
     out = []
-    for example, wanted, row, (spans, weights) in zip(
-        examples, columns, scores, found, strict=True
+    for example, cut, wanted, row, (spans, weights, asked) in zip(
+        examples, tokens.cut.tolist(), columns, scores, found, strict=True
     ):
         spans, weights = whole_text(example, spans, weights)
         why = label_weights([names[i] for i in wanted], [row[i] for i in wanted], spans, weights)
-        out.append(Explanation(example, method, why, asked // len(examples)))
+        out.append(Explanation(example, method, why, asked + 1, cut))
     return out
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from bert_cls.bundle import Bundle
 from bert_cls.cuts import cut_note
 from bert_cls.data import Example
+from bert_cls.data.rows import is_visible
 from bert_cls.decision import confidence
 from bert_cls.errors import DataError
 from bert_cls.metrics import Evaluation, evaluate
@@ -17,13 +18,30 @@ from bert_cls.report import Judged
 _KINDS = {"multilabel": tuple, "regression": (int, float)}
 
 
+def misfit(bundle: Bundle, example: Example) -> str | None:
+    """Why a model cannot read a row, or None."""
+    if bundle.pair and example.text_b is None:
+        return "this model reads pairs; text_b is missing."
+    if not bundle.pair and example.text_b is not None:
+        return "this model reads single texts; text_b was given."
+    both = (example.text_a, example.text_b or "") if bundle.pair else (example.text_a,)
+    if not all(map(is_visible, both)):
+        return "the text is empty."
+    return None
+
+
 def labelled(bundle: Bundle, examples: Sequence[Example]) -> list[Example]:
-    """The examples with a label. DataError when none has one, or one is not the model's."""
+    """The examples with a label.
+
+    DataError when none has one, one is not the model's, or the model cannot read one of the rows.
+    """
     known = [e for e in examples if e.label is not None]
     if not known:
         raise DataError("no row has a label, so there is nothing to evaluate.")
     kind: Any = _KINDS.get(bundle.task, str)
     for example in known:
+        if problem := misfit(bundle, example):
+            raise DataError(f"row {example.index}: {problem}")
         if not isinstance(example.label, kind):
             raise DataError(
                 f"row {example.index}: label {example.label!r} does not fit a {bundle.task} model."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,14 @@ from rich.text import Text
 if TYPE_CHECKING:
     from bert_cls.data import RowStream
     from bert_cls.data.findings import Audit
+    from bert_cls.decision import Rule
     from bert_cls.metrics import Evaluation
     from bert_cls.report import LinearBar
     from bert_cls.training.loop import EpochResult
     from bert_cls.training.loop import Progress as TrainingProgress
 
+WARNING = "warning: "
+"""Lines that begin so stand out."""
 _PER_LABEL_ROWS = 20
 _LEADS = 3
 _REDRAW_SECONDS, _LOG_SECONDS = 0.2, 30.0
@@ -201,26 +205,36 @@ def lead_lines(bar: LinearBar | None) -> list[str]:
     return lines
 
 
-def label_table(evaluation: Evaluation, *, rows: int = _PER_LABEL_ROWS) -> Table:
-    """Precision, recall and F1 of the most frequent labels."""
+def label_table(
+    evaluation: Evaluation, rule: Rule, *, rest: str, rows: int = _PER_LABEL_ROWS
+) -> Table:
+    """Figures and thresholds of the most frequent labels; `rest` says where the others are."""
     table = Table(box=None, padding=(0, 2), header_style="bold")
     table.add_column("label", overflow="fold")
-    for column in ("precision", "recall", "F1", "rows", "predicted"):
+    names = [row.name for row in evaluation.per_label]
+    # of binary data only the second class has one
+    cuts = dict(zip(names[len(names) - len(rule.thresholds) :], rule.thresholds, strict=True))
+    columns = ("precision", "recall", "F1", "average precision", "rows", "predicted")
+    for column in (*columns, "threshold") if cuts else columns:
         table.add_column(column, justify="right")
     ordered = sorted(evaluation.per_label, key=lambda row: -row.support)
     for row in ordered[:rows]:
-        table.add_row(
-            escape(row.name),
-            _figure(row.precision),
-            _figure(row.recall),
-            _figure(row.f1),
-            str(row.support),
-            str(row.predicted),
-        )
+        figures = (row.precision, row.recall, row.f1, row.average_precision)
+        cells = [*map(_figure, figures), str(row.support), str(row.predicted)]
+        table.add_row(escape(row.name), *cells, *([_threshold(cuts.get(row.name))] if cuts else []))
     if len(ordered) > rows:
-        table.caption = f"{len(ordered) - rows} rarer labels are in evaluation.json"
+        table.caption = f"{len(ordered) - rows} rarer labels are {rest}"
         table.caption_justify = "left"
     return table
+
+
+def groups_line(evaluation: Evaluation) -> str:
+    """Mean F1 of frequent, less frequent and rare labels; "" where training counts are unknown."""
+    groups = [
+        name for name in ("head", "medium", "tail") if f"macro_f1_{name}" in evaluation.metrics
+    ]
+    said = ", ".join(f"{name} {_figure(evaluation.metrics[f'macro_f1_{name}'])}" for name in groups)
+    return f"macro F1 by training rows of the labels: {said}" if said else ""
 
 
 def reliability_table(evaluation: Evaluation) -> Table:
@@ -301,9 +315,15 @@ def audit_table(audit: Audit, *, examples: int = 3) -> Table:
 def bullet_lines(lines: Sequence[str]) -> str:
     """Notes under a table, one a line; warnings stand out."""
     return "\n".join(
-        f"[bold yellow]! {escape(line)}[/]" if line.startswith("warning: ") else f"- {escape(line)}"
+        f"[bold yellow]! {escape(line)}[/]" if line.startswith(WARNING) else f"- {escape(line)}"
         for line in lines
     )
+
+
+def _threshold(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" if math.isfinite(value) else "never"
 
 
 def _figure(value: float | None) -> str:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bert_cls.commands.console import open_console, quiet_hub
+from bert_cls.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bert_cls.decision import Rule
+    from bert_cls.report import ReportData
 
 
 def evaluate(
@@ -32,7 +39,7 @@ def evaluate(
             "--explain", help="In the report mark what in the worst rows spoke for a wrong label."
         ),
     ] = False,
-    resamples: Annotated[int, typer.Option(help="Bootstrap resamples; 0 for none.")] = 1000,
+    resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples; 0 for none.")] = 1000,
     encoding: Annotated[str | None, typer.Option(help="The file's text encoding.")] = None,
 ) -> None:
     """Figures of a model on labelled rows, with intervals."""
@@ -43,54 +50,88 @@ def evaluate(
     from bert_cls.data import read
     from bert_cls.explain import weigher
     from bert_cls.folders import write_file
-    from bert_cls.report import About, page, stored_bar
-    from bert_cls.terminal import (
-        bullet_lines,
-        coverage_table,
-        figures_table,
-        label_table,
-        lead_lines,
-        reliability_table,
-    )
+    from bert_cls.report import About, page, seen_rows, stored_bar
 
+    if explain and output is None and report is None:
+        raise ConfigError("--explain marks rows in the report.", hint="give --report HTML, or -o.")
     classifier = Classifier.load(model)
-    rows = read(file, encoding=encoding, task=classifier.bundle.task)
+    bundle = classifier.bundle
+    if texts is None:
+        texts = bool(bundle.details.get("config", {}).get("report", {}).get("texts", True))
+    _check_flags(bundle.task, abstain=abstain, explain=explain, texts=texts)
+    rows = read(file, encoding=encoding, task=bundle.task)
     for problem in rows.problems:
         open_console().print(f"note   {problem}", highlight=False, markup=False)
-    if texts is None:
-        texts = classifier.bundle.details.get("config", {}).get("report", {}).get("texts", True)
+    passed_over: list[str] = []
     found = classifier.report(
         rows.examples,
-        about=About.today(model, file, "file"),
-        linear_bar=lambda evaluation: stored_bar(classifier.bundle, file, evaluation),
-        texts=bool(texts),
-        explain=weigher(classifier) if explain else None,
+        about=About.today(model, file, "file", seen_rows(bundle, file)),
+        linear_bar=lambda evaluation: stored_bar(bundle, file, evaluation),
+        texts=texts,
+        explain=weigher(classifier, passed_over=passed_over.append) if explain else None,
         resamples=resamples,
     )
-    evaluation = found.evaluation
     console = open_console(stderr=False)
-    title = f"{evaluation.rows} rows of {file.name}, {evaluation.task}"
-    console.print(figures_table(title, evaluation, found.linear_bar))
-    if evaluation.per_label:
-        console.print()
-        console.print(label_table(evaluation))
-    if evaluation.reliability:
-        console.print()
-        console.print(reliability_table(evaluation))
-    if abstain and evaluation.coverage:
-        console.print()
-        console.print(coverage_table(evaluation))
-    least = classifier.bundle.rule.min_confidence
-    if least is not None:
-        console.print(
-            f"this model leaves rows below confidence {least:.4f} undecided; the figures above "
-            "count every row",
-            highlight=False,
-        )
-    if notes := [*lead_lines(found.linear_bar), *evaluation.notes]:
-        console.print(bullet_lines(notes), highlight=False)
+    _show(console, found, bundle.rule, abstain=abstain, output=output)
+    for reason in passed_over:
+        console.print(f"- not explained: {reason}", markup=False, highlight=False)
     if output is not None:
         write_file(output, orjson.dumps(found.to_dict(), option=orjson.OPT_INDENT_2))
     if report is not None:
         write_file(report, page(found).encode("utf-8"))
         console.print(f"report: {report}", markup=False, highlight=False)
+
+
+def _check_flags(task: str, *, abstain: bool, explain: bool, texts: bool) -> None:
+    """ConfigError for a flag that could do nothing with this model."""
+    if task == "regression" and (abstain or explain):
+        raise ConfigError(
+            f"{'--abstain' if abstain else '--explain'} is about labels. This model gives numbers."
+        )
+    if explain and not texts:
+        raise ConfigError(
+            "--explain marks characters of texts, which are left out.",
+            hint="give --texts, or leave --explain out.",
+        )
+
+
+def _show(
+    console: Console, found: ReportData, rule: Rule, *, abstain: bool, output: Path | None
+) -> None:
+    """Figures, labels, how far scores can be believed, and what is to be said of them."""
+    from bert_cls.report import SEEN
+    from bert_cls.terminal import (
+        WARNING,
+        bullet_lines,
+        coverage_table,
+        figures_table,
+        groups_line,
+        label_table,
+        lead_lines,
+        reliability_table,
+    )
+
+    evaluation, seen = found.evaluation, found.about.seen
+    title = f"{evaluation.rows} rows of {found.about.data}, {evaluation.task}"
+    console.print(figures_table(title, evaluation, found.linear_bar))
+    if evaluation.per_label:
+        console.print()
+        rest = f"in {output}" if output else "written by -o FILE.json"
+        console.print(label_table(evaluation, rule, rest=rest))
+    if line := groups_line(evaluation):
+        console.print(line, highlight=False)
+    if evaluation.reliability:
+        console.print()
+        console.print(reliability_table(evaluation))
+    if abstain:
+        console.print()
+        console.print(coverage_table(evaluation))
+    if rule.min_confidence is not None:
+        console.print(
+            f"this model leaves rows below confidence {rule.min_confidence:.4f} undecided; the "
+            "figures above count every row",
+            highlight=False,
+        )
+    notes = [f"{WARNING}{SEEN[seen]}"] if seen else []
+    if notes := [*notes, *lead_lines(found.linear_bar), *evaluation.notes]:
+        console.print(bullet_lines(notes), highlight=False)

@@ -67,6 +67,10 @@ def explain(
 
     if (file is None) == (text is None):
         raise ConfigError("explain needs a TEXT or --file.", hint="bert-cls explain --help")
+    if file is not None and text_b is not None:
+        raise ConfigError("--text-b belongs to a TEXT; rows of --file have their own text_b.")
+    if train is not None and not neighbours:
+        raise ConfigError("--train is where --neighbours are looked for.", hint="--neighbours 3")
     best = "torch" if method == "gradient" or neighbours else "auto"
     classifier = Classifier.load(model, engine=engine or best)
     examples = (
@@ -99,6 +103,12 @@ def explain(
 
 
 def _show(console: Console, found: Explanation, *, numbers: bool) -> None:
+    if found.truncated:
+        console.print(
+            "the text is longer than the model reads; what it did not read has no weight",
+            style="yellow",
+            highlight=False,
+        )
     for each in found.labels:
         console.print(f"{each.label} {each.score:.3f}", style="bold", markup=False, highlight=False)
         console.print(_coloured(found, each), highlight=False)

@@ -136,6 +136,7 @@ def show_trained(console: Console, trained: Trained) -> None:
     from bert_cls.terminal import (
         bullet_lines,
         figures_table,
+        groups_line,
         label_table,
         lead_lines,
         settings_table,
@@ -153,7 +154,9 @@ def show_trained(console: Console, trained: Trained) -> None:
     )
     if evaluation.per_label:
         console.print()
-        console.print(label_table(evaluation))
+        console.print(label_table(evaluation, trained.bundle.rule, rest="in evaluation.json"))
+        if line := groups_line(evaluation):
+            console.print(line, highlight=False)
     if notes := [*lead_lines(trained.bars.get(name)), *evaluation.notes]:
         console.print(bullet_lines(notes), highlight=False)
     console.print(f"\nmodel:  [bold]{escape(str(trained.bundle.folder))}[/bold]", highlight=False)

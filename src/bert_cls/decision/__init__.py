@@ -1,7 +1,7 @@
 """Decision rules: logits to scores to labels, and how their thresholds are chosen."""
 
 from bert_cls.decision.abstain import confidence, undecided, with_abstention
-from bert_cls.decision.crossfit import Tuned, tune
+from bert_cls.decision.crossfit import Tuned, check_settings, tune
 from bert_cls.decision.domain import Domain
 from bert_cls.decision.objectives import OBJECTIVES
 from bert_cls.decision.rule import Rule, fires
@@ -13,6 +13,7 @@ __all__ = [
     "Domain",
     "Rule",
     "Tuned",
+    "check_settings",
     "confidence",
     "fires",
     "tune",

@@ -10,12 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from bert_cls.data.example import Task
 from bert_cls.decision import calibration
+from bert_cls.decision.abstain import with_abstention
 from bert_cls.decision.objectives import OBJECTIVES, influence, measure
 from bert_cls.decision.rule import Activation, Bools, Decided, Floats, Ints, Rule
 from bert_cls.decision.tuners import HALF, TUNERS, deal
 from bert_cls.errors import ConfigError, DataError, pick
 
-AUTO = "auto"
+AUTO, FIXED = "auto", "fixed"
 NOISE = 0.5
 """A simpler tuner is kept while the best one leads by no more standard errors than this.
 
@@ -26,6 +27,13 @@ ACCURACY, POSITIVE_F1, MACRO = "accuracy", "f1", "macro_f1"
 """What a rule for classes aims at: plain argmax, a cut for the F1 of a binary names[1], or argmax
 of scores divided by a power of the prior."""
 TAUS = {"argmax": 0.0, "half_adjusted": 0.5, "adjusted": 1.0}
+AIMS: dict[Task, tuple[str, ...]] = {
+    "multilabel": ("micro_macro", *(name for name in OBJECTIVES if name != "micro_macro")),
+    "binary": (ACCURACY, POSITIVE_F1, MACRO),
+    "multiclass": (ACCURACY, MACRO),
+    "regression": ("none",),
+}
+"""The objectives of each task, its own first; a regression decides nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +68,7 @@ def tune(
     *,
     task: Task,
     tuner: str = AUTO,
-    objective: str = "micro_macro",
+    objective: str | None = None,
     calibrated: bool = True,
     calibrate: str = AUTO,
     folds: int = 5,
@@ -73,16 +81,17 @@ def tune(
 
     `logits`: [rows, labels]; binary [rows, 2], or [rows, 1] for a sigmoid; regression [rows].
     `truth`: bool [rows, labels] for multilabel, int ids [rows] for classes. `tuner`: "auto" or one
-    of TUNERS. `calibrated`: whether the loss aims at probabilities; a temperature is fitted if so,
-    slope and offset if not, before any threshold and only where they lower the cross-fitted
-    negative log likelihood. `calibrate`: none, temperature, platt (a slope and offset for each
-    label of multilabel data), or auto: the simplest that is within noise of the best.
+    of TUNERS, which are for rules with thresholds; others have "fixed". `objective`: one of AIMS,
+    None for the task's own. `calibrated`: whether the loss aims at probabilities; a temperature is
+    fitted if so, slope and offset if not, before any threshold and only where they lower the
+    cross-fitted negative log likelihood. `calibrate`: none, temperature, platt (a slope and offset
+    for each label of multilabel data), or auto: the simplest that is within noise of the best.
 
     Classes are decided by argmax; but binary with objective "f1" has a cut on the score of
     names[1], and with objective "macro_f1" and `priors` [classes] the scores are first divided by
     the prior to the power tau, 0, 1/2 or 1 by cross-fitting (logit adjustment, Menon et al. 2021).
     `priors` are the classes' training shares; leave them out where training was adjusted already.
-    DataError where truth does not fit the logits, ConfigError for unknown names.
+    DataError where truth does not fit the logits, ConfigError for names the task does not know.
     """
     x = np.asarray(logits)
     if folds < 2:
@@ -92,14 +101,14 @@ def tune(
     untuned = replace(
         _untuned(x, task, goal, calibrated=calibrated), min_labels=min_labels, max_labels=max_labels
     )
+    names = _tried(untuned, tuner)
     scores = untuned.scores(x)
     if task == "regression":
         return Tuned(untuned, {}, scores, ())
     dev = _dev(x.astype(np.float64), truth, task, folds=folds, seed=seed)
     rule, held_out, notes = _calibrated(untuned, dev, methods)
-    if goal == MACRO and priors is not None:
+    if _is_adjusted(rule) and priors is not None:
         return _adjusted(rule, held_out, dev, np.asarray(priors, dtype=np.float64), notes)
-    names = _tried(untuned, tuner)
     decisions = _decisions(untuned, held_out, dev, names)
     crossfit = {name: measure(*_judged(rule, dev, decided)) for name, decided in decisions.items()}
     best = _simplest(rule, dev, decisions, crossfit)
@@ -107,33 +116,65 @@ def tune(
     return Tuned(rule, crossfit, decisions[best], (*notes, *_remarks(rule, dev, crossfit)))
 
 
+def check_settings(
+    task: Task,
+    *,
+    tuner: str,
+    objective: str | None,
+    calibrate: str,
+    min_labels: int,
+    max_labels: int | None,
+    abstain: float | None,
+    min_confidence: float | None,
+) -> None:
+    """ConfigError for settings that could do nothing with the task, or contradict each other.
+
+    They are used after the last step of a training, and are to be refused before the first.
+    """
+    _methods(task, calibrate)
+    row = np.zeros((1, 2 if task != "regression" else 1))
+    rule = replace(
+        _untuned(row, task, _goal(task, objective), calibrated=True),
+        min_labels=min_labels,
+        max_labels=max_labels,
+    )
+    _tried(rule, tuner)
+    with_abstention(rule, rule.scores(row), share=abstain, least=min_confidence)
+
+
 def _methods(task: Task, calibrate: str) -> list[str]:
     """The calibrations to try, from simple to free."""
     known = [m for m in calibration.CALIBRATIONS if m != "platt" or task == "multilabel"]
-    pick(dict.fromkeys(["none", *known, AUTO], 0), calibrate, f"calibrate of {task}")
+    pick(dict.fromkeys(["none", *known, AUTO], 0), calibrate, f"decision.calibrate of {task} data")
     if calibrate == "none":
         return []
     return known if calibrate == AUTO else [calibrate]
 
 
+def _goal(task: Task, objective: str | None) -> str:
+    known = AIMS[task]
+    if objective is None:
+        return known[0]
+    pick(dict.fromkeys(known, 0), objective, f"decision.objective of {task} data")
+    return objective
+
+
 def _tried(rule: Rule, tuner: str) -> list[str]:
-    if tuner != AUTO:
-        pick(TUNERS, tuner, "tuner")
-    if not rule.thresholds:
-        return [rule.tuner]
-    return list(TUNERS) if tuner == AUTO else [tuner]
+    """The tuners to compare: all where there are thresholds, else the one way to decide."""
+    if rule.thresholds:
+        if tuner == AUTO:
+            return list(TUNERS)
+        pick(TUNERS, tuner, "decision.tuner")
+        return [tuner]
+    known = [AUTO] if _is_adjusted(rule) else [AUTO, FIXED]
+    aiming = f"decision.tuner of {rule.task} data with objective {rule.objective}"
+    pick(dict.fromkeys(known, 0), tuner, aiming)
+    return [rule.tuner]
 
 
-def _goal(task: Task, objective: str) -> str:
-    known: dict[str, object] = {**OBJECTIVES}
-    if task != "multilabel":
-        known |= _MEASURED
-    pick(known, objective, f"objective of {task}")
-    if task == "multilabel" or (task, objective) == ("binary", POSITIVE_F1):
-        return objective
-    if task != "regression" and objective == MACRO:
-        return MACRO
-    return "none" if task == "regression" else ACCURACY
+def _is_adjusted(rule: Rule) -> bool:
+    """Whether classes are decided by their scores over a power of the prior."""
+    return rule.task != "multilabel" and rule.objective == MACRO
 
 
 def _untuned(x: NDArray[Any], task: Task, goal: str, *, calibrated: bool) -> Rule:

@@ -18,7 +18,6 @@ from bert_cls.legacy.log import LOG
 from bert_cls.losses import LOSSES
 from bert_cls.metrics import Evaluation, evaluate, legacy_block
 from bert_cls.network import load_tensors
-from bert_cls.training.figures import DEFAULT_OBJECTIVE
 from bert_cls.training.prepare import encode_texts
 from bert_cls.training.start import unscale
 
@@ -70,7 +69,7 @@ def crossfitted(classifier: Classifier, examples: Sequence[Example]) -> Evaluati
         truth,
         task=bundle.task,
         tuner=config.decision.tuner,
-        objective=config.decision.objective or DEFAULT_OBJECTIVE[bundle.task],
+        objective=config.decision.objective,
         calibrated=LOSSES[str(config.loss.name)].calibrated,
         calibrate=config.decision.calibrate,
         seed=config.training.seed,

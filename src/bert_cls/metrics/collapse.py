@@ -11,7 +11,10 @@ from bert_cls.metrics.outcome import Bools, Ints, Outcome, indicator
 ALARM = "warning: "
 LEAST_SUPPORT = 5
 """Rows with (or without) a label from which never (or always) giving it is an alarm."""
-LEAST_ROWS = 20
+LEAST_WRONG = 3
+"""Rows of another answer from which giving all rows one and the same answer is an alarm."""
+LEAST_ROWS = 5
+"""Rows from which the spread of a regression's output says something."""
 FLAT = 0.02
 """Spread of a regression's output over the spread of the truth, below which it is constant."""
 _SHOWN = 8
@@ -19,18 +22,14 @@ _SHOWN = 8
 
 def alarms(outcome: Outcome, names: Sequence[str]) -> list[str]:
     """Sentences that begin with ALARM; none for a model that tells rows apart."""
-    if outcome.rows < LEAST_ROWS:
-        return []
     if outcome.task == "regression":
-        if not np.isfinite(outcome.scores).all():
-            return []  # the figures say so themselves
-        return _flat(float(np.std(outcome.scores)), float(np.std(outcome.truth)))
+        if outcome.rows < LEAST_ROWS or not np.isfinite(outcome.scores).all():
+            return []  # of scores that are no numbers the figures say so themselves
+        with np.errstate(over="ignore"):  # squares of huge numbers; see `_flat`
+            return _flat(float(np.std(outcome.scores)), float(np.std(outcome.truth)))
     truth, given = (indicator(each, outcome.labels) for each in (outcome.truth, outcome.decided))
-    if outcome.task != "multilabel" and (given.all(axis=0) & ~truth.all(axis=0)).any():
-        only = names[int(given.all(axis=0).argmax())]
-        return [
-            f"{ALARM}every row is predicted as {only!r}: the output does not depend on the text."
-        ]
+    if same := _one_answer(truth, given, names):
+        return [same]
     said = []
     support, without = truth.sum(axis=0), (~truth).sum(axis=0)
     never = ~given.any(axis=0) & (support >= LEAST_SUPPORT)
@@ -42,9 +41,25 @@ def alarms(outcome: Outcome, names: Sequence[str]) -> list[str]:
     return said
 
 
+def _one_answer(truth: Bools, given: Bools, names: Sequence[str]) -> str | None:
+    """What is wrong with a model that gives every row the same; None for others."""
+    wrong = int((truth != given).any(axis=1).sum())
+    if wrong < LEAST_WRONG or (given != given[0]).any():
+        return None
+    only = [names[i] for i in np.flatnonzero(given[0])[:_SHOWN]]
+    more = " …" if given[0].sum() > _SHOWN else ""
+    said = f"every row is predicted as {', '.join(map(repr, only))}{more}"
+    if not only:
+        said = "no row is given any label"
+    return (
+        f"{ALARM}{said}, which is wrong for {wrong} of {len(truth)} rows: the output does not "
+        "depend on the text."
+    )
+
+
 def _flat(spread: float, wanted: float) -> list[str]:
     """Spreads of a regression's output and of the truth."""
-    if not np.isfinite(spread) or wanted == 0 or spread >= FLAT * wanted:
+    if not np.isfinite((spread, wanted)).all() or wanted == 0 or spread >= FLAT * wanted:
         return []
     return [
         f"{ALARM}the output is nearly constant (spread {spread:.3g}, of the truth {wanted:.3g}): "

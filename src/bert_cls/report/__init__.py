@@ -4,10 +4,11 @@ from bert_cls.report.content import report_data
 from bert_cls.report.data import About, LinearBar, ReportData, Split
 from bert_cls.report.judged import Judged, judge
 from bert_cls.report.page import page
-from bert_cls.report.stored import stored_bar
+from bert_cls.report.stored import SEEN, seen_rows, stored_bar
 from bert_cls.report.worst import Explain
 
 __all__ = [
+    "SEEN",
     "About",
     "Explain",
     "Judged",
@@ -17,5 +18,6 @@ __all__ = [
     "judge",
     "page",
     "report_data",
+    "seen_rows",
     "stored_bar",
 ]

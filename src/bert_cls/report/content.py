@@ -50,8 +50,8 @@ def report_data(
     """Everything a report says of rows that a model was evaluated on.
 
     `evaluation` is that of the judged rows, `linear_bar` the linear model on them.
-    `texts=False` leaves all texts of the data out. `explain(example, label)` gives pieces of the
-    example's text_a, which joined make it, with how much each spoke for the label.
+    `texts=False` leaves all texts of the data out. `explain` is asked what spoke for the labels
+    that the worst rows were given in error; see `Explain`.
     """
     outcome = judged.outcome
     errors = metrics.row_errors(outcome)

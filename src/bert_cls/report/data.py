@@ -13,6 +13,7 @@ from bert_cls.errors import DataError
 from bert_cls.metrics import Evaluation, PairedDifference, Stretch
 
 Split = Literal["test", "dev", "file"]
+Seen = Literal["trained", "tuned"]
 
 FORMAT = 1
 _DIGITS = 6
@@ -33,13 +34,15 @@ class About:
     """date, YYYY-MM-DD"""
     version: str
     """of bert-cls"""
+    seen: Seen | None = None
+    """of a `file`: whether it is one the model was trained on, or one its rule was tuned on"""
 
     @classmethod
-    def today(cls, model: Path, data: Path, split: Split) -> About:
+    def today(cls, model: Path, data: Path, split: Split, seen: Seen | None = None) -> About:
         """A model folder and a file or folder of data, by their names, with date and version."""
         names = (path.absolute().name.encode("utf-8", "replace").decode() for path in (model, data))
         created, version = date.today().isoformat(), metadata.version("bert-cls")
-        return cls(next(names), next(names), split, created, version)
+        return cls(next(names), next(names), split, created, version, seen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +185,10 @@ class WorstRow:
     given: tuple[str, ...] | float
     wrong: tuple[Verdict, ...]
     spoke: tuple[tuple[str, float], ...] | None
-    """pieces of text_a with how much each spoke for the label given in error, if explained"""
+    """pieces of text_a with how much the strongest of them spoke for the label given in error, the
+    others with 0; None where the row is not explained"""
+    spoke_b: tuple[tuple[str, float], ...] | None
+    """the same of text_b; None for single texts too"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,31 +1,72 @@
-"""The linear bar that training stored, for a later evaluation of the very same rows."""
+"""What a model folder knows of a file: whether training saw it, and the linear bar on its rows."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import orjson
 
 from bert_cls.bundle import Bundle
+from bert_cls.data.dataset import SPLITS
 from bert_cls.errors import BundleError, DataError
 from bert_cls.metrics import Evaluation
-from bert_cls.report.data import LinearBar
+from bert_cls.report.data import LinearBar, Seen
 
 _ROUNDING = 5e-5
+SEEN: dict[Seen, str] = {
+    "trained": "the model was trained on rows of this file, so these figures are too good: "
+    "evaluation.json in the model folder has those on rows that were held out",
+    "tuned": "thresholds, calibration and the best epoch were chosen on these rows, so these "
+    "figures are too good: evaluation.json in the model folder has them cross-fitted",
+}
+"""What is to be said of figures on such rows."""
+
+
+def seen_rows(bundle: Bundle, file: Path) -> Seen | None:
+    """Whether training read this very file (by its sha256) to learn from, or to tune on.
+
+    A file that held all splits was trained on. None for test files and files it never saw.
+    """
+    files = _files(bundle)
+    digest = _digest(file)
+    found = {_split(name) for name, known in files.items() if known == digest}
+    if not found:
+        return None
+    if "train" in found or "train" not in map(_split, files):
+        return "trained"
+    return "tuned" if "dev" in found else None
+
+
+def _split(name: str) -> str | None:
+    stem = name.partition(".")[0]
+    return next((split for split, stems in SPLITS.items() if stem in stems), None)
+
+
+def _files(bundle: Bundle) -> Mapping[str, str]:
+    files: Mapping[str, str] = bundle.details.get("data", {}).get("files", {})
+    return files
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def stored_bar(bundle: Bundle, file: Path, evaluation: Evaluation) -> LinearBar | None:
     """The bar's figures on the rows that were evaluated; None where training knew other rows.
 
-    The file must be one that training read, by its sha256, and the bar's stored evaluation must
-    have as many rows, and as many of each label. How far the model leads is kept for metrics that
-    are what they were then. BundleError when evaluation.json is malformed.
+    The file must be the test file that training read, by its sha256, and the bar's stored
+    evaluation must have as many rows, and as many of each label. (On development rows the bar was
+    cross-fitted, so a model is not to be held against it that is judged on the rows it was tuned
+    on.) How far the model leads is kept for metrics that are what they were then. BundleError when
+    evaluation.json is malformed.
     """
     path = bundle.folder / "evaluation.json"
-    known = bundle.details.get("data", {}).get("files", {}).values()
-    if not path.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() not in known:
+    if not path.is_file() or _digest(file) not in _files(bundle).values():
+        return None
+    if seen_rows(bundle, file):
         return None
     try:
         stored = orjson.loads(path.read_bytes())["linear_bar"].values()

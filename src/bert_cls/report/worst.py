@@ -14,12 +14,16 @@ from bert_cls.data import Example
 from bert_cls.report.data import Verdict, WorstRow
 from bert_cls.report.judged import Judged
 
-Explain = Callable[[Example, str], Sequence[tuple[str, float]]]
-"""Pieces of an example's text_a, which joined make it, with how much each spoke for the label."""
+Pieces = Sequence[tuple[str, float]]
+Explain = Callable[[Sequence[tuple[Example, str]]], Sequence[tuple[Pieces, Pieces] | None]]
+"""Rows, each with the label it was given in error: the pieces of text_a and of text_b, which joined
+make them, with how much each spoke for that label; None for a row that cannot be explained."""
 
 WORST_ROWS = 50
 VERDICTS = 6
 TEXT_CHARACTERS = 1200
+MARKED = 100
+"""Pieces of a text that keep their weight, the greatest first: more would make a page too large."""
 
 
 def worst_rows(
@@ -28,12 +32,12 @@ def worst_rows(
     """At most 50 wrong rows, those the model was surest of first; of numbers the largest errors."""
     outcome = judged.outcome
     sure = metrics.wrong_confidence(outcome)
+    numbers = metrics.worst_rows(outcome, WORST_ROWS).tolist()
     out = []
-    for number in metrics.worst_rows(outcome, WORST_ROWS).tolist():
-        example = judged.examples[number]
+    for number in numbers:
         true, given, wrong = _verdicts(judged, bundle, number)
         row = WorstRow(
-            index=example.index,
+            index=judged.examples[number].index,
             text_a=None,
             text_b=None,
             shortened=False,
@@ -43,22 +47,64 @@ def worst_rows(
             given=given,
             wrong=wrong,
             spoke=None,
+            spoke_b=None,
         )
-        out.append(_with_texts(row, example, explain) if texts else row)
-    return tuple(out)
+        out.append(row)
+    if not texts:
+        return tuple(out)
+    examples = [judged.examples[number] for number in numbers]
+    shown = [_with_texts(row, example) for row, example in zip(out, examples, strict=True)]
+    return tuple(shown if explain is None else _explained(shown, examples, explain))
 
 
-def _with_texts(row: WorstRow, example: Example, explain: Explain | None) -> WorstRow:
-    blamed = next((verdict.label for verdict in row.wrong if verdict.given), None)
-    spoke = tuple(explain(example, blamed)) if explain is not None and blamed is not None else None
+def _with_texts(row: WorstRow, example: Example) -> WorstRow:
     second = example.text_b or ""
     return replace(
         row,
         text_a=example.text_a[:TEXT_CHARACTERS],
         text_b=None if example.text_b is None else second[:TEXT_CHARACTERS],
         shortened=max(len(example.text_a), len(second)) > TEXT_CHARACTERS,
-        spoke=spoke,
     )
+
+
+def _explained(
+    rows: list[WorstRow], examples: Sequence[Example], explain: Explain
+) -> list[WorstRow]:
+    """The rows with what spoke for the surest label that each was given in error, if any was."""
+    blamed = {
+        place: next(verdict.label for verdict in row.wrong if verdict.given)
+        for place, row in enumerate(rows)
+        if any(verdict.given for verdict in row.wrong)
+    }
+    found = explain([(examples[place], label) for place, label in blamed.items()])
+    out = list(rows)
+    for place, spoken in zip(blamed, found, strict=True):
+        if spoken is not None:
+            first, second = map(_shown, spoken)
+            both = examples[place].text_b is not None
+            out[place] = replace(rows[place], spoke=first, spoke_b=second if both else None)
+    return out
+
+
+def _shown(pieces: Pieces) -> tuple[tuple[str, float], ...]:
+    """The first characters of a text; the pieces that spoke most keep their weights.
+
+    The others are joined with their neighbours and have weight 0.
+    """
+    cut, left = [], TEXT_CHARACTERS
+    for piece, weight in pieces:
+        if left > 0:
+            cut.append((piece[:left], max(0.0, weight)))
+        left -= len(piece)
+    marked = set(sorted(range(len(cut)), key=lambda i: -cut[i][1])[:MARKED])
+    out: list[tuple[str, float]] = []
+    for place, (piece, weight) in enumerate(cut):
+        kept = float(f"{weight:.3g}") if place in marked else 0.0
+        if out and not kept and not out[-1][1]:
+            out[-1] = (out[-1][0] + piece, 0.0)
+        else:
+            out.append((piece, kept))
+    return tuple(out)
 
 
 Names = tuple[str, ...] | float

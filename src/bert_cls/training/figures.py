@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from bert_cls.data import Task
 from bert_cls.decision import Tuned, confidence, tune, with_abstention
 from bert_cls.metrics import (
     HEADLINES,
@@ -20,13 +19,6 @@ from bert_cls.report import LinearBar
 from bert_cls.request import Request
 from bert_cls.training.setup import Setup
 
-DEFAULT_OBJECTIVE: dict[Task, str] = {
-    "multilabel": "micro_macro",
-    "binary": "accuracy",
-    "multiclass": "accuracy",
-    "regression": "accuracy",
-}
-
 
 def tuned_on(request: Request, setup: Setup, logits: Any, *, calibrated: bool) -> Tuned:
     """The rule for logits of the development rows."""
@@ -37,7 +29,7 @@ def tuned_on(request: Request, setup: Setup, logits: Any, *, calibrated: bool) -
         setup.splits["dev"].truth,
         task=task,
         tuner=decision.tuner,
-        objective=decision.objective or DEFAULT_OBJECTIVE[task],
+        objective=decision.objective,
         calibrated=calibrated,
         calibrate=decision.calibrate,
         seed=request.config.training.seed,

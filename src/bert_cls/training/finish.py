@@ -17,7 +17,7 @@ from bert_cls.engines.torch_engine import TorchEngine
 from bert_cls.folders import write_file
 from bert_cls.metrics import Evaluation
 from bert_cls.metrics.collapse import ALARM
-from bert_cls.report import About, LinearBar, ReportData, Split, judge, page, report_data
+from bert_cls.report import About, Explain, LinearBar, ReportData, Split, judge, page, report_data
 from bert_cls.request import Request
 from bert_cls.sample import SAMPLE, sample_bytes
 from bert_cls.training.checkpoint import writing
@@ -26,6 +26,7 @@ from bert_cls.training.loop import EpochResult, Observer, Trainer
 from bert_cls.training.model_files import details, model_files
 from bert_cls.training.ranks import agree
 from bert_cls.training.setup import Setup, logits_of
+from bert_cls.training.spoken import affordable, spoken_by
 from bert_cls.training.start import unscale
 
 REPORT = "report.html"
@@ -86,12 +87,25 @@ def finish(
     trained = Trained(bundle, evaluations, bars, teacher, tuned, trainer.progress.history)
     if trainer.ranks.rank == 0:
         observer.phase("writing the model and its report")
-        _write(request, setup, trained, logits)
+        explain = (
+            spoken_by(engine, setup, tokens=affordable(trainer)) if _explains(request) else None
+        )
+        _write(request, setup, trained, logits, explain)
     agree(trainer.ranks, "the end of the run")
     return trained
 
 
-def _write(request: Request, setup: Setup, trained: Trained, logits: Mapping[str, Any]) -> None:
+def _explains(request: Request) -> bool:
+    return request.config.report.texts and request.config.report.explain
+
+
+def _write(
+    request: Request,
+    setup: Setup,
+    trained: Trained,
+    logits: Mapping[str, Any],
+    explain: Explain | None,
+) -> None:
     """The model folder, and the report beside it."""
     figures = {
         "evaluations": {name: e.to_dict() for name, e in trained.evaluations.items()},
@@ -108,14 +122,18 @@ def _write(request: Request, setup: Setup, trained: Trained, logits: Mapping[str
     if rows := request.config.export.calibration_rows:
         kept = {n: s.tokens for n, s in setup.splits.items() if n != "test"}
         files[SAMPLE] = sample_bytes(kept, rows, seed=request.config.training.seed)
-    report = page(_report(request, setup, trained, logits)).encode("utf-8")
+    report = page(_report(request, setup, trained, logits, explain)).encode("utf-8")
     with writing(request.output, need=len(report) + sum(map(len, files.values()))):
         bundles.save(trained.bundle, files)
         write_file(request.output / REPORT, report)
 
 
 def _report(
-    request: Request, setup: Setup, trained: Trained, logits: Mapping[str, Any]
+    request: Request,
+    setup: Setup,
+    trained: Trained,
+    logits: Mapping[str, Any],
+    explain: Explain | None,
 ) -> ReportData:
     """The report on the test rows, or where there are none on the dev rows, cross-fitted."""
     split: Split = "test" if "test" in setup.splits else "dev"
@@ -135,4 +153,5 @@ def _report(
         about=About.today(request.output, request.data, split),
         linear_bar=trained.bars.get(split),
         texts=request.config.report.texts,
+        explain=explain,
     )

@@ -82,6 +82,10 @@ def take_over(
     weight, bias = tensors["classifier.weight"], tensors["classifier.bias"]
     head = network.head
     if task == "regression":
+        if renames_file is not None:
+            raise ConfigError(
+                f"{folder} is a regression: it has no labels that {renames_file.name} could rename."
+            )
         mean, spread = scale
         with torch.no_grad():  # the loop learns targets of mean 0 and spread 1
             head.weight.copy_(weight / spread)

@@ -16,6 +16,7 @@ from bert_cls.cuts import windows_notice
 from bert_cls.data import Dataset, Task
 from bert_cls.data.findings import Audit
 from bert_cls.data.lengths import unknown_id
+from bert_cls.decision import check_settings
 from bert_cls.encoders import describe, open_tokenizer, resolve
 from bert_cls.engines import Engine
 from bert_cls.engines import run as run_engine
@@ -109,6 +110,7 @@ def set_up(request: Request, prepared: Prepared, observer: Observer) -> Setup:
     """
     dataset, distillation = prepared.dataset, request.distillation
     config, task = request.config, dataset.task
+    check_settings(task, **config.decision.model_dump())
     if distillation is None:
         folder = resolve(config.encoder.name, notify=observer.phase)
     else:

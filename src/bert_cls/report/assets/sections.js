@@ -308,7 +308,7 @@ function worstSection() {
   };
   return [
     lead(say(regression ? "worst.lead.regression" : "worst.lead", { shown: whole(rows.length), count: whole(report.wrong_rows) })),
-    rows.some((row) => row.spoke) ? element("p", { class: "soft small" }, say("worst.spoke")) : null,
+    rows.some((row) => row.spoke) ? element("p", { class: "soft small" }, say("worst.spoke", { rows: countedRows(rows.filter((row) => row.spoke).length) })) : null,
     regression ? null : element("div", { class: "controls" }, worstFilter(rows)),
     element("ol", { class: "rows" }, shown.map(worstItem)),
     rest > 0 ? element("p", {}, element("button", { type: "button", class: "button", onclick: press }, say("worst.more", { count: whole(Math.min(10, rest)) }))) : null,
@@ -338,15 +338,15 @@ function worstItem(row) {
 function rowTexts(row) {
   if (row.text_a === null) return element("p", { class: "words soft" }, say("worst.no_text"));
   const end = row.shortened ? " …" : "";
-  const first = row.spoke ? row.spoke.map(([text, weight]) => marked(text, weight, row)) : row.text_a + end;
+  const most = Math.max(0, ...[...(row.spoke || []), ...(row.spoke_b || [])].map((piece) => piece[1]));
+  const shown = (text, pieces) => [pieces ? pieces.map(([piece, weight]) => marked(piece, weight, most)) : text, end];
   return [
-    element("p", { class: "words" }, first),
-    row.text_b === null ? null : element("p", { class: "words second" }, row.text_b + end),
+    element("p", { class: "words" }, shown(row.text_a, row.spoke)),
+    row.text_b === null ? null : element("p", { class: "words second" }, shown(row.text_b, row.spoke_b)),
   ];
 }
 
-function marked(text, weight, row) {
-  const most = Math.max(...row.spoke.map((piece) => piece[1]));
+function marked(text, weight, most) {
   return weight > 0 && most > 0 ? element("mark", { "--share": (weight / most).toFixed(3) }, text) : text;
 }
 

@@ -1,0 +1,71 @@
+"""What spoke for the labels that the worst rows were given in error, right after training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bert_cls.data import Example
+from bert_cls.engines.gradients import STEPS, gradient_spans
+from bert_cls.engines.torch_engine import TorchEngine
+from bert_cls.errors import DataError
+from bert_cls.explain import LONGEST, Explanation, Pieces, label_weights, whole_text
+from bert_cls.report import Explain
+from bert_cls.tokens import Tokens
+from bert_cls.training.loop import Trainer
+from bert_cls.training.prepare import encode_texts
+from bert_cls.training.setup import Setup
+
+MOST_TOKENS = 4096
+SHARE = 1 / 20
+"""Of the training's passes through the network: what explaining may take."""
+
+
+def affordable(trainer: Trainer) -> int:
+    """Tokens of rows that can be explained in that share, and MOST_TOKENS at most.
+
+    Backward takes about twice as long as forward, and half of that where weights get no gradients.
+    """
+    epochs = max(1, len(trainer.progress.history))
+    trained = 3 * epochs * int(trainer.tokens.lengths.sum())
+    return min(MOST_TOKENS, int(SHARE * trained / (2 * STEPS)))
+
+
+def spoken_by(engine: TorchEngine, setup: Setup, *, tokens: int) -> Explain:
+    """Integrated gradients of rows, the first ones up to so many tokens in all; None for others.
+
+    None too for rows that cannot be followed: read in several windows, of characters that
+    normalising joins, or too long to be traced.
+    """
+
+    def spoken(rows: Sequence[tuple[Example, str]]) -> list[tuple[Pieces, Pieces] | None]:
+        left = tokens
+        out: list[tuple[Pieces, Pieces] | None] = []
+        for example, label in rows:
+            row = encode_texts([example], setup.dataset.pair, setup.text)
+            left -= int(row.lengths.sum())
+            out.append(_pieces(engine, setup, example, row, label) if left >= 0 else None)
+        return out
+
+    return spoken
+
+
+def _pieces(
+    engine: TorchEngine, setup: Setup, example: Example, row: Tokens, label: str
+) -> tuple[Pieces, Pieces] | None:
+    if len(row.pieces) > 1 or max(len(example.text_a), len(example.text_b or "")) > LONGEST:
+        return None
+    place = setup.dataset.space.ids[label]
+    try:
+        [(spans, weights)] = gradient_spans(
+            engine,
+            setup.text,
+            [example],
+            row,
+            [[place]],
+            task=setup.dataset.task,
+            pad_id=setup.pad_id,
+        )
+    except DataError:
+        return None
+    why = label_weights([label], [0.0], *whole_text(example, spans, weights))
+    return Explanation(example, "gradient", why, 0, bool(row.cut[0])).parts(label)
