@@ -725,3 +725,19 @@ def test_notes_tell_people_what_happened():
     assert "labels without a development row: 1;" in notes
     assert all(name in notes for name in TUNERS)
     assert all(a != b for a, b in pairwise(notes.split(". ")))
+
+
+def test_a_calibration_that_all_rows_together_do_not_want_is_not_claimed():
+    kept = 0
+    for seed in range(200):
+        generator = np.random.default_rng(seed)
+        z, truth = generator.normal(size=(16, 3)), generator.random((16, 3)) < 0.4
+        options = {"task": "multilabel", "tuner": "fixed", "calibrated": False}
+        tuned = tune(z, truth, calibrate="temperature", **options)
+        plain = tune(z, truth, calibrate="none", **options)
+        claimed = any("log likelihood" in note for note in tuned.notes)
+        assert claimed == (tuned.rule != plain.rule)
+        if not claimed:
+            kept += 1
+            np.testing.assert_array_equal(tuned.predicted_crossfit, plain.predicted_crossfit)
+    assert 0 < kept < 200

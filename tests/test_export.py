@@ -323,3 +323,11 @@ def test_int8_that_is_not_good_enough_is_refused(limits, said, encoder, tmp_path
         "quantising, 4 layers in float32",
     ]
     assert {path.name for path in folder.iterdir()} == before
+
+
+def test_export_from_python(encoder, tmp_path):
+    folder = model_folder(encoder("bert"), tmp_path / "model")
+    exact = Classifier.load(folder)
+    faster = exact.export("onnx")
+    assert faster.engine.name == "onnxruntime float32"
+    assert faster.predict(["尾灯不亮"])[0].labels == exact.predict(["尾灯不亮"])[0].labels

@@ -285,6 +285,17 @@ class Classifier:
         tokens = self.tokens(rows)
         return judge(self.bundle.rule, rows, tokens, truth, self.logits(tokens))
 
+    def export(self, to: str = "openvino-int8") -> Classifier:
+        """Write an engine's files into the model folder; gives the model opened by that engine.
+
+        `to` is openvino, openvino-int8, onnx or onnx-int8. EngineError when the answers would not
+        be those of the network; the folder is then as it was.
+        """
+        from bert_cls.export import export
+
+        export(self.bundle.folder, to, lambda message: None)
+        return self.load(self.bundle.folder, engine=to)
+
     def logits(self, tokens: Tokens, *, told: Callable[[int], None] = lambda pieces: None) -> Any:
         """float32 [rows, outputs] of tokens in their order; `told` as in `engines.run`."""
         return run(

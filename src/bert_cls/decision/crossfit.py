@@ -232,6 +232,8 @@ def _calibrated(rule: Rule, dev: _Dev, methods: list[str]) -> tuple[Rule, list[R
     if not name:
         return rule, parts, []
     whole = calibration.CALIBRATIONS[name](rule, dev.logits, dev.cells)
+    if whole == rule:  # all rows together leave nothing to mend: then the folds must not either
+        return rule, [rule] * dev.folds, []
     found = f"temperature {whole.temperature:.3g}" + (f", bias {whole.bias:.3g}" * bool(whole.bias))
     if whole.slopes:
         found = "a slope and offset for each label"
