@@ -12,6 +12,7 @@ from bert_cls import Classifier
 from bert_cls.data import Example
 from bert_cls.errors import DataError
 from bert_cls.training import spoken
+from bert_cls.training.run import _ours
 from doors import main
 from small import MAKERS, paired, write_folder
 from tiny import tiny_encoder
@@ -243,3 +244,43 @@ def test_explaining_takes_a_share_of_the_training_and_no_more():
     assert spoken.affordable(trainer) * 2 * 16 == pytest.approx(passes / 20, rel=0.01)
     trainer.tokens.lengths = np.full(100_000, 200)
     assert spoken.affordable(trainer) == spoken.MOST_TOKENS
+
+
+def test_a_training_leaves_the_report_as_json_without_texts(root, tmp_path):
+    model, data = root / "multilabel/model", root / "multilabel/data"
+    content = json.loads((model / "report.json").read_text("utf-8"))
+    out = tmp_path / "out.json"
+    assert main("evaluate", model, data / "test.json", "--no-texts", "-o", out).code == 0
+    again = json.loads(out.read_text("utf-8"))
+    assert content.keys() == again.keys()
+    for part in ("worst", "mistakes", "per_label", "metrics", "truncation", "settings"):
+        assert content[part] == again[part], part
+    written = (model / "report.json").read_text("utf-8")
+    assert not any(row["text_a"] in written for row in rows_of(root, "multilabel"))
+    assert "report.json" not in (model / "MANIFEST.json").read_text("utf-8")
+    assert "report.json" in _ours(model)  # overwriting takes it away
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "evaluate M F -o F",
+        "evaluate M F --report LINK",
+        "compare M M F --json F",
+        "compare M P F --json P",
+        "explain M --file F --json F",
+        "explain M 尾灯 --neighbours 1 --train F --json F",
+    ],
+)
+def test_no_command_writes_over_what_it_reads(root, tmp_path, arguments):
+    file = written(tmp_path / "rows.json", rows_of(root, "multilabel"))
+    said = tmp_path / "said.jsonl"
+    (tmp_path / "link.json").symlink_to(file)
+    assert main("predict", root / "multilabel/model", file, "-o", said).code == 0
+    places = {"M": root / "multilabel/model", "F": file, "P": said, "LINK": tmp_path / "link.json"}
+    before = [path.read_bytes() for path in (file, said)]
+    done = main(*(places.get(word, word) for word in arguments.split()))
+    assert done.code == 2, done
+    assert "is read by this very command" in done.err
+    assert [path.read_bytes() for path in (file, said)] == before
+    assert (tmp_path / "link.json").is_symlink()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import date
 from importlib import metadata
 from pathlib import Path
@@ -235,6 +235,14 @@ class ReportData:
     audit: tuple[Found, ...]
     settings: tuple[tuple[str, str, str], ...]
     """setting, value, why, for those that are not plain defaults"""
+
+    def without_texts(self) -> ReportData:
+        """The same with no text of the data in it."""
+        bare = [
+            replace(row, text_a=None, text_b=None, shortened=False, spoke=None, spoke_b=None)
+            for row in self.worst
+        ]
+        return replace(self, worst=tuple(bare), texts=False)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types: the fields of `Evaluation.to_dict` as they are, and all others beside them.

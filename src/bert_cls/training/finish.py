@@ -29,7 +29,7 @@ from bert_cls.training.setup import Setup, logits_of
 from bert_cls.training.spoken import affordable, spoken_by
 from bert_cls.training.start import unscale
 
-REPORT = "report.html"
+REPORT, REPORT_JSON = "report.html", "report.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +122,13 @@ def _write(
     if rows := request.config.export.calibration_rows:
         kept = {n: s.tokens for n, s in setup.splits.items() if n != "test"}
         files[SAMPLE] = sample_bytes(kept, rows, seed=request.config.training.seed)
-    report = page(_report(request, setup, trained, logits, explain)).encode("utf-8")
+    found = _report(request, setup, trained, logits, explain)
+    report = page(found).encode("utf-8")
     with writing(request.output, need=len(report) + sum(map(len, files.values()))):
         bundles.save(trained.bundle, files)
         write_file(request.output / REPORT, report)
+        bare = found.without_texts().to_dict()
+        write_file(request.output / REPORT_JSON, orjson.dumps(bare, option=orjson.OPT_INDENT_2))
 
 
 def _report(
