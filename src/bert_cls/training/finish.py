@@ -86,8 +86,9 @@ def finish(
     )
     trained = Trained(bundle, evaluations, bars, teacher, tuned, trainer.progress.history)
     if trainer.ranks.rank == 0:
-        observer.phase("writing the model and its report")
+        observer.phase("making the report")
         found = _report(request, setup, trainer, trained, engine, logits)
+        observer.phase("writing the model")
         _write(request, setup, trained, logits, found)
     agree(trainer.ranks, "the end of the run")
     return trained
