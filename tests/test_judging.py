@@ -11,7 +11,9 @@ import pytest
 from bert_cls import Classifier
 from bert_cls.data import Example
 from bert_cls.errors import DataError
+from bert_cls.nearest import nearest
 from bert_cls.training import spoken
+from bert_cls.training.run import _ours
 from doors import main
 from small import MAKERS, paired, write_folder
 from tiny import tiny_encoder
@@ -223,6 +225,22 @@ def test_the_report_of_a_training_marks_what_spoke_for_errors(root, tmp_path, ki
             assert [w for _, w in there if w] == pytest.approx([w for _, w in weighed], rel=0.02)
     assert marked
     assert left < 0
+    known = {row["index"]: row for row in rows_of(root, kind, "train")}
+    for row in shown(model)["worst"]:
+        assert len(row["nearest"]) == 2
+        for near in row["nearest"]:
+            there = known[near["index"]]
+            assert (near["text_a"], near["text_b"], near["label"]) == (
+                there["text_a"],
+                there["text_b"],
+                there["label"],
+            )
+    asked = [Example(0, by_index[row["index"]]["text_a"], by_index[row["index"]]["text_b"])]
+    rows = [Example(i, known[i]["text_a"], known[i]["text_b"]) for i in known]
+    [found] = nearest(opened, asked, rows, count=2)
+    assert [near["similarity"] for near in row["nearest"]] == pytest.approx(
+        [each.similarity for each in found], rel=1e-3
+    )
     assert trained.bundle.task == opened.bundle.task
 
 
@@ -234,6 +252,7 @@ def test_a_training_explains_nothing_where_it_is_not_to(root, tmp_path, off, mon
     rows = shown(tmp_path / "m")["worst"]
     assert rows
     assert all(row["spoke"] is None for row in rows)
+    assert all(bool(row["nearest"]) == (off != "report.texts") for row in rows)
 
 
 def test_explaining_takes_a_share_of_the_training_and_no_more():
@@ -243,3 +262,55 @@ def test_explaining_takes_a_share_of_the_training_and_no_more():
     assert spoken.affordable(trainer) * 2 * 16 == pytest.approx(passes / 20, rel=0.01)
     trainer.tokens.lengths = np.full(100_000, 200)
     assert spoken.affordable(trainer) == spoken.MOST_TOKENS
+
+
+def test_a_training_leaves_the_report_as_json_without_texts(root, tmp_path):
+    model, data = root / "multilabel/model", root / "multilabel/data"
+    content = json.loads((model / "report.json").read_text("utf-8"))
+    out = tmp_path / "out.json"
+    assert main("evaluate", model, data / "test.json", "--no-texts", "-o", out).code == 0
+    again = json.loads(out.read_text("utf-8"))
+    assert content.keys() == again.keys()
+    for part in ("worst", "mistakes", "per_label", "metrics", "truncation", "settings"):
+        assert content[part] == again[part], part
+    written = (model / "report.json").read_text("utf-8")
+    assert not any(row["text_a"] in written for row in rows_of(root, "multilabel"))
+    assert "report.json" not in (model / "MANIFEST.json").read_text("utf-8")
+    assert "report.json" in _ours(model)  # overwriting takes it away
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "evaluate M F -o F",
+        "evaluate M F --report LINK",
+        "compare M M F --json F",
+        "compare M P F --json P",
+        "explain M --file F --json F",
+        "explain M 尾灯 --neighbours 1 --train F --json F",
+    ],
+)
+def test_no_command_writes_over_what_it_reads(root, tmp_path, arguments):
+    file = written(tmp_path / "rows.json", rows_of(root, "multilabel"))
+    said = tmp_path / "said.jsonl"
+    (tmp_path / "link.json").symlink_to(file)
+    assert main("predict", root / "multilabel/model", file, "-o", said).code == 0
+    places = {"M": root / "multilabel/model", "F": file, "P": said, "LINK": tmp_path / "link.json"}
+    before = [path.read_bytes() for path in (file, said)]
+    done = main(*(places.get(word, word) for word in arguments.split()))
+    assert done.code == 2, done
+    assert "is read by this very command" in done.err
+    assert [path.read_bytes() for path in (file, said)] == before
+    assert (tmp_path / "link.json").is_symlink()
+
+
+def test_long_texts_read_in_windows_have_neighbours_and_a_report(root, tmp_path):
+    settings = {**FAST, "text.max_length": 12, "text.long": "windows"}
+    model = tmp_path / "model"
+    encoder = str(root / "encoder")
+    opened = Classifier.train(root / "multilabel/data", model, encoder=encoder, settings=settings)
+    rows = [Example(i, text * 9) for i, text in enumerate(("这车的尾灯很亮", "天窗漏水"))]
+    for place, [near] in enumerate(nearest(opened, rows, rows, count=1)):
+        assert near.example.index == place
+        assert near.similarity == pytest.approx(1, abs=1e-5)
+    assert shown(model)["worst"]

@@ -157,3 +157,15 @@ def test_transformers_opens_all_of_it_where_the_head_is_the_stock_one(models, fa
             alone = ours.engine.network.eval()(ids, types, mask)
         assert torch.equal(found, alone)
         np.testing.assert_allclose(found[0].numpy(), expected[row], atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradients_reach_the_words_of_every_family(models, family):
+    folder, _ = models[family]
+    model = Classifier.load(folder, engine="torch")
+    texts = ["这车的尾灯很亮", "Service was slow"]
+    rows = [(text, text) for text in texts] if model.bundle.pair else texts
+    for why in model.explain(rows, method="gradient"):
+        weights = np.array([span.weight for span in why.labels[0].spans])
+        assert np.isfinite(weights).all()
+        assert np.abs(weights).max() > 0

@@ -257,8 +257,14 @@ def test_a_page_of_long_explained_pairs_stays_small(weights):
     evaluation = report_case("multilabel", rows=60, names=names).evaluation
     about = About("model", "rows.json", "file", "2026-01-02", "0.1.0")
     report = report_data(
-        replace(judged, examples=long), evaluation, bundle, about=about, explain=explain
+        replace(judged, examples=long),
+        evaluation,
+        bundle,
+        about=about,
+        explain=explain,
+        nearest=lambda rows: [[(long[0], 0.912345678), (long[1], 0.9)] for _ in rows],
     )
+    assert len(report.worst[0].nearest[0].text_a) == 202
     assert len(page(report).encode()) < 3_000_000
     for row in report.worst:
         for text, pieces in ((row.text_a, row.spoke), (row.text_b, row.spoke_b)):

@@ -11,6 +11,7 @@ import pytest
 from bert_cls.data import Example
 from bert_cls.metrics import PairedDifference
 from bert_cls.report import About, LinearBar, page
+from bert_cls.report.data import NearRow
 from browser import CHROMIUM, REASON, Browser
 from judged import TASKS, report_case
 from payloads import PAYLOADS
@@ -241,6 +242,7 @@ def test_of_a_pair_each_text_is_there_once_with_its_marks(look):
         text_b="后一句",
         spoke=(("前一", 0.2), ("句", 0.0)),
         spoke_b=(("后", 0.4), ("一句", 0.0)),
+        nearest=(NearRow(7, "训练句", "另一句", ("好", "差"), 0.91234),),
     )
     browser = look(replace(report, worst=(pair,)))
     assert texts(browser, ".rows .words") == ["前一句", "后一句"]
@@ -249,6 +251,7 @@ def test_of_a_pair_each_text_is_there_once_with_its_marks(look):
         ".map(m => [m.textContent, m.style.getPropertyValue('--share')])"
     )
     assert marks == [["前一", "0.500"], ["后", "1.000"]]
+    assert texts(browser, ".near li") == ["好, 差 训练句 | 另一句 0.912"]
     assert "(1 row explained)" in texts(browser, "#worst")[0]
 
 
@@ -304,6 +307,7 @@ def test_hostile_names_and_texts_stay_text(look, task):
             text_b=payload,
             spoke=row.spoke if i % 2 else None,
             spoke_b=row.spoke if i % 2 else None,
+            nearest=(NearRow(payload, payload, payload, payload, 0.5),),
         )
         for i, (row, payload) in enumerate(zip(report.worst, PAYLOADS * 2, strict=False))
     ]

@@ -191,6 +191,8 @@ class ReportConfig(Section):
     """Bootstrap resamples behind the intervals; 0 for none."""
     texts: bool = True
     """Show texts of wrong rows in the report; false leaves every text of the data out of it."""
+    neighbours: int = Field(2, ge=0, le=10)
+    """Training rows shown beside each of those texts, the most like it; 0 for none."""
     explain: bool = True
     """Mark in those texts what spoke for the wrong label, the surest rows first, in at most a
     twentieth of the time that training took."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from bert_cls.errors import BundleError
+from bert_cls.errors import BundleError, ConfigError
 from bert_cls.files import inside, is_inner_name, read_object
 
 MANIFEST = "MANIFEST.json"
@@ -105,6 +105,18 @@ def _exchange(one: Path, other: Path) -> bool:
 
 def _scratch_beside(path: Path) -> Path:
     return path.parent / f"{_SCRATCH}{secrets.token_hex(8)}"
+
+
+def refuse_overwriting(output: Path | None, *inputs: Path | None) -> None:
+    """ConfigError when a file that is to be written is one of those that are read."""
+    for path in inputs:
+        if output is None or path is None or not (output.exists() and path.exists()):
+            continue
+        if output.samefile(path):
+            raise ConfigError(
+                f"{output} is read by this very command; writing it would destroy it.",
+                hint="give another name for the output.",
+            )
 
 
 def write_file(path: Path, content: bytes) -> None:

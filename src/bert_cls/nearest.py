@@ -11,17 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
-from numpy.typing import NDArray
 
 from bert_cls.classifier import Classifier
 from bert_cls.data import Example, load
+from bert_cls.engines.likeness import most_alike, unit_vectors
 from bert_cls.errors import DataError
 from bert_cls.request import RUN
-from bert_cls.text import batches_by_length
-
-_TOKENS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,23 +74,9 @@ def nearest(
     model: Classifier, texts: Sequence[Example], rows: Sequence[Example], *, count: int
 ) -> list[list[Neighbour]]:
     """The `count` rows most like each text, the most alike first."""
-    known, asked = vectors(model, rows), vectors(model, texts)
-    out = []
-    for similar in asked @ known.T:
-        order = np.argsort(-similar, kind="stable")[:count]
-        out.append([Neighbour(rows[int(i)], float(similar[i])) for i in order])
-    return out
-
-
-def vectors(model: Classifier, examples: Sequence[Example]) -> NDArray[np.float32]:
-    """float32 [rows, width] of length 1: what the head sees, or else the logits."""
-    tokens = model.tokens(examples)
-    seen = getattr(model.engine, "pooled", model.engine.logits)
-    parts: dict[int, NDArray[np.float32]] = {}
-    for rows in batches_by_length(tokens.lengths, _TOKENS_AT_ONCE):
-        found = seen(tokens.padded(rows, model.bundle.pad_id))
-        parts |= dict(zip(rows.tolist(), found, strict=True))
-    stacked = np.stack([parts[row] for row in range(len(examples))])
-    length = np.linalg.norm(stacked, axis=1, keepdims=True)
-    unit: NDArray[np.float32] = stacked / np.maximum(length, 1e-12)
-    return unit
+    known, asked = (
+        unit_vectors(model.engine, model.tokens(part), pad_id=model.bundle.pad_id)
+        for part in (rows, texts)
+    )
+    alike = most_alike(asked, known, count=count)
+    return [[Neighbour(rows[i], similar) for i, similar in found] for found in alike]

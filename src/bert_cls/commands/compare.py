@@ -44,8 +44,9 @@ def compare(
     import orjson
 
     from bert_cls.comparison import compare as run
-    from bert_cls.folders import write_file
+    from bert_cls.folders import refuse_overwriting, write_file
 
+    refuse_overwriting(json_file, file, *models)
     compared = run(models, file, encoding=encoding, resamples=resamples, seed=seed)
     console = open_console(stderr=False)
     for at in range(len(compared.others)):

@@ -49,9 +49,11 @@ def evaluate(
     from bert_cls.classifier import Classifier
     from bert_cls.data import read
     from bert_cls.explain import weigher
-    from bert_cls.folders import write_file
+    from bert_cls.folders import refuse_overwriting, write_file
     from bert_cls.report import About, page, seen_rows, stored_bar
 
+    for written in (output, report):
+        refuse_overwriting(written, file, model)
     if explain and output is None and report is None:
         raise ConfigError("--explain marks rows in the report.", hint="give --report HTML, or -o.")
     classifier = Classifier.load(model)

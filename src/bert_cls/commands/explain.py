@@ -62,7 +62,7 @@ def explain(
 
     from bert_cls.classifier import Classifier
     from bert_cls.data import Example, read
-    from bert_cls.folders import write_file
+    from bert_cls.folders import refuse_overwriting, write_file
     from bert_cls.nearest import nearest, training_rows
 
     if (file is None) == (text is None):
@@ -71,6 +71,8 @@ def explain(
         raise ConfigError("--text-b belongs to a TEXT; rows of --file have their own text_b.")
     if train is not None and not neighbours:
         raise ConfigError("--train is where --neighbours are looked for.", hint="--neighbours 3")
+    written = None if json_file in (None, "-") else Path(str(json_file))
+    refuse_overwriting(written, file, train)
     best = "torch" if method == "gradient" or neighbours else "auto"
     classifier = Classifier.load(model, engine=engine or best)
     examples = (
@@ -89,8 +91,8 @@ def explain(
     if json_file == "-":
         typer.echo(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode())
         return
-    if json_file is not None:
-        write_file(Path(json_file), orjson.dumps(content, option=orjson.OPT_INDENT_2))
+    if written is not None:
+        write_file(written, orjson.dumps(content, option=orjson.OPT_INDENT_2))
     console = open_console(stderr=False)
     for each, near in zip(found, alike, strict=True):
         _show(console, each, numbers=numbers)

@@ -5,7 +5,7 @@ from bert_cls.report.data import About, LinearBar, ReportData, Split
 from bert_cls.report.judged import Judged, judge
 from bert_cls.report.page import page
 from bert_cls.report.stored import SEEN, seen_rows, stored_bar
-from bert_cls.report.worst import Explain
+from bert_cls.report.worst import Explain, Nearest
 
 __all__ = [
     "SEEN",
@@ -13,6 +13,7 @@ __all__ = [
     "Explain",
     "Judged",
     "LinearBar",
+    "Nearest",
     "ReportData",
     "Split",
     "judge",

@@ -27,7 +27,7 @@ from bert_cls.report.data import (
 )
 from bert_cls.report.judged import Judged
 from bert_cls.report.scores import calibration_curves, label_curves
-from bert_cls.report.worst import Explain, worst_rows
+from bert_cls.report.worst import Explain, Nearest, worst_rows
 
 MATRIX_LABELS = 24
 COUNTED_LABELS = 512
@@ -46,12 +46,13 @@ def report_data(
     linear_bar: LinearBar | None = None,
     texts: bool = True,
     explain: Explain | None = None,
+    nearest: Nearest | None = None,
 ) -> ReportData:
     """Everything a report says of rows that a model was evaluated on.
 
     `evaluation` is that of the judged rows, `linear_bar` the linear model on them.
     `texts=False` leaves all texts of the data out. `explain` is asked what spoke for the labels
-    that the worst rows were given in error; see `Explain`.
+    that the worst rows were given in error, `nearest` for training rows like them; see `worst`.
     """
     outcome = judged.outcome
     errors = metrics.row_errors(outcome)
@@ -68,7 +69,7 @@ def report_data(
         numbers=_numbers(outcome) if outcome.task == "regression" else None,
         lengths=metrics.by_length(judged.lengths, errors),
         truncation=_truncation(judged, evaluation, bundle),
-        worst=worst_rows(judged, bundle, texts=texts, explain=explain),
+        worst=worst_rows(judged, bundle, texts=texts, explain=explain, nearest=nearest),
         wrong_rows=int(np.count_nonzero(errors)),
         texts=texts,
         history=tuple(bundle.details.get("history", ())),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import date
 from importlib import metadata
 from pathlib import Path
@@ -169,6 +169,17 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class NearRow:
+    """A training row that the model sees as like another: `similarity` is a cosine, -1..1."""
+
+    index: int | str
+    text_a: str
+    text_b: str | None
+    label: tuple[str, ...] | str | float | None
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
 class WorstRow:
     """A row that is wrong. Texts are None where the report is to hold none."""
 
@@ -189,6 +200,8 @@ class WorstRow:
     others with 0; None where the row is not explained"""
     spoke_b: tuple[tuple[str, float], ...] | None
     """the same of text_b; None for single texts too"""
+    nearest: tuple[NearRow, ...] = ()
+    """the training rows most like it, where they were at hand"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +248,22 @@ class ReportData:
     audit: tuple[Found, ...]
     settings: tuple[tuple[str, str, str], ...]
     """setting, value, why, for those that are not plain defaults"""
+
+    def without_texts(self) -> ReportData:
+        """The same with no text of the data in it."""
+        bare = [
+            replace(
+                row,
+                text_a=None,
+                text_b=None,
+                shortened=False,
+                spoke=None,
+                spoke_b=None,
+                nearest=(),
+            )
+            for row in self.worst
+        ]
+        return replace(self, worst=tuple(bare), texts=False)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types: the fields of `Evaluation.to_dict` as they are, and all others beside them.

@@ -11,7 +11,7 @@ import numpy as np
 from bert_cls import metrics
 from bert_cls.bundle import Bundle
 from bert_cls.data import Example
-from bert_cls.report.data import Verdict, WorstRow
+from bert_cls.report.data import NearRow, Verdict, WorstRow
 from bert_cls.report.judged import Judged
 
 Pieces = Sequence[tuple[str, float]]
@@ -19,15 +19,19 @@ Explain = Callable[[Sequence[tuple[Example, str]]], Sequence[tuple[Pieces, Piece
 """Rows, each with the label it was given in error: the pieces of text_a and of text_b, which joined
 make them, with how much each spoke for that label; None for a row that cannot be explained."""
 
+Nearest = Callable[[Sequence[Example]], Sequence[Sequence[tuple[Example, float]]]]
+"""Rows to the training rows most like each, with their cosines."""
+
 WORST_ROWS = 50
 VERDICTS = 6
 TEXT_CHARACTERS = 1200
+NEAR_CHARACTERS = 200
 MARKED = 100
 """Pieces of a text that keep their weight, the greatest first: more would make a page too large."""
 
 
 def worst_rows(
-    judged: Judged, bundle: Bundle, *, texts: bool, explain: Explain | None
+    judged: Judged, bundle: Bundle, *, texts: bool, explain: Explain | None, nearest: Nearest | None
 ) -> tuple[WorstRow, ...]:
     """At most 50 wrong rows, those the model was surest of first; of numbers the largest errors."""
     outcome = judged.outcome
@@ -54,7 +58,30 @@ def worst_rows(
         return tuple(out)
     examples = [judged.examples[number] for number in numbers]
     shown = [_with_texts(row, example) for row, example in zip(out, examples, strict=True)]
-    return tuple(shown if explain is None else _explained(shown, examples, explain))
+    if explain is not None:
+        shown = _explained(shown, examples, explain)
+    if nearest is not None:
+        alike = nearest(examples)
+        shown = [
+            replace(row, nearest=tuple(_near(*each) for each in found))
+            for row, found in zip(shown, alike, strict=True)
+        ]
+    return tuple(shown)
+
+
+def _near(example: Example, similarity: float) -> NearRow:
+    second = example.text_b
+    return NearRow(
+        index=example.index,
+        text_a=_short(example.text_a),
+        text_b=None if second is None else _short(second),
+        label=example.label,
+        similarity=similarity,
+    )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= NEAR_CHARACTERS else text[:NEAR_CHARACTERS] + " …"
 
 
 def _with_texts(row: WorstRow, example: Example) -> WorstRow:

@@ -17,7 +17,7 @@ from bert_cls.engines.torch_engine import TorchEngine
 from bert_cls.folders import write_file
 from bert_cls.metrics import Evaluation
 from bert_cls.metrics.collapse import ALARM
-from bert_cls.report import About, Explain, LinearBar, ReportData, Split, judge, page, report_data
+from bert_cls.report import About, LinearBar, ReportData, Split, judge, page, report_data
 from bert_cls.request import Request
 from bert_cls.sample import SAMPLE, sample_bytes
 from bert_cls.training.checkpoint import writing
@@ -26,10 +26,10 @@ from bert_cls.training.loop import EpochResult, Observer, Trainer
 from bert_cls.training.model_files import details, model_files
 from bert_cls.training.ranks import agree
 from bert_cls.training.setup import Setup, logits_of
-from bert_cls.training.spoken import affordable, spoken_by
+from bert_cls.training.spoken import nearest_by, spoken_by
 from bert_cls.training.start import unscale
 
-REPORT = "report.html"
+REPORT, REPORT_JSON = "report.html", "report.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +86,12 @@ def finish(
     )
     trained = Trained(bundle, evaluations, bars, teacher, tuned, trainer.progress.history)
     if trainer.ranks.rank == 0:
-        observer.phase("writing the model and its report")
-        explain = (
-            spoken_by(engine, setup, tokens=affordable(trainer)) if _explains(request) else None
-        )
-        _write(request, setup, trained, logits, explain)
+        observer.phase("making the report")
+        found = _report(request, setup, trainer, trained, engine, logits)
+        observer.phase("writing the model")
+        _write(request, setup, trained, logits, found)
     agree(trainer.ranks, "the end of the run")
     return trained
-
-
-def _explains(request: Request) -> bool:
-    return request.config.report.texts and request.config.report.explain
 
 
 def _write(
@@ -104,7 +99,7 @@ def _write(
     setup: Setup,
     trained: Trained,
     logits: Mapping[str, Any],
-    explain: Explain | None,
+    found: ReportData,
 ) -> None:
     """The model folder, and the report beside it."""
     figures = {
@@ -122,22 +117,25 @@ def _write(
     if rows := request.config.export.calibration_rows:
         kept = {n: s.tokens for n, s in setup.splits.items() if n != "test"}
         files[SAMPLE] = sample_bytes(kept, rows, seed=request.config.training.seed)
-    report = page(_report(request, setup, trained, logits, explain)).encode("utf-8")
+    report = page(found).encode("utf-8")
     with writing(request.output, need=len(report) + sum(map(len, files.values()))):
         bundles.save(trained.bundle, files)
         write_file(request.output / REPORT, report)
+        bare = found.without_texts().to_dict()
+        write_file(request.output / REPORT_JSON, orjson.dumps(bare, option=orjson.OPT_INDENT_2))
 
 
 def _report(
     request: Request,
     setup: Setup,
+    trainer: Trainer,
     trained: Trained,
+    engine: TorchEngine,
     logits: Mapping[str, Any],
-    explain: Explain | None,
 ) -> ReportData:
     """The report on the test rows, or where there are none on the dev rows, cross-fitted."""
     split: Split = "test" if "test" in setup.splits else "dev"
-    rows, tuned = setup.splits[split], trained.tuned
+    rows, tuned, settings = setup.splits[split], trained.tuned, request.config.report
     judged = judge(
         tuned.rule,
         rows.examples,
@@ -152,6 +150,7 @@ def _report(
         trained.bundle,
         about=About.today(request.output, request.data, split),
         linear_bar=trained.bars.get(split),
-        texts=request.config.report.texts,
-        explain=explain,
+        texts=settings.texts,
+        explain=spoken_by(engine, setup, trainer) if settings.explain else None,
+        nearest=nearest_by(engine, setup, trainer, settings.neighbours),
     )

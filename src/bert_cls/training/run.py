@@ -21,7 +21,7 @@ from bert_cls.training.checkpoint import (
     save_checkpoint,
     writing,
 )
-from bert_cls.training.finish import REPORT, Trained, finish
+from bert_cls.training.finish import REPORT, REPORT_JSON, Trained, finish
 from bert_cls.training.inherit import inherit
 from bert_cls.training.loop import Keeper, Observer, Progress, Silent, Trainer
 from bert_cls.training.model_files import static_files
@@ -217,7 +217,7 @@ def _ours(output: Path) -> list[str]:
         with suppress(BundleError):  # damaged: what it listed is written over
             names += [entry["name"] for entry in read_manifest(output)]
     if (output / RUN).is_file():
-        names += [QUARANTINE, REPORT]
+        names += [QUARANTINE, REPORT, REPORT_JSON]
         with suppress(BundleError):
             names += read_run(output)["files"]
     return [name for name in [*names, MANIFEST, RUN] if inside(output, name)]

@@ -1,21 +1,24 @@
-"""What spoke for the labels that the worst rows were given in error, right after training."""
+"""Why the worst rows are wrong, right after training: what spoke for it, rows like them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from bert_cls.data import Example
 from bert_cls.engines.gradients import STEPS, gradient_spans
+from bert_cls.engines.likeness import most_alike, unit_vectors
 from bert_cls.engines.torch_engine import TorchEngine
 from bert_cls.errors import DataError
 from bert_cls.explain import LONGEST, Explanation, Pieces, label_weights, whole_text
-from bert_cls.report import Explain
+from bert_cls.report import Explain, Nearest
 from bert_cls.tokens import Tokens
 from bert_cls.training.loop import Trainer
 from bert_cls.training.prepare import encode_texts
 from bert_cls.training.setup import Setup
 
-MOST_TOKENS = 4096
+MOST_TOKENS, MOST_ROWS = 4096, 4096
 SHARE = 1 / 20
 """Of the training's passes through the network: what explaining may take."""
 
@@ -30,15 +33,41 @@ def affordable(trainer: Trainer) -> int:
     return min(MOST_TOKENS, int(SHARE * trained / (2 * STEPS)))
 
 
-def spoken_by(engine: TorchEngine, setup: Setup, *, tokens: int) -> Explain:
-    """Integrated gradients of rows, the first ones up to so many tokens in all; None for others.
+def nearest_by(engine: TorchEngine, setup: Setup, trainer: Trainer, count: int) -> Nearest:
+    """The training rows most like rows, of as many as can be read in that share of the training.
+
+    Where these are not all, they are drawn by a fixed seed; MOST_ROWS at most.
+    """
+    train = setup.splits["train"]
+    epochs = max(1, len(trainer.progress.history))
+    most = min(MOST_ROWS, len(train.examples), int(SHARE * 3 * epochs * len(train.examples)))
+
+    def nearest(rows: Sequence[Example]) -> list[list[tuple[Example, float]]]:
+        drawn = np.random.default_rng(0).permutation(len(train.examples))[:most]
+        known = [train.examples[row] for row in sorted(drawn.tolist())]
+        if not rows or not known or not count:
+            return [[] for _ in rows]
+        asked, there = (
+            unit_vectors(
+                engine, encode_texts(part, setup.dataset.pair, setup.text), pad_id=setup.pad_id
+            )
+            for part in (rows, known)
+        )
+        alike = most_alike(asked, there, count=count)
+        return [[(known[row], similar) for row, similar in found] for found in alike]
+
+    return nearest
+
+
+def spoken_by(engine: TorchEngine, setup: Setup, trainer: Trainer) -> Explain:
+    """Integrated gradients of rows, the first ones as far as `affordable`; None for others.
 
     None too for rows that cannot be followed: read in several windows, of characters that
     normalising joins, or too long to be traced.
     """
 
     def spoken(rows: Sequence[tuple[Example, str]]) -> list[tuple[Pieces, Pieces] | None]:
-        left = tokens
+        left = affordable(trainer)
         out: list[tuple[Pieces, Pieces] | None] = []
         for example, label in rows:
             row = encode_texts([example], setup.dataset.pair, setup.text)

@@ -194,7 +194,7 @@ function introduction() {
     ),
     about.seen ? element("p", { class: "warning" }, say("about.seen." + about.seen)) : null,
     about.split === "dev" ? element("p", { class: "privacy" }, say("about.crossfit")) : null,
-    element("p", { class: "privacy" }, report.texts && report.worst.length ? say("about.texts", { count: whole(report.worst.length) }) : say("about.no_texts")),
+    element("p", { class: "privacy" }, report.texts && report.worst.length ? say(report.worst.some((row) => row.nearest.length) ? "about.texts_near" : "about.texts", { count: whole(report.worst.length) }) : say("about.no_texts")),
     summary(),
   ];
 }

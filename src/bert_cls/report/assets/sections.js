@@ -332,8 +332,16 @@ function worstItem(row) {
   const regression = report.task === "regression";
   const sure = regression ? say("worst.off", { error: figure(row.confidence) }) : say("worst.sure", { score: percent(row.confidence) });
   const head = element("header", {}, element("span", {}, say("worst.row", { index: row.index }), row.cut ? " · " + say("worst.cut") : ""), element("span", {}, sure));
-  return element("li", {}, head, rowTexts(row), element("div", { class: "chips" }, regression ? numberChips(row) : labelChips(row)));
+  return element("li", {}, head, rowTexts(row), element("div", { class: "chips" }, regression ? numberChips(row) : labelChips(row)), nearRows(row));
 }
+
+function nearRows(row) {
+  if (!row.nearest.length) return null;
+  const line = (near) => element("li", {}, element("b", {}, nearLabel(near.label)), ` ${near.text_a}${near.text_b === null ? "" : " | " + near.text_b} `, element("span", { class: "soft number" }, figure(near.similarity)));
+  return element("div", { class: "near" }, element("p", { class: "soft small" }, say("worst.nearest")), element("ul", {}, row.nearest.map(line)));
+}
+
+const nearLabel = (label) => (Array.isArray(label) ? label.join(", ") || "∅" : typeof label === "number" ? figure(label) : label);
 
 function rowTexts(row) {
   if (row.text_a === null) return element("p", { class: "words soft" }, say("worst.no_text"));
