@@ -34,8 +34,9 @@ from bert_cls.network import Network
 from bert_cls.request import Request
 from bert_cls.text import TextEncoder, TextSettings, Tokens
 from bert_cls.training.batches import balanced_weights
-from bert_cls.training.loop import Observer, Trainer, choose_precision
+from bert_cls.training.loop import Observer, Trainer
 from bert_cls.training.places import name_rows
+from bert_cls.training.precision import choose_precision
 from bert_cls.training.prepare import Encoded, Prepared, check_length, encode, lengths_of
 from bert_cls.training.ranks import Ranks, Shared, local_device
 from bert_cls.training.recipe import Recipe, settle
