@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 
@@ -23,7 +24,7 @@ class Source:
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self._rows: list[tuple[np.random.Generator, int]] = []
+        self._rows: list[tuple[np.random.SFC64, int]] = []
 
     def start(self, step: int, places: Iterable[tuple[int, ...]], lengths: Iterable[int]) -> None:
         """Begin the streams of the rows that are computed next.
@@ -31,7 +32,7 @@ class Source:
         `places` number each within the step, for example (row, window); `lengths` are its tokens.
         """
         self._rows = [
-            (_generator(self.seed, step, *place), int(length))
+            (np.random.SFC64(np.random.SeedSequence([self.seed, step, *place])), int(length))
             for place, length in zip(places, lengths, strict=True)
         ]
 
@@ -46,12 +47,14 @@ class Source:
             own = row if row.ndim == 1 else row[:length]
             if row.ndim == 3:
                 own = row[:, :length, :length]
-            own[...] = np.frombuffer(generator.bytes(own.size), np.uint8).reshape(own.shape)
+            own[...] = _bytes(generator, own.size).reshape(own.shape)
         return torch.from_numpy(drawn)
 
 
-def _generator(*numbers: int) -> np.random.Generator:
-    return np.random.Generator(np.random.SFC64(np.random.SeedSequence(numbers)))
+def _bytes(generator: np.random.SFC64, count: int) -> NDArray[np.uint8]:
+    """uint8 [count], uniform; whole words, which costs a half of what `Generator.bytes` does."""
+    words = generator.random_raw(-(-count // 8))
+    return words.astype("<u8", copy=False).view(np.uint8)[:count]
 
 
 class _Mask(torch.autograd.Function):
