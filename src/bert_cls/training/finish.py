@@ -21,14 +21,13 @@ from bert_cls.report import About, LinearBar, ReportData, Split, judge, page, re
 from bert_cls.request import Request
 from bert_cls.sample import SAMPLE, sample_bytes
 from bert_cls.training.checkpoint import writing
+from bert_cls.training.claim import REPORT
 from bert_cls.training.figures import bars_of, evaluations_of, outcomes_of, teacher_of, tuned_on
 from bert_cls.training.loop import EpochResult, Observer, Trainer
 from bert_cls.training.model_files import details, model_files
 from bert_cls.training.ranks import agree
 from bert_cls.training.setup import Setup, logits_of
 from bert_cls.training.start import unscale
-
-REPORT = "report.html"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +109,8 @@ def _write(request: Request, setup: Setup, trained: Trained, logits: Mapping[str
         files[SAMPLE] = sample_bytes(kept, rows, seed=request.config.training.seed)
     report = page(_report(request, setup, trained, logits)).encode("utf-8")
     with writing(request.output, need=len(report) + sum(map(len, files.values()))):
-        bundles.save(trained.bundle, files)
         write_file(request.output / REPORT, report)
+        bundles.save(trained.bundle, files)  # last: from then on there is nothing to go on with
 
 
 def _report(

@@ -123,6 +123,7 @@ class Trainer:
         row_weights: NDArray[np.float64] | None = None,
         ranks: Ranks | None = None,
         name_rows: Callable[[Sequence[int]], str] = str,
+        identity: str = "",
     ) -> None:
         self.row_weights = row_weights
         self.network = network.to(device)
@@ -136,6 +137,7 @@ class Trainer:
         self.device = device
         self.ranks = ranks or Alone()
         self.name_rows = name_rows
+        self.identity = identity
         self.dropout = Source(settings.seed)
         install(self.network, self.dropout)
         self.optimiser = make_optimiser(
@@ -167,7 +169,7 @@ class Trainer:
         progress = self.progress
         keep_freed_memory()
         self.observer.started(steps=self.steps, rows=len(self.tokens), precision=self.precision)
-        while not self.stopped and (self._is_within_epoch() or self._wants_another()):
+        while not self.stopped and self.goes_on():
             self._run_epoch(keeper)
         if self.best_weights is not None and not self.stopped:
             self.network.load_state_dict(self.best_weights)
@@ -320,14 +322,11 @@ class Trainer:
     def _copied_weights(self) -> dict[str, Tensor]:
         return {name: t.detach().clone() for name, t in self.network.state_dict().items()}
 
-    def _is_within_epoch(self) -> bool:
-        """Also after the last step, while its epoch is not evaluated."""
-        return self.progress.batch > 0
-
-    def _wants_another(self) -> bool:
+    def goes_on(self) -> bool:
+        """Whether an epoch is under way, be it only to be evaluated, or another one wanted."""
         patience = self.settings.patience
         patient = patience is None or self.progress.epochs_since_best < patience
-        return patient and self.progress.step < self.steps
+        return self.progress.batch > 0 or (patient and self.progress.step < self.steps)
 
     def _shrink(self, rows: NDArray[np.int64]) -> None:
         self.optimiser.zero_grad(set_to_none=True)
