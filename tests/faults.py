@@ -124,8 +124,9 @@ class Place:
 
 
 def progress_of(folder: Path) -> dict[str, Any]:
-    """All of it but how long it took."""
+    """All of it but how long it took and which run it is of: how much is kept makes another one."""
     content = orjson.loads((folder / "progress.json").read_bytes())
+    del content["run"]
     for result in content["history"]:
         del result["seconds"]
     return content

@@ -24,14 +24,13 @@ Overwrite = Annotated[bool, typer.Option(help="Replace an earlier run in the fol
 def check_alone(context: typer.Context, resume: Path) -> None:
     """ConfigError that names all that was given beside `--resume`, which could not apply."""
     given = [
-        max(parameter.opts, key=len) if parameter.param_type_name == "option" else parameter.name
+        max(parameter.opts, key=len) if parameter.param_type_name == "option" else name.upper()
         for parameter in context.command.params
-        if parameter.name not in (None, "resume")
-        and getattr(context.get_parameter_source(parameter.name), "name", "") == "COMMANDLINE"
+        if (name := str(parameter.name)) != "resume"
+        and getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
     ]
     if given:
-        named = ", ".join(word if word.startswith("-") else word.upper() for word in map(str, given))
         raise ConfigError(
-            f"--resume takes everything from the run in {resume}; {named} cannot apply.",
+            f"--resume takes everything from the run in {resume}; {', '.join(given)} cannot apply.",
             hint="leave them out; other settings need a run of their own.",
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,7 +13,7 @@ from bert_cls.bundle import DESCRIPTION
 from bert_cls.decision.domain import FILE as DOMAIN_FILE
 from bert_cls.errors import BundleError, ConfigError
 from bert_cls.files import inside
-from bert_cls.folders import MANIFEST, clean_orphans, is_scratch, read_manifest
+from bert_cls.folders import MANIFEST, clean_orphans, is_scratch, read_manifest, remove_folder
 from bert_cls.request import RUN, read_run
 from bert_cls.sample import SAMPLE
 from bert_cls.training.checkpoint import checkpoints, is_checkpoint, step_of, writing
@@ -144,7 +143,7 @@ def clear(output: Path) -> None:
     for name in _ours(output):
         path = output / name
         if path.is_dir():
-            shutil.rmtree(path)
+            remove_folder(path)  # half removed, nobody could tell whose it was
         else:
             path.unlink(missing_ok=True)
 
