@@ -28,6 +28,7 @@ KINDS: dict[str, tuple[str, int]] = {
     "stops": ("faults", 40),
     "not finite": ("faults", 3),
     "full disk": ("faults", 4),
+    "no memory": ("faults", 18),
     "flips": ("faults", 200),
     "rotation": ("faults", 3),
     "hashes": ("hash_faults", 20),

@@ -33,7 +33,8 @@ from bert_cls.metrics import mean_average_precision
 from bert_cls.network import Network
 from bert_cls.text import Tokens
 from bert_cls.training import Request, Silent
-from bert_cls.training.loop import Trainer, choose_precision
+from bert_cls.training.loop import Trainer
+from bert_cls.training.precision import choose_precision
 from bert_cls.training.prepare import read_audited
 from bert_cls.training.recipe import Settled
 from bert_cls.training.setup import Setup, set_up

@@ -124,8 +124,9 @@ class Place:
 
 
 def progress_of(folder: Path) -> dict[str, Any]:
-    """All of it but how long it took."""
+    """All of it but how long it took and which run it is of: how much is kept makes another one."""
     content = orjson.loads((folder / "progress.json").read_bytes())
+    del content["run"]
     for result in content["history"]:
         del result["seconds"]
     return content
@@ -667,6 +668,59 @@ def full_disk(place: Place, count: int, seed: int) -> list[Outcome]:
     return [outcome("T6", "disk full before, during, at the end: refused, then resumed", faults)]
 
 
+# --- T8
+
+
+def no_memory(place: Place, count: int, seed: int) -> list[Outcome]:
+    """Real allocations fail from some step on, or in an evaluation; then the run goes on."""
+    begins = range(STEPS) if count >= STEPS else random.Random(seed).sample(range(STEPS), count)
+    faults = [short_of_memory(place, first) for first in begins]
+    return [
+        outcome(
+            "T8", "no memory for so many tokens, from any step on: 1e-6 of a small run", faults
+        ),
+        outcome("T8", "no memory in an evaluation: resumed", [in_no_evaluation(place)]),
+    ]
+
+
+def short_of_memory(place: Place, first: int) -> str | None:
+    output, forward = place.new(), Trainer.forward
+
+    def short(self: Trainer, network: Any, tokens: Any, rows: Any) -> Any:
+        most = place.request(output).config.training.micro_tokens
+        if self.progress.step >= first and len(rows) * int(tokens.lengths[rows].max()) > most:
+            torch.empty(10**15)
+        return forward(self, network, tokens, rows)
+
+    def work() -> None:
+        Trainer.forward = short
+        train(place.request(output, **{"training.micro_tokens": 1024}), Silent())
+
+    code = forked(work, log=place.root / "log")
+    if code:
+        return f"from step {first}: {(place.root / 'log').read_text()[-400:]}"
+    ours, theirs = (load_file(f / "model.safetensors") for f in (output, place.whole))
+    shutil.rmtree(output)
+    apart = max(float((ours[name] - theirs[name]).abs().max()) for name in theirs)
+    return None if apart <= 1e-6 else f"from step {first}: weights differ by {apart:.2g}"
+
+
+def in_no_evaluation(place: Place) -> str | None:
+    output, log = place.new(), place.root / "log"
+
+    def work() -> None:
+        TorchEngine._computed = lambda *_: torch.empty(10**15)
+        sys.argv = ["bert-cls", *place.command(output)]
+        cli.main()
+
+    code, said = forked(work, log=log), log.read_text()
+    if code != 5 or "out of memory" not in said or "Traceback" in said:
+        return f"exit {code}: {said[-400:]}"
+    if checkpoints(output)[-1].name != "checkpoint-6":
+        return "the steps of the epoch were lost"
+    return ended(place, output)
+
+
 def rotation(place: Place, count: int, seed: int) -> list[Outcome]:
     """Keep 1, 2, 3, with the folders' times shuffled after every epoch."""
     chance, faults = random.Random(seed), []
@@ -709,6 +763,7 @@ KINDS: dict[str, Callable[[Place, int, int], list[Outcome]]] = {
     "stops": stops,
     "not finite": not_finite,
     "full disk": full_disk,
+    "no memory": no_memory,
     "rotation": rotation,
 }
 

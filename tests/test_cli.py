@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -162,13 +163,12 @@ def test_prediction_by_int8_stops_for_signals_and_goes_on(trained, tmp_path):
     lines = [json.dumps(row, ensure_ascii=False) for row in multilabel_rows(9000)]
     rows.write_text("\n".join(lines), "utf-8")
     command = ["predict", model, rows, "-o", out, "--engine", "openvino-int8"]
-    for number, (signalled, resume) in enumerate(
-        [(signal.SIGTERM, []), (signal.SIGINT, ["--resume"])], start=1
-    ):
+    for signalled, resume in ((signal.SIGTERM, []), (signal.SIGINT, ["--resume"])):
+        before = part_of(out).stat().st_size if resume else 0
         process = subprocess.Popen(
             [str(COMMAND), *map(str, command), *resume], stderr=subprocess.PIPE, text=True
         )
-        send_at(process, signalled, part_of(out), 100_000 * number)
+        send_at(process, signalled, part_of(out), before + 100_000)
         said = process.communicate()[1]
         assert process.returncode == 128 + signalled, said
         assert "--resume goes on" in said
@@ -242,6 +242,7 @@ def test_reports_are_written_with_texts_or_without(trained, tmp_path):
         (["train", "x", "-o", "m", "--set", "training.epochs=0"], 2, "training.epochs"),
         (["train", "x", "-o", "m", "--preset", "fasst"], 2, "fast"),
         (["train", "--resume", "nowhere"], 3, "no run"),
+        (["train", "x", "--resume", "m"], 2, "the run in m; DATA cannot apply"),
         (["predict", "nowhere", "--text", "a"], 3, "no model folder"),
         (["predict", "nowhere"], 2, "FILE or --text"),
         (["evaluate", "nowhere", "x.json"], 3, "no model folder"),
@@ -254,6 +255,41 @@ def test_mistakes_get_a_sentence_and_no_traceback(arguments, code, part, tmp_pat
     assert done.returncode == code, done.stderr
     assert part in done.stderr
     assert "Traceback" not in done.stderr
+
+
+BESIDE = {
+    "--output": "o",
+    "--encoder": "e",
+    "--preset": "balanced",  # the default, but it was said
+    "--task": "binary",
+    "--labels": "l.json",
+    "--epochs": 99,
+    "--learning-rate": 9,
+    "--batch-size": 3,
+    "--loss": "bce",
+    "--leak": "drop",
+    "--conflict": "drop",
+    "--on-bad-row": "quarantine",
+    "--encoding": "utf-8",
+    "--coerce-numbers": None,
+    "--fix-unicode": None,
+    "--merge-labels": "m.json",
+    "--seed": 7,
+    "--config": "/nonexistent.toml",
+    "--set": "training.learning_rate=9",
+    "--init-from": "/nope",
+    "--rename-labels": "r.json",
+    "--overwrite": None,
+}
+
+
+def test_what_cannot_apply_beside_resume_is_refused_by_name():
+    words = [word for flag, value in BESIDE.items() for word in (flag, value) if word is not None]
+    done = run("train", "--resume", "m", *words)
+    assert done.returncode == 2
+    assert f"{', '.join(BESIDE)} cannot apply" in " ".join(done.stderr.split())
+    offered = set(re.findall(r"--[a-z-]+", run("train", "--help").stdout))
+    assert offered - {"--help", "--resume", "--no-overwrite"} == set(BESIDE)
 
 
 def test_help_imports_nothing_heavy():

@@ -515,7 +515,8 @@ def test_the_command(teachers, tmp_path, monkeypatch, capsys):
         ((teacher, "--layers", 3, "-o", tmp_path / "x"), "from 1 to 2"),
         ((tmp_path, "--layers", 1, "-o", tmp_path / "x"), "not a finished model"),
         ((teacher, "--layers", 1, "-o", tmp_path / "x", "--unlabelled", "no.json"), "no.json"),
-        ((teacher, "--resume", student), "give nothing else"),
+        ((teacher, "--resume", student), "MODEL cannot apply"),
+        (("--resume", student, "--seed", 3, "--overwrite"), "--seed, --overwrite cannot apply"),
     ):
         code, said = run(*words)
         assert code in (2, 3)

@@ -40,13 +40,13 @@ SEVERAL = pytest.mark.skipif(
     reason="several processes: make chaos, or BERT_CLS_RANKS=1",
 )
 ONE = {"kills": 2, "finishing": 2, "overwriting": 1, "steps": 1, "damages": 4, "flips": 60}
-ONE |= {"stops": 3, "not finite": 3, "full disk": 3, "rotation": 1}
+ONE |= {"stops": 3, "not finite": 3, "full disk": 3, "no memory": 1, "rotation": 1}
 
 
 @pytest.mark.parametrize(
     ("script", "kinds", "promises"),
     [
-        ("faults.py", ONE, {"T1", "T2", "T3", "T4", "T5", "T6", "T7", "T9"}),
+        ("faults.py", ONE, {"T1", "T2", "T3", "T4", "T5", "T6", "T7", "T8", "T9"}),
         ("hash_faults.py", {"hashes": 3}, {"T10", "T11"}),
         pytest.param(
             "rank_faults.py",

@@ -29,7 +29,9 @@ from bert_cls.legacy.figures import crossfitted, show
 from bert_cls.legacy.log import LogObserver, logging_to_stderr
 from bert_cls.losses import LOSSES
 from bert_cls.metrics import evaluate, legacy_block
+from bert_cls.request import resumed
 from bert_cls.text import Tokens
+from bert_cls.training import Silent
 from bert_cls.training import run as training_run
 from small import MAKERS, PARTS, multilabel_rows, write_folder
 
@@ -785,11 +787,22 @@ def test_a_signal_leaves_a_checkpoint_and_its_exit_code(train, monkeypatch):
         told(self, progress, **more)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(LogObserver, "stepped", stopping)
-    output, code, messages = train("--logging_steps", 3)
+    with monkeypatch.context() as patched:
+        patched.setattr(LogObserver, "stepped", stopping)
+        output, code, messages = train("--logging_steps", 3)
     assert code == 128 + signal.SIGTERM
     assert "--resume" in messages[-1]
     assert (output / "checkpoint-3").is_dir()
+
+    again, code, messages = train("--logging_steps", 3)
+    assert (again, code) == (output, 2)
+    assert f"{output} holds a run that was stopped" in messages[-2]
+    assert f"go on with: bert-cls train --resume {output} " in messages[-1]
+    assert "--overwrite_output_dir throws it away" in messages[-1]
+    training_run.train(resumed(output), Silent(), resume=True)
+    _, code, messages = train("--logging_steps", 3)
+    assert code == 2
+    assert f"{output} is not empty" in messages[-2]
 
 
 def test_a_missing_package_names_the_extra(run, data, tmp_path, monkeypatch):

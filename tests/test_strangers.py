@@ -30,7 +30,7 @@ from bert_cls.outputs import write_predictions
 from bert_cls.request import RUN, resumed
 from bert_cls.text import TextEncoder, TextSettings
 from bert_cls.training import Silent, train
-from bert_cls.training.run import _clear
+from bert_cls.training.claim import clear
 from hostile import HOSTILE_CONFIGS, Canary, rewrite, sealed, strew, zipped
 from small import MAKERS, write_folder
 from tiny import FAMILIES, TEXTS, tiny_tokenizer
@@ -530,7 +530,7 @@ def test_overwriting_removes_nothing_outside_of_the_folder(model, tmp_path):
     (model / "way").symlink_to(precious)
     files = ["../precious/file", "../precious", str(precious), "way/file", "way", "..", 7, None]
     (model / RUN).write_text(json.dumps({"files": files}))
-    _clear(model)
+    clear(model)
     assert (precious / "file").read_text() == "kept"
     assert not (model / "model.safetensors").exists()
 

@@ -10,13 +10,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from bert_cls import Classifier
 from bert_cls.config import resolve_config
 from bert_cls.data import Example, read
-from bert_cls.errors import BundleError, ConfigError, DataError, Interrupted, TrainingError
+from bert_cls.engines.torch_engine import TorchEngine
+from bert_cls.errors import (
+    BundleError,
+    ConfigError,
+    DataError,
+    EngineError,
+    Interrupted,
+    TrainingError,
+)
 from bert_cls.folders import sha256
 from bert_cls.losses import LOSSES
+from bert_cls.network import Network
 from bert_cls.training import Request, Silent, resumed, train
 from bert_cls.training.loop import Trainer
 from bert_cls.training.prepare import read_audited
@@ -96,7 +106,8 @@ def test_every_task_trains_evaluates_and_predicts(task, pair, encoder, tmp_path)
 
 def test_training_learns_what_the_texts_say(encoder, tmp_path):
     data = write_folder(tmp_path / "data", MAKERS["multiclass"], sizes=(160, 30, 60))
-    request = request_for(data, tmp_path / "model", encoder, **{"training.epochs": 8})
+    more = {"training.epochs": 8, "training.learning_rate": 4e-3}
+    request = request_for(data, tmp_path / "model", encoder, **more)
     assert train(request, Silent()).evaluations["test"].metrics["accuracy"] > 0.9
 
 
@@ -186,26 +197,78 @@ def test_what_is_not_finite_never_reaches_a_weight(encoder, multilabel_data, tmp
         assert torch.equal(tensor, seen["before"][name]), name
 
 
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def differ(one: Path, other: Path) -> float:
+    """The largest difference of any weight of two models."""
+    ours, theirs = weights_of(one), weights_of(other)
+    return max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
+
+
+@pytest.mark.parametrize("long", ["head", "windows"])
+@pytest.mark.parametrize("step", [0, 3])
 def test_out_of_memory_halves_the_micro_batch_and_changes_nothing(
-    encoder, multilabel_data, tmp_path, monkeypatch
+    encoder, multilabel_data, tmp_path, monkeypatch, step, long
 ):
-    small = {"training.micro_tokens": 128}
+    text = {"text.long": "windows", "text.max_length": 12} if long == "windows" else {}
+    small = {"training.micro_tokens": 128, **text}
     train(request_for(multilabel_data, tmp_path / "small", encoder, **small), Silent())
     original = Trainer.forward
 
     def limited(self, network, tokens, rows, **options):
-        if int(tokens.lengths[rows].max()) * len(rows) > 128:
-            raise torch.OutOfMemoryError("no memory for so many tokens")
+        if self.progress.step >= step and int(tokens.lengths[rows].max()) * len(rows) > 128:
+            return original(self, network, tokens, rows, **options) + torch.empty(10**15)
         return original(self, network, tokens, rows, **options)
 
     monkeypatch.setattr(Trainer, "forward", limited)
     notes = Notes()
-    large = {"training.micro_tokens": 1024}
+    large = {"training.micro_tokens": 1024, **text}
     train(request_for(multilabel_data, tmp_path / "large", encoder, **large), notes)
     assert sum("out of memory" in note for note in notes.notes) >= 1
-    assert sha256(tmp_path / "small/model.safetensors") == sha256(
-        tmp_path / "large/model.safetensors"
-    )
+    assert differ(tmp_path / "small", tmp_path / "large") < (1e-6 if step else 1e-12)
+
+
+def no_memory(*_args, **_more):
+    return torch.empty(10**15)
+
+
+def test_out_of_memory_in_an_evaluation_loses_no_step(
+    encoder, multilabel_data, tmp_path, monkeypatch
+):
+    train(request_for(multilabel_data, tmp_path / "a", encoder), Silent())
+    output = tmp_path / "b"
+    with monkeypatch.context() as patched:
+        patched.setattr(TorchEngine, "_computed", no_memory)
+        with pytest.raises(EngineError, match="out of memory with a single text of"):
+            train(request_for(multilabel_data, output, encoder), Silent())
+    notes = Notes()
+    train(resumed(output), notes, resume=True)
+    assert "going on from checkpoint-6" in notes.notes
+    assert sha256(tmp_path / "a/model.safetensors") == sha256(output / "model.safetensors")
+
+
+def test_out_of_memory_in_an_update_is_an_error(encoder, multilabel_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.optim.AdamW, "step", no_memory)
+    with pytest.raises(TrainingError, match="out of memory in the update of step 1") as caught:
+        train(request_for(multilabel_data, tmp_path / "m", encoder), Silent())
+    assert "--resume" in str(caught.value)
+
+
+def test_an_engine_without_memory_for_many_rows_computes_fewer(model, monkeypatch):
+    engine = Classifier.load(model, engine="torch").engine
+    batch = Classifier.load(model).text.encode([r["text_a"] for r in multilabel_rows(7)])
+    batch = batch.padded(range(7), 0)
+    whole, pool, sizes = engine.logits(batch), Network.pool, []
+
+    def limited(self, ids, *more):
+        sizes.append(len(ids))
+        return no_memory() if len(ids) > 2 else pool(self, ids, *more)
+
+    monkeypatch.setattr(Network, "pool", limited)
+    assert np.allclose(engine.logits(batch), whole, atol=1e-6)
+    assert sizes == [7, 3, 1, 2, 4, 2, 2]
 
 
 def test_checkpoints_keep_the_best_and_the_newest(encoder, multilabel_data, tmp_path):

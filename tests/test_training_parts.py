@@ -23,10 +23,15 @@ from tiny import FAMILIES
 # --- dropout
 
 
+def of_rows(rows: int, *, length: int = 64, seed: int = 1) -> Source:
+    source = Source(seed)
+    source.start(0, [(row, 0) for row in range(rows)], [length] * rows)
+    return source
+
+
 @pytest.mark.parametrize("p", [0.05, 0.1, 0.5, 0.9])
 def test_dropout_keeps_the_mean_and_its_rate(p):
-    layer = ByteDropout(p, Source(0)).train()
-    out = layer(torch.ones(400_000))
+    out = ByteDropout(p, of_rows(1, seed=0)).train()(torch.ones(1, 400_000))
     rate = round(p * 256) / 256
     kept = out != 0
     assert abs(rate - p) <= 1 / 512
@@ -36,7 +41,7 @@ def test_dropout_keeps_the_mean_and_its_rate(p):
 
 
 def test_dropped_values_are_spread_evenly():
-    out = ByteDropout(0.25, Source(3)).train()(torch.ones(64, 64, 64)) == 0
+    out = ByteDropout(0.25, of_rows(64, seed=3)).train()(torch.ones(64, 64, 64)) == 0
     for axis in range(3):
         others = tuple(a for a in range(3) if a != axis)
         assert (out.float().mean(others) - 0.25).abs().max() < 0.03
@@ -46,7 +51,7 @@ def test_dropped_values_are_spread_evenly():
 
 def test_gradients_pass_where_values_did():
     values = torch.randn(7, 50, requires_grad=True)
-    out = ByteDropout(0.4, Source(1)).train()(values)
+    out = ByteDropout(0.4, of_rows(7)).train()(values)
     out.backward(torch.full_like(out, 2.0))
     scale = 256 / (256 - round(0.4 * 256))
     assert torch.allclose(out, values * (out != 0) * scale)
@@ -56,7 +61,7 @@ def test_gradients_pass_where_values_did():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_type_and_shape_stay(dtype):
     values = torch.ones(3, 5, dtype=dtype, requires_grad=True)
-    out = ByteDropout(0.5, Source(0)).train()(values)
+    out = ByteDropout(0.5, of_rows(3)).train()(values)
     out.sum().backward()
     assert out.dtype == values.grad.dtype == dtype
     assert out.shape == (3, 5)
@@ -69,12 +74,13 @@ def test_nothing_is_dropped_in_evaluation_or_at_rate_zero():
         assert ByteDropout(p, Source(0)).train()(values) is values
 
 
-def test_bytes_are_a_function_of_seed_and_place():
-    def draw(seed: int, *place: int) -> torch.Tensor:
+def test_bytes_are_a_function_of_seed_step_and_place():
+    def draw(seed: int, step: int, *place: int) -> torch.Tensor:
         source = Source(seed)
-        source.bytes(13)
-        source.start(*place)
-        return torch.cat([source.bytes(5), source.bytes(60)])
+        source.start(3, [(9, 9)], [4])
+        source.like(torch.ones(1, 4, 5))
+        source.start(step, [place], [4])
+        return torch.cat([source.like(torch.ones(1, size)) for size in (5, 60)], dim=1)
 
     places = [(0, 1, 2), (0, 2, 1), (1, 1, 2), (0, 1, 3), (0, 1), (0, 1, 2, 1)]
     drawn = [draw(*place) for place in places]
@@ -83,7 +89,8 @@ def test_bytes_are_a_function_of_seed_and_place():
     for a, b in itertools.combinations(drawn, 2):
         assert not torch.equal(a, b)
     assert drawn[0].dtype == torch.uint8
-    counts = torch.bincount(Source(9).bytes(256_000).long(), minlength=256)
+    every = of_rows(1, seed=9).like(torch.ones(1, 256_000)).long()
+    counts = torch.bincount(every.flatten(), minlength=256)
     assert counts.min() > 800
     assert counts.max() < 1200
 
@@ -105,7 +112,7 @@ def test_every_dropout_of_a_network_is_replaced(encoder, family):
     inputs = (ids, torch.zeros_like(ids), torch.ones_like(ids, dtype=torch.bool))
 
     def logits(step: int) -> torch.Tensor:
-        source.start(step)
+        source.start(step, [(row, 0) for row in range(3)], [9] * 3)
         torch.manual_seed(step)
         return network(*inputs).detach()
 
@@ -184,25 +191,41 @@ def test_ranks_share_out_every_row_once_and_know_its_place(lengths, size, max_to
     assert sorted(row for share in shares for part in share for row in part.rows) == sorted(rows)
     for share in shares:
         for part in share:
-            assert np.array_equal(part.whole, wholes[part.number])
-            end = part.start + len(part.rows)
-            assert np.array_equal(part.rows, part.whole[part.start : end])
+            assert np.array_equal(part.rows, rows[part.start : part.start + len(part.rows)])
+            assert np.isin(part.rows, wholes[part.number]).all()
     if len(wholes) >= world:  # nothing is cut that need not be
-        assert all(len(part.rows) == len(part.whole) for share in shares for part in share)
+        parts = [part for share in shares for part in share]
+        assert all(len(part.rows) == len(wholes[part.number]) for part in parts)
     elif len(rows) >= world:
         assert all(shares)
 
 
-@given(whole=st.integers(1, 9), start=st.integers(0, 8), seed=st.integers(0, 5))
-def test_rows_have_the_same_dropout_alone_and_among_all(whole, start, seed):
-    start = min(start, whole - 1)
-    source = Source(seed)
-    values = torch.ones(whole, 3, 5)
-    source.start(7, 1)
-    among = [source.like(values), source.like(values)]
-    source.start(7, 1, rows=(start, whole))
-    alone = [source.like(values[start:]), source.like(values[start:])]
-    assert all(torch.equal(a[start:], b) for a, b in zip(among, alone, strict=True))
+@given(
+    lengths=st.lists(st.integers(1, 6), min_size=1, max_size=9),
+    start=st.integers(0, 8),
+    wider=st.integers(0, 3),
+    seed=st.integers(0, 5),
+)
+def test_rows_have_the_same_dropout_in_any_part_and_however_wide(lengths, start, wider, seed):
+    start = min(start, len(lengths) - 1)
+    places, source = [(row, 0) for row in range(len(lengths))], Source(seed)
+
+    def drawn(first: int, more: int) -> list[torch.Tensor]:
+        own = lengths[first:]
+        rows, width = len(own), max(own) + more
+        source.start(7, places[first:], own)
+        shapes = [(rows, width, 5), (rows, 2, width, width), (rows, width, 3), (rows, 8)]
+        return [source.like(torch.ones(shape)) for shape in shapes]
+
+    for among, alone in zip(drawn(0, 0), drawn(start, wider), strict=True):
+        for row, length in enumerate(lengths[start:]):
+            one, other = among[start + row], alone[row]
+            if one.ndim == 2:
+                one, other, rest = one[:length], other[:length], other[length:]
+                assert not rest.any()
+            elif one.ndim == 3:
+                one, other = one[:, :length, :length], other[:, :length, :length]
+            assert torch.equal(one, other)
 
 
 def test_no_rows_make_no_parts():

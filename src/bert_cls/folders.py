@@ -201,6 +201,11 @@ def _is_entry(entry: object) -> bool:
     )
 
 
+def is_scratch(path: Path) -> bool:
+    """Whether a path bears the name that a write of ours gives to what is not whole yet."""
+    return path.name.startswith(_SCRATCH)
+
+
 def clean_orphans(parent: Path) -> list[str]:
     """Remove what an interrupted write of ours left in `parent`; gives the names.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,17 +93,43 @@ def is_same(request: Request) -> bool:
     return _content(started) == _content(request)
 
 
-def remember(request: Request, data_files: Mapping[str, str], files: Mapping[str, bytes]) -> None:
+def remember(
+    request: Request,
+    data_files: Mapping[str, str],
+    inputs: Mapping[str, str],
+    files: Mapping[str, bytes],
+) -> None:
     """Store what a resumed run and a reader of its checkpoints need.
 
-    `data_files` maps names to sha256; `files` are the encoder's config and tokenizer. The request
-    is written first: from then on the run can be resumed.
+    `data_files` and `inputs` map names to sha256; `files` are the encoder's config and tokenizer.
+    The request is written first: from then on the run can be resumed.
     """
-    content = _content(request) | {"data_files": dict(data_files), "files": sorted(files)}
+    content = _content(request) | {
+        "data_files": dict(data_files),
+        "inputs": dict(inputs),
+        "files": sorted(files),
+    }
     request.output.mkdir(parents=True, exist_ok=True)
     _write(request.output, content)
     for name, data in files.items():
         write_file(request.output / name, data)
+
+
+def identity(
+    request: Request,
+    data_files: Mapping[str, str],
+    inputs: Mapping[str, str],
+    labels: Sequence[str],
+) -> str:
+    """sha256 of all that decides which weights a run comes to: its checkpoints bear it.
+
+    Settings, seed, what the files hold that it reads, and the order of the labels; not where they
+    are.
+    """
+    kept = ("config", "preset", "distillation")
+    content = {key: value for key, value in _content(request).items() if key in kept}
+    files = {"data_files": dict(data_files), "inputs": dict(inputs)}
+    return _digest(content | files | {"order": list(labels)})
 
 
 def add_file(output: Path, name: str) -> None:

@@ -14,6 +14,7 @@ from bert_cls.errors import ConfigError
 
 
 def distill(
+    context: typer.Context,
     model: Annotated[Path | None, typer.Argument(help="The teacher: a model folder.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The student's model folder.")
@@ -46,8 +47,7 @@ def distill(
     from bert_cls.training.student import student_request
 
     if resume is not None:
-        if any(given is not None for given in (model, output, layers, unlabelled, data)):
-            raise ConfigError("--resume takes everything from the run; give nothing else.")
+        options.check_alone(context, resume)
         request = resumed(resume)
     else:
         if model is None or output is None or layers is None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 def train(
+    context: typer.Context,
     data: Annotated[
         Path | None,
         typer.Argument(help="A folder with train, dev, test files, or one file to be split."),
@@ -77,8 +78,7 @@ def train(
     from bert_cls.request import Request, resumed
 
     if resume is not None:
-        if data is not None or output is not None:
-            raise ConfigError("--resume takes everything from the run; give no DATA and no -o.")
+        options.check_alone(context, resume)
         request = resumed(resume)
     else:
         if data is None or output is None:

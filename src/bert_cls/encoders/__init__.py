@@ -1,6 +1,6 @@
 """Base encoders: where they come from, what they are, and how to make them smaller."""
 
-from bert_cls.encoders.facts import FAMILIES, EncoderFacts, describe
+from bert_cls.encoders.facts import FAMILIES, EncoderFacts, describe, read_files
 from bert_cls.encoders.sources import BUILT_IN, DEFAULT, cache_folder, fetch, resolve
 from bert_cls.encoders.tokenizer_files import open_tokenizer
 from bert_cls.encoders.trim import TrimReport, pieces_of_script, pieces_of_texts, trim
@@ -17,6 +17,7 @@ __all__ = [
     "open_tokenizer",
     "pieces_of_script",
     "pieces_of_texts",
+    "read_files",
     "resolve",
     "trim",
 ]

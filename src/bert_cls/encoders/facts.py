@@ -16,6 +16,16 @@ from bert_cls.files import read_object
 
 Pooling = Literal["cls", "cls_pooler", "mean"]
 
+_POOLING = "1_Pooling/config.json"
+_READ = (
+    "config.json",
+    _POOLING,
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+)
 _RUNS_CODE = ("auto_map", "trust_remote_code", "_attn_implementation_internal")
 _CHANGES_LOADING = (
     "adapter_kwargs",
@@ -113,6 +123,12 @@ def weight_files(folder: Path) -> list[Path]:
     return paths
 
 
+def read_files(folder: Path) -> list[Path]:
+    """The files of an encoder folder that decide what it is: config, tokenizer, weights."""
+    named = [path for name in _READ if (path := folder / name).is_file()]
+    return [*named, *weight_files(folder)]
+
+
 def tensor_shapes(folder: Path) -> dict[str, list[int]]:
     """Names and shapes of all tensors. EncoderError for what is no safetensors file."""
     shapes: dict[str, list[int]] = {}
@@ -137,7 +153,7 @@ def positions_of(config: Mapping[str, Any]) -> int:
 
 
 def _sentence_pooling(folder: Path) -> Pooling | None:
-    path = folder / "1_Pooling" / "config.json"
+    path = folder / _POOLING
     if not path.is_file():
         return None
     pooling = read_object(path, EncoderError)

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from bert_cls.bundle import Bundle
 from bert_cls.engines.engine import Kind
-from bert_cls.errors import BundleError, EncoderError
+from bert_cls.errors import BundleError, EncoderError, EngineError
+from bert_cls.memory import is_shortage
 from bert_cls.network import Network, load_tensors, open_network
 from bert_cls.text import PaddedBatch
 
@@ -38,15 +39,35 @@ class TorchEngine:
         return self._run(self.network.pool, batch)
 
     def _run(self, function: Callable[..., Tensor], batch: PaddedBatch) -> NDArray[np.float32]:
+        """Out of memory halves the rows; EngineError with a single one."""
+        try:
+            return self._computed(function, batch)
+        except Exception as error:
+            if not is_shortage(error):
+                raise
+        rows, tokens = batch.ids.shape
+        if rows == 1:
+            raise EngineError(
+                f"out of memory with a single text of {tokens} tokens.",
+                hint="free some memory, or use a smaller model or a lower text.max_length.",
+            )
+        cut = slice(rows // 2), slice(rows // 2, None)
+        halves = (PaddedBatch(batch.ids[c], batch.types[c], batch.mask[c]) for c in cut)
+        return np.concatenate([self._run(function, half) for half in halves])
+
+    def _computed(self, function: Callable[..., Tensor], batch: PaddedBatch) -> NDArray[np.float32]:
         was_training = self.network.training
         self.network.eval()
-        ids, types, mask = (
-            torch.from_numpy(part).to(self.device) for part in (batch.ids, batch.types, batch.mask)
-        )
-        reduced = self.precision == "bfloat16"
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, reduced):
-            values = function(ids, types, mask)
-        self.network.train(was_training)
+        try:
+            ids, types, mask = (
+                torch.from_numpy(part).to(self.device)
+                for part in (batch.ids, batch.types, batch.mask)
+            )
+            reduced = self.precision == "bfloat16"
+            with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, reduced):
+                values = function(ids, types, mask)
+        finally:
+            self.network.train(was_training)
         array: NDArray[np.float32] = values.float().cpu().numpy()
         return array
 

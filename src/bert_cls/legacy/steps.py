@@ -12,16 +12,17 @@ from bert_cls.classifier import Classifier
 from bert_cls.config import Origins, RunConfig
 from bert_cls.data import read_labels, stream
 from bert_cls.encoders import describe, open_tokenizer, resolve
-from bert_cls.errors import ConfigError, EncoderError
+from bert_cls.errors import BertClsError, ConfigError, EncoderError
 from bert_cls.legacy import flags
 from bert_cls.legacy.figures import at_checkpoint, crossfitted, figures, show
 from bert_cls.legacy.held import check_test_rows, file_of, held_rows
 from bert_cls.legacy.log import LOG, LogObserver
 from bert_cls.outputs import write_predictions
-from bert_cls.request import add_file
+from bert_cls.request import add_file, resumed
 from bert_cls.training import Request, Trained
 from bert_cls.training import train as run_training
 from bert_cls.training.checkpoint import checkpoints
+from bert_cls.training.claim import is_in_use
 from bert_cls.training.prepare import read_audited
 
 EVAL_RESULTS = "eval_results.txt"
@@ -152,11 +153,26 @@ def _labels(arguments: Namespace) -> Path | None:
 def _check_output(output: Path, *, overwrite: bool) -> None:
     if output.is_file():
         raise ConfigError(f"--output_dir {output} is a file.")
-    if output.exists() and any(output.iterdir()) and not overwrite:
+    if overwrite or not is_in_use(output):
+        return
+    if _is_unfinished(output):
         raise ConfigError(
-            f"--output_dir {output} is not empty.",
-            hint="give another folder, or --overwrite_output_dir to replace the run in it.",
+            f"--output_dir {output} holds a run that was stopped.",
+            hint=f"go on with: bert-cls train --resume {output} (then --do_eval and --do_predict "
+            "without --do_train); --overwrite_output_dir throws it away and begins again.",
         )
+    raise ConfigError(
+        f"--output_dir {output} is not empty.",
+        hint="give another folder, or --overwrite_output_dir to replace the run in it.",
+    )
+
+
+def _is_unfinished(output: Path) -> bool:
+    try:
+        resumed(output)
+    except BertClsError:
+        return False
+    return True
 
 
 def _check_model(arguments: Namespace, classifier: Classifier) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from bert_cls.text import Tokens
 
 _POOL = 50  # batches that are sorted by length together; fewer shuffles better, more pads less
 
@@ -75,21 +77,31 @@ def micro_batches(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """Rows to compute at once: all of micro-batch `number`, or those from `start` on."""
+    """Rows to compute at once: all of micro-batch `number`, or some of it.
+
+    `start` is the place in the step of the first of them.
+    """
 
     number: int
     rows: NDArray[np.int64]
-    whole: NDArray[np.int64]
-    start: int = 0
+    start: int
 
 
-def dealt(parts: Iterator[NDArray[np.int64]], *, rank: int, world: int) -> Iterator[Part]:
+def numbered(parts: Iterable[NDArray[np.int64]]) -> Iterator[Part]:
+    """The micro-batches of a step with their numbers and places."""
+    start = 0
+    for number, rows in enumerate(parts):
+        yield Part(number, rows, start)
+        start += len(rows)
+
+
+def dealt(parts: Iterable[NDArray[np.int64]], *, rank: int, world: int) -> Iterator[Part]:
     """The micro-batches that one rank computes: in turn, so that long and short ones mix.
 
     Where there are fewer than ranks, the largest are halved until each rank has a part or every
     part is a single row.
     """
-    every = (Part(number, rows, rows) for number, rows in enumerate(parts))
+    every = numbered(parts)
     yield from islice(every if world == 1 else _halved(list(every), world), rank, None, world)
 
 
@@ -102,3 +114,13 @@ def _halved(parts: list[Part], wanted: int) -> Iterator[Part]:
             replace(part, rows=part.rows[middle:], start=part.start + middle),
         ]
     return iter(parts)
+
+
+def places(part: Part, tokens: Tokens) -> tuple[list[tuple[int, int]], NDArray[np.int64]]:
+    """(Row of the step, window of the row) of all that a network reads of a part, and lengths."""
+    windows = tokens.windows
+    if windows is None:
+        return [(part.start + i, 0) for i in range(len(part.rows))], tokens.lengths[part.rows]
+    counts = enumerate(windows.counts(part.rows).tolist(), start=part.start)
+    found = [(row, window) for row, count in counts for window in range(count)]
+    return found, tokens.pieces.lengths[windows.of(part.rows)]

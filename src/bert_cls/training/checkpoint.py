@@ -3,8 +3,9 @@
     checkpoint-120/
         model.safetensors        the weights, under Hugging Face's names
         optimizer.safetensors    AdamW's moments and step counts, by parameter name
-        progress.json            step, epoch, batch within the epoch, best score, history, and the
-                             circumstances: versions, device, precision, threads, processes
+        progress.json            step, epoch, batch within the epoch, best score, history, which run
+                             it is of (`request.identity`), and the circumstances: versions, device,
+                             precision, threads, processes
         MANIFEST.json            sizes and sha256, written last
 
 No generator state is needed: every draw is a function of (seed, epoch) or (seed, step).
@@ -16,7 +17,7 @@ import math
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -28,12 +29,14 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bert_cls.errors import TrainingError
-from bert_cls.folders import remove_folder, verify, write_folder
+from bert_cls.errors import BundleError, TrainingError
+from bert_cls.files import read_object
+from bert_cls.folders import read_manifest, remove_folder, verify, write_folder
 from bert_cls.network import tensors_by_name
 from bert_cls.training.loop import Trainer
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+PROGRESS = "progress.json"
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
@@ -45,10 +48,11 @@ def save_checkpoint(trainer: Trainer, parent: Path) -> Path:
         save_file(tensors_by_name(trainer.network), folder / "model.safetensors")
         save_file(moments_by_name(trainer), folder / "optimizer.safetensors")
         progress = asdict(trainer.progress) | {
+            "run": trainer.identity,
             "micro_tokens": trainer.micro_tokens,
             "circumstances": circumstances(trainer),
         }
-        (folder / "progress.json").write_bytes(orjson.dumps(progress, option=orjson.OPT_INDENT_2))
+        (folder / PROGRESS).write_bytes(orjson.dumps(progress, option=orjson.OPT_INDENT_2))
 
     with writing(target, need=checkpoint_bytes(trainer)):
         write_folder(target, write)
@@ -75,33 +79,54 @@ def checkpoint_bytes(trainer: Trainer) -> int:
     return 3 * sum(t.numel() * t.element_size() for t in trainer.network.parameters())
 
 
-def check_space(trainer: Trainer, parent: Path, *, keep: int, freed: int = 0) -> None:
+def check_space(
+    trainer: Trainer, parent: Path, *, keep: int, there: int = 0, freed: int = 0
+) -> None:
     """TrainingError when `keep` checkpoints, the best, one more and the model cannot all fit.
 
-    With `keep` 0 all that the run will write must fit. `freed` bytes are about to be cleared.
+    With `keep` 0 all that the run will write must fit. Of those `there` are as many already, and no
+    more are needed than the run has still to write; `freed` bytes are about to be cleared.
     """
-    kept = keep + 2 if keep else _planned(trainer)
-    need = checkpoint_bytes(trainer) * kept + checkpoint_bytes(trainer) // 3
+    more = _planned(trainer)
+    more = min(more, max(1, keep + 2 - there)) if keep else more
+    need = checkpoint_bytes(trainer) * more + checkpoint_bytes(trainer) // 3
     parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(parent).free + freed
     if need > free:
         raise TrainingError(
             f"{parent} has {free / 1e6:.3g} MB free. Checkpoints and model need {need / 1e6:.3g}.",
-            hint="choose another folder, or lower training.keep_checkpoints.",
+            hint="free some space, choose another folder, or lower training.keep_checkpoints.",
         )
 
 
 def _planned(trainer: Trainer) -> int:
-    """Checkpoints a whole run writes: every `save_steps` steps, and after each epoch."""
-    settings = trainer.settings
+    """Checkpoints that a run has still to write: every `save_steps` steps, and after each epoch."""
+    if not trainer.goes_on():
+        return 0
+    settings, progress = trainer.settings, trainer.progress
     epochs = math.ceil(trainer.steps / math.ceil(len(trainer.tokens) / settings.batch_size))
-    return epochs + (trainer.steps // settings.save_steps if settings.save_steps else 0)
+    every = settings.save_steps or trainer.steps + 1
+    return epochs - progress.epoch + trainer.steps // every - progress.step // every
 
 
 def checkpoints(parent: Path) -> list[Path]:
     """The checkpoint folders below `parent`, oldest step first."""
-    found = [p for p in parent.glob("checkpoint-*") if _NAME.fullmatch(p.name) and p.is_dir()]
-    return sorted(found, key=step_of)
+    return sorted(filter(is_checkpoint, parent.glob("checkpoint-*")), key=step_of)
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a path is recognisably a checkpoint of ours, be it damaged.
+
+    The name is not enough: a manifest has to list the other files, or `progress.json` to be what it
+    is in ours. Others call their folders checkpoint-500, too.
+    """
+    if step_of(path) < 0 or path.is_symlink() or not path.is_dir():
+        return False
+    with suppress(BundleError):
+        return PROGRESS in {entry["name"] for entry in read_manifest(path)}
+    with suppress(BundleError):
+        return {"step", "micro_tokens"} <= set(read_object(path / PROGRESS, BundleError))
+    return False
 
 
 def step_of(folder: Path) -> int:

@@ -21,6 +21,7 @@ from bert_cls.report import About, LinearBar, ReportData, Split, judge, page, re
 from bert_cls.request import Request
 from bert_cls.sample import SAMPLE, sample_bytes
 from bert_cls.training.checkpoint import writing
+from bert_cls.training.claim import REPORT, REPORT_JSON
 from bert_cls.training.figures import bars_of, evaluations_of, outcomes_of, teacher_of, tuned_on
 from bert_cls.training.loop import EpochResult, Observer, Trainer
 from bert_cls.training.model_files import details, model_files
@@ -28,8 +29,6 @@ from bert_cls.training.ranks import agree
 from bert_cls.training.setup import Setup, logits_of
 from bert_cls.training.spoken import nearest_by, spoken_by
 from bert_cls.training.start import unscale
-
-REPORT, REPORT_JSON = "report.html", "report.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +118,10 @@ def _write(
         files[SAMPLE] = sample_bytes(kept, rows, seed=request.config.training.seed)
     report = page(found).encode("utf-8")
     with writing(request.output, need=len(report) + sum(map(len, files.values()))):
-        bundles.save(trained.bundle, files)
         write_file(request.output / REPORT, report)
         bare = found.without_texts().to_dict()
         write_file(request.output / REPORT_JSON, orjson.dumps(bare, option=orjson.OPT_INDENT_2))
+        bundles.save(trained.bundle, files)  # last: from then on there is nothing to go on with
 
 
 def _report(

@@ -19,7 +19,9 @@ from safetensors.torch import load_file
 from bert_cls import bundle as bundles
 from bert_cls.bundle import Bundle
 from bert_cls.data import LabelSpace, Task, read_label_merges
+from bert_cls.encoders import read_files
 from bert_cls.errors import ConfigError, pick
+from bert_cls.folders import sha256
 from bert_cls.network import Network
 from bert_cls.request import Request
 
@@ -55,6 +57,21 @@ def inherit(request: Request) -> Request:
         origins[key] = f"taken over from {request.init_from.name}"
     config = type(request.config).model_validate(sections)
     return replace(request, config=config, origins=origins)
+
+
+def inputs_of(request: Request, folder: Path) -> dict[str, str]:
+    """sha256 of what a run starts from besides its rows: label maps, the encoder in `folder`.
+
+    Of a student there is no encoder: its teacher is checked as a whole.
+    """
+    maps = {"--merge-labels": request.config.data.merge_labels, "--rename-labels": request.renames}
+    found = {f"{said} {path.name}": path for said, path in maps.items() if path is not None}
+    if request.distillation is None:
+        files = read_files(folder)
+        found |= {f"encoder {path.relative_to(folder).as_posix()}": path for path in files}
+    if request.init_from is not None:
+        found[f"--init-from {bundles.DESCRIPTION}"] = request.init_from / bundles.DESCRIPTION
+    return {name: sha256(path) for name, path in found.items()}
 
 
 def take_over(

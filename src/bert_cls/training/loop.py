@@ -20,13 +20,14 @@ from torch import Tensor, nn
 
 from bert_cls.errors import TrainingError
 from bert_cls.losses import Loss
+from bert_cls.memory import enough_memory, is_shortage, keep_freed_memory
 from bert_cls.network import Network
 from bert_cls.signals import Stop
 from bert_cls.text import Tokens
-from bert_cls.training.batches import Part, dealt, epoch_batches, micro_batches
+from bert_cls.training.batches import Part, dealt, epoch_batches, micro_batches, numbered, places
 from bert_cls.training.dropout import Source, install
-from bert_cls.training.memory import keep_freed_memory
 from bert_cls.training.optimiser import make_optimiser, schedule, set_rates
+from bert_cls.training.precision import choose_precision
 from bert_cls.training.ranks import Alone, Ranks
 from bert_cls.training.recipe import Settled
 from bert_cls.windows import WindowPooling
@@ -104,21 +105,6 @@ class Keeper:
     evaluating: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
-def bfloat16_in_hardware(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 matrices natively."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
-
-
-def choose_precision(wanted: str, device: torch.device) -> str:
-    """`auto` resolved for the device."""
-    if wanted != "auto":
-        return wanted
-    return "bfloat16" if bfloat16_in_hardware(device) else "float32"
-
-
 class Trainer:
     """A network, its optimiser and its place in training; `run` goes to the end."""
 
@@ -137,6 +123,7 @@ class Trainer:
         row_weights: NDArray[np.float64] | None = None,
         ranks: Ranks | None = None,
         name_rows: Callable[[Sequence[int]], str] = str,
+        identity: str = "",
     ) -> None:
         self.row_weights = row_weights
         self.network = network.to(device)
@@ -150,6 +137,7 @@ class Trainer:
         self.device = device
         self.ranks = ranks or Alone()
         self.name_rows = name_rows
+        self.identity = identity
         self.dropout = Source(settings.seed)
         install(self.network, self.dropout)
         self.optimiser = make_optimiser(
@@ -181,7 +169,7 @@ class Trainer:
         progress = self.progress
         keep_freed_memory()
         self.observer.started(steps=self.steps, rows=len(self.tokens), precision=self.precision)
-        while not self.stopped and (self._is_within_epoch() or self._wants_another()):
+        while not self.stopped and self.goes_on():
             self._run_epoch(keeper)
         if self.best_weights is not None and not self.stopped:
             self.network.load_state_dict(self.best_weights)
@@ -231,16 +219,18 @@ class Trainer:
             self.optimiser, schedule(self.progress.step, steps=self.steps, warmup=self.warmup)
         )
         losses, finite = self._gradients(rows)
-        loss = sum(losses)
-        if self.settings.max_grad_norm:
-            norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.max_grad_norm)
-        else:
-            norm = nn.utils.get_total_norm(
-                [p.grad for p in self.network.parameters() if p.grad is not None]
-            )
-        if not math.isfinite(loss) or not bool(torch.isfinite(norm)):
-            raise self._not_finite(losses, rows, gradients=finite)
-        self.optimiser.step()
+        loss, doing = sum(losses), f"in the update of step {self.progress.step + 1}"
+        with enough_memory(doing, hint="use a smaller encoder, or free memory and --resume."):
+            if self.settings.max_grad_norm:
+                most = self.settings.max_grad_norm
+                norm = nn.utils.clip_grad_norm_(self.network.parameters(), most)
+            else:
+                norm = nn.utils.get_total_norm(
+                    [p.grad for p in self.network.parameters() if p.grad is not None]
+                )
+            if not math.isfinite(loss) or not bool(torch.isfinite(norm)):
+                raise self._not_finite(losses, rows, gradients=finite)
+            self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         return loss
 
@@ -250,13 +240,15 @@ class Trainer:
             loss, failed = 0.0, False
             try:
                 loss = self._accumulate(rows)
-            except (torch.OutOfMemoryError, MemoryError):
+            except Exception as error:
+                if not is_shortage(error):
+                    raise
                 failed = True  # the error is let go: its traceback holds what filled the memory
             answers = self.ranks.gather(failed, loss)
             if not any(failed for failed, _ in answers):
                 finite = self.ranks.add_gradients(self.network.parameters())
                 return [loss for _, loss in answers], finite
-            self._shrink()
+            self._shrink(rows)
 
     def _accumulate(self, rows: NDArray[np.int64]) -> float:
         self.optimiser.zero_grad(set_to_none=True)
@@ -270,20 +262,15 @@ class Trainer:
 
     def _losses(self, part: Part) -> Tensor:
         """The losses of some rows, with the dropout they have wherever they are computed."""
-        step, shared, width = self.progress.step, None, 1
-        if len(part.rows) < len(part.whole) and self.tokens.windows is None:
-            shared = part.start, len(part.whole)
-            width = int(self.tokens.lengths[part.whole].max())
-        self.dropout.start(step, part.number, rows=shared)
-        torch.manual_seed(_mixed(self.settings.seed, step, part.number))
-        logits = self.forward(self.network, self.tokens, part.rows, width=width)
+        step = self.progress.step
+        self.dropout.start(step, *places(part, self.tokens))
+        torch.manual_seed(_mixed(self.settings.seed, step, part.start))
+        logits = self.forward(self.network, self.tokens, part.rows)
         return self.loss(logits, torch.from_numpy(self.targets[part.rows]).to(self.device))
 
-    def forward(
-        self, network: Network, tokens: Tokens, rows: NDArray[np.int64], *, width: int = 1
-    ) -> Tensor:
+    def forward(self, network: Network, tokens: Tokens, rows: NDArray[np.int64]) -> Tensor:
         """float32 logits [rows, outputs] of the named rows, in training precision."""
-        batch = tokens.padded(rows, self.pad_id, width=width)
+        batch = tokens.padded(rows, self.pad_id)
         ids, types, mask = (
             torch.from_numpy(a).to(self.device) for a in (batch.ids, batch.types, batch.mask)
         )
@@ -296,14 +283,23 @@ class Trainer:
         return torch.stack([pool(part) for part in parts])
 
     def _end_epoch(self, keeper: Keeper) -> None:
-        progress = self.progress
+        progress, best = self.progress, False
+        doing, hint = "in the evaluation of the epoch", "free memory, and go on with --resume."
         try:
-            with keeper.evaluating():
+            with keeper.evaluating(), enough_memory(doing, hint=hint):
                 score = self.evaluate(self.network) if self.evaluate else None
+                if score is not None:
+                    best = progress.best_score is None or score > progress.best_score
+                weights = self._copied_weights() if best else self.best_weights
         except Stop:  # going on begins with this evaluation
             keeper.save(progress, False)
             self.stopped = True
             return
+        except Exception:
+            if self.ranks.world == 1:  # of several, the others wait within the evaluation
+                keeper.save(progress, False)
+                self.observer.noticed("the epoch's steps are saved: --resume begins at their end")
+            raise
         result = EpochResult(
             epoch=progress.epoch + 1,
             step=progress.step,
@@ -312,13 +308,10 @@ class Trainer:
             seconds=progress.seconds,
         )
         progress.history.append(result)
-        best = score is not None and (progress.best_score is None or score > progress.best_score)
+        self.best_weights = weights
         if best:
             progress.best_score, progress.best_step = score, progress.step
             progress.epochs_since_best = 0
-            self.best_weights = {
-                name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()
-            }
         else:
             progress.epochs_since_best += 1
         progress.epoch, progress.batch = progress.epoch + 1, 0
@@ -326,18 +319,19 @@ class Trainer:
         self.observer.evaluated(result, best=best)
         keeper.save(progress, best)
 
-    def _is_within_epoch(self) -> bool:
-        """Also after the last step, while its epoch is not evaluated."""
-        return self.progress.batch > 0
+    def _copied_weights(self) -> dict[str, Tensor]:
+        return {name: t.detach().clone() for name, t in self.network.state_dict().items()}
 
-    def _wants_another(self) -> bool:
+    def goes_on(self) -> bool:
+        """Whether an epoch is under way, be it only to be evaluated, or another one wanted."""
         patience = self.settings.patience
         patient = patience is None or self.progress.epochs_since_best < patience
-        return patient and self.progress.step < self.steps
+        return self.progress.batch > 0 or (patient and self.progress.step < self.steps)
 
-    def _shrink(self) -> None:
+    def _shrink(self, rows: NDArray[np.int64]) -> None:
         self.optimiser.zero_grad(set_to_none=True)
-        if self.micro_tokens <= 64:
+        parts = micro_batches(rows, self.tokens.lengths, self.micro_tokens)
+        if all(len(part) == 1 for part in parts):
             raise TrainingError(
                 "out of memory with a single row at a time.",
                 hint="lower text.max_length or use a smaller encoder.",
@@ -369,10 +363,10 @@ class Trainer:
         """The rows whose own loss is not finite; the step's micro-batches computed once more."""
         found: list[int] = []
         parts = micro_batches(rows, self.tokens.lengths, self.micro_tokens)
-        for number, part in enumerate(parts):
+        for part in numbered(parts):
             with torch.no_grad():
-                fine = self._losses(Part(number, part, part)).isfinite().tolist()
-            found += [int(row) for row, good in zip(part, fine, strict=True) if not good]
+                fine = self._losses(part).isfinite().tolist()
+            found += [int(row) for row, good in zip(part.rows, fine, strict=True) if not good]
         return found
 
 

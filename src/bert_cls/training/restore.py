@@ -12,13 +12,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from bert_cls.errors import BundleError
-from bert_cls.folders import clean_orphans, read_manifest, remove_folder, verify
+from bert_cls.errors import BundleError, ConfigError
+from bert_cls.files import read_object
+from bert_cls.folders import read_manifest, remove_folder, sha256, verify
 from bert_cls.network import load_tensors, tensors_by_name
-from bert_cls.training.checkpoint import MOMENTS, checkpoints, circumstances
+from bert_cls.training.checkpoint import MOMENTS, PROGRESS, checkpoints, circumstances
 from bert_cls.training.loop import EpochResult, Progress, Trainer
 
-_FILES = ("model.safetensors", "optimizer.safetensors", "progress.json")
+_FILES = ("model.safetensors", "optimizer.safetensors", PROGRESS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +42,10 @@ def restore_newest(
     Usable: whole, and the best epoch's checkpoint that it names is whole too. One that is not is
     named through `notice`, the one before it used, and then removed, so that it is not taken for
     the newest again: the steps done anew make it again, bit for bit. BundleError, with nothing
-    removed, when none of several is usable.
+    removed, when none of several is usable; ConfigError when one is another run's.
     """
-    for name in clean_orphans(parent):
-        notice(f"removed {name}, left by an interrupted write")
+    for folder in checkpoints(parent):
+        _check_run(folder, trainer)
     damaged = []
     for folder in reversed(checkpoints(parent)):
         try:
@@ -64,6 +65,23 @@ def restore_newest(
             hint="check the disk, then train anew with --overwrite: the model will be the same.",
         )
     return None
+
+
+def _check_run(folder: Path, trainer: Trainer) -> None:
+    """ConfigError when a checkpoint says that it is another run's; a damaged one says nothing."""
+    path = folder / PROGRESS
+    try:
+        listed = {entry["name"]: entry["sha256"] for entry in read_manifest(folder)}
+        if listed.get(PROGRESS) != sha256(path):
+            return
+        run = read_object(path, BundleError).get("run")
+    except (BundleError, OSError):
+        return
+    if run != trainer.identity:
+        raise ConfigError(
+            f"{folder} is a checkpoint of another run: other data, settings, seed or encoder.",
+            hint="move it away; it was neither used nor removed.",
+        )
 
 
 def read_checkpoint(folder: Path, trainer: Trainer) -> Saved:
@@ -139,9 +157,10 @@ def _moments(folder: Path, trainer: Trainer) -> dict[str, Tensor]:
 
 
 def _progress(folder: Path) -> tuple[Progress, int, dict[str, Any]]:
-    path = folder / "progress.json"
+    path = folder / PROGRESS
     try:
         content = orjson.loads(path.read_bytes())
+        del content["run"]  # checked by `_check_run`
         history = [EpochResult(**result) for result in content.pop("history")]
         micro_tokens, made = int(content.pop("micro_tokens")), dict(content.pop("circumstances"))
         return Progress(**content, history=history), micro_tokens, made

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-from contextlib import nullcontext, suppress
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bert_cls.data import write_quarantine
-from bert_cls.errors import BertClsError, BundleError, ConfigError, Interrupted, TrainingError
-from bert_cls.files import inside
-from bert_cls.folders import MANIFEST, clean_orphans, read_manifest
+from bert_cls.errors import BertClsError, ConfigError, Interrupted, TrainingError
 from bert_cls.request import RUN, Request, is_same, read_run, remember
 from bert_cls.signals import Explained, Signals, stoppable
 from bert_cls.training.checkpoint import (
@@ -21,7 +19,8 @@ from bert_cls.training.checkpoint import (
     save_checkpoint,
     writing,
 )
-from bert_cls.training.finish import REPORT, REPORT_JSON, Trained, finish
+from bert_cls.training.claim import QUARANTINE, Lock, claim, clear, size
+from bert_cls.training.finish import Trained, finish
 from bert_cls.training.inherit import inherit
 from bert_cls.training.loop import Keeper, Observer, Progress, Silent, Trainer
 from bert_cls.training.model_files import static_files
@@ -30,8 +29,6 @@ from bert_cls.training.ranks import agree, local_device, open_ranks, restarted
 from bert_cls.training.restore import put, read_checkpoint, restore_newest
 from bert_cls.training.setup import Setup, make_trainer, set_up
 from bert_cls.training.teaching import with_unlabelled
-
-QUARANTINE = "quarantine.jsonl"
 
 
 def train(
@@ -53,7 +50,8 @@ def train(
     after a restart they go on with the run that is there.
     """
     stage = Stage(request.output, resume, anew=not (request.output / RUN).is_file())
-    with stoppable(stage.explain) as signals, open_ranks() as ranks:
+    output = request.output
+    with stoppable(stage.explain) as signals, open_ranks() as ranks, Lock(output) as lock:
         if ranks.rank:
             observer = Silent()
         request = inherit(request)
@@ -62,13 +60,19 @@ def train(
         if ranks.rank == 0:
             if not resume:
                 _check_sources(request)
-            _claim(request.output, resume=resume, overwrite=overwrite)
+            claim(lock, resume=resume, overwrite=overwrite, notice=observer.noticed)
         agree(ranks, "the beginning of the run")
         prepared = _prepared(request, prepared, observer)
         if resume:
-            _same_data(request.output, prepared.dataset.files)
+            _same(request.output, "data_files", prepared.dataset.files)
         setup = set_up(request, prepared, observer)
+        if resume:
+            _same(request.output, "inputs", setup.inputs)
         trainer = make_trainer(setup, observer, request, device=local_device(), ranks=ranks)
+        if ranks.rank == 0:
+            with writing(output, need=checkpoint_bytes(trainer)):
+                output.mkdir(parents=True, exist_ok=True)
+            claim(lock, resume=resume, overwrite=overwrite, notice=observer.noticed)
         _begin(request, setup, trainer, observer, resume=resume)
         stage.began = True
         _run(trainer, request.output, setup.recipe.training.keep_checkpoints, signals)
@@ -131,20 +135,6 @@ def _check_sources(request: Request) -> None:
             raise ConfigError(f"{said} {source} is {where} -o {output}.", hint="give another -o.")
 
 
-def _claim(output: Path, *, resume: bool, overwrite: bool) -> None:
-    if output.exists() and not output.is_dir():
-        raise ConfigError(f"output folder {output} is a file.", hint="give another folder.")
-    with writing(output, need=0):
-        clean_orphans(output)
-    if resume or not output.exists() or not any(output.iterdir()):
-        return
-    if not overwrite:
-        raise ConfigError(
-            f"output folder {output} is not empty.",
-            hint="give another folder, --overwrite, or --resume to go on with a run in it.",
-        )
-
-
 def _begin(
     request: Request, setup: Setup, trainer: Trainer, observer: Observer, *, resume: bool
 ) -> None:
@@ -155,11 +145,13 @@ def _begin(
             found = restore_newest(trainer, output, notice=observer.noticed)
             where = found.name if found else "the first step: there is no checkpoint yet"
             observer.noticed(f"going on from {where}")
+        keep = setup.recipe.training.keep_checkpoints
         with writing(output, need=checkpoint_bytes(trainer)):
-            if not resume:
-                keep = setup.recipe.training.keep_checkpoints
-                check_space(trainer, output, keep=keep, freed=_size(output))
-                _clear(output)
+            if resume:
+                check_space(trainer, output, keep=keep, there=len(checkpoints(output)))
+            else:
+                check_space(trainer, output, keep=keep, freed=size(output))
+                clear(output)
             _prepare(request, setup, observer, resume=resume)
     step = int(ranks.gather(trainer.progress.step)[0][0])
     if ranks.rank and step:
@@ -172,7 +164,7 @@ def _prepare(request: Request, setup: Setup, observer: Observer, *, resume: bool
     files = static_files(setup)
     absent = [name for name in files if not (request.output / name).is_file()]
     if not resume or absent:
-        remember(request, setup.dataset.files, files)
+        remember(request, setup.dataset.files, setup.inputs, files)
     if request.config.data.on_bad_row == "quarantine":
         path = request.output / QUARANTINE
         if count := write_quarantine(path, setup.dataset.problems):
@@ -187,44 +179,9 @@ def _marks(trainer: Trainer) -> tuple[float, float]:
     return float(sum(p.sum() for p in parts)), float(sum(p.square().sum() for p in parts))
 
 
-def _clear(output: Path) -> None:
-    """Remove an earlier run of ours; only when the new one is sure to begin.
-
-    What says which files are ours goes last, so that a run stopped here can be cleared again.
-    """
-    for name in _ours(output):
-        path = output / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-
-
-def _size(output: Path) -> int:
-    """Bytes of what `_clear` removes."""
-    places = [output / name for name in _ours(output)]
-    files = [f for place in places for f in (place.rglob("*") if place.is_dir() else [place])]
-    return sum(f.stat().st_size for f in files if f.is_file())
-
-
-def _ours(output: Path) -> list[str]:
-    """What a run of ours wrote into a folder; everything else in it is left alone.
-
-    The folder may be a stranger's: no name, and no link in it, leads out of the folder.
-    """
-    names = [folder.name for folder in checkpoints(output)]
-    if (output / MANIFEST).is_file():
-        with suppress(BundleError):  # damaged: what it listed is written over
-            names += [entry["name"] for entry in read_manifest(output)]
-    if (output / RUN).is_file():
-        names += [QUARANTINE, REPORT, REPORT_JSON]
-        with suppress(BundleError):
-            names += read_run(output)["files"]
-    return [name for name in [*names, MANIFEST, RUN] if inside(output, name)]
-
-
-def _same_data(output: Path, files: dict[str, str]) -> None:
-    before = read_run(output)["data_files"]
+def _same(output: Path, what: str, files: Mapping[str, str]) -> None:
+    """ConfigError unless the `files` by name are those that run.json remembers as `what`."""
+    before = read_run(output).get(what, {})
     changed = sorted(name for name in before | files if before.get(name) != files.get(name))
     if changed:
         raise ConfigError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,13 @@ from bert_cls.losses import (
     resolve_name,
 )
 from bert_cls.network import Network
-from bert_cls.request import Request
+from bert_cls.request import Request, identity
 from bert_cls.text import TextEncoder, TextSettings, Tokens
 from bert_cls.training.batches import balanced_weights
-from bert_cls.training.loop import Observer, Trainer, choose_precision
+from bert_cls.training.inherit import inputs_of
+from bert_cls.training.loop import Observer, Trainer
 from bert_cls.training.places import name_rows
+from bert_cls.training.precision import choose_precision
 from bert_cls.training.prepare import Encoded, Prepared, check_length, encode, lengths_of
 from bert_cls.training.ranks import Ranks, Shared, local_device
 from bert_cls.training.recipe import Recipe, settle
@@ -85,6 +87,8 @@ class Setup:
     """[labels] how much each counts in the loss; None: all the same"""
     row_weights: NDArray[np.float64] | None = None
     """[rows] chances of the training rows; None: each once an epoch"""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """sha256 of each further file that the run starts from, by what it is"""
     teaching: Teaching | None = None
     """of a student: its teacher's answers"""
     class_weight_power: float = 0.0
@@ -160,6 +164,7 @@ def set_up(request: Request, prepared: Prepared, observer: Observer) -> Setup:
         weights=weights,
         row_weights=_row_weights(request, dataset, truth, observer),
         class_weight_power=float(config.loss.options.get("class_weight_power", 0.0)),
+        inputs=inputs_of(request, folder),
         teaching=_teaching(request, dataset, splits, text, recipe, observer),
     )
 
@@ -254,6 +259,7 @@ def make_trainer(
         row_weights=setup.row_weights,
         ranks=ranks,
         name_rows=named,
+        identity=identity(request, setup.dataset.files, setup.inputs, setup.dataset.space.names),
     )
     return trainer
 

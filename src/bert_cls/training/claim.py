@@ -1,0 +1,173 @@
+"""Whose an output folder is: one run's at a time, and nothing of it is removed that is not ours."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+from bert_cls.bundle import DESCRIPTION
+from bert_cls.decision.domain import FILE as DOMAIN_FILE
+from bert_cls.errors import BundleError, ConfigError
+from bert_cls.files import inside
+from bert_cls.folders import MANIFEST, clean_orphans, is_scratch, read_manifest, remove_folder
+from bert_cls.request import RUN, read_run
+from bert_cls.sample import SAMPLE
+from bert_cls.training.checkpoint import checkpoints, is_checkpoint, step_of, writing
+
+if sys.platform != "win32":
+    import fcntl
+
+REPORT, REPORT_JSON = "report.html", "report.json"
+QUARANTINE = "quarantine.jsonl"
+WRITTEN = frozenset(
+    {
+        "config.json",
+        DESCRIPTION,
+        DOMAIN_FILE,
+        "evaluation.json",
+        MANIFEST,
+        "model.safetensors",
+        QUARANTINE,
+        REPORT,
+        REPORT_JSON,
+        RUN,
+        SAMPLE,
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+)
+"""the files that a run writes, besides its checkpoints"""
+
+
+class Lock:
+    """Keeps a second run out of a folder until it is closed or the process is gone.
+
+    It is the kernel's lock (flock) on the folder itself, so nothing of it can be left behind. Where
+    there is none (Windows, some network file systems) nobody is kept out.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._handle: int | None = None
+
+    def take(self) -> None:
+        """ConfigError while another run holds it; nothing where the folder is not there yet."""
+        if sys.platform == "win32" or self._handle is not None or not self.folder.is_dir():
+            return
+        handle = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise ConfigError(
+                f"another run is writing to {self.folder}.",
+                hint="wait for its end, or give another folder.",
+            ) from None
+        except OSError:  # this file system has no locks
+            os.close(handle)
+            return
+        self._handle = handle
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+
+def claim(lock: Lock, *, resume: bool, overwrite: bool, notice: Callable[[str], None]) -> None:
+    """Make sure that a run may write to the lock's folder, then tidy up after an interrupted write.
+
+    ConfigError, with nothing removed, when it is a file, another run is at work there, it holds
+    something and is neither to be resumed nor overwritten, or what it holds and no run of ours
+    wrote would be replaced.
+    """
+    output = lock.folder
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"output folder {output} is a file.", hint="give another folder.")
+    with writing(output, need=0):
+        lock.take()
+        if not resume and not overwrite and is_in_use(output):
+            raise ConfigError(
+                f"output folder {output} is not empty.",
+                hint="give another folder, --overwrite, or --resume to go on with a run in it.",
+            )
+        if strange := in_the_way(output):
+            raise ConfigError(
+                f"{output} holds {', '.join(strange)}, which is not recognisably of a run of "
+                "bert-cls, so it is neither used nor removed.",
+                hint="move it away, or give another folder.",
+            )
+        for name in clean_orphans(output):
+            notice(f"removed {name}, left by an interrupted write")
+
+
+def is_in_use(output: Path) -> bool:
+    """Whether a folder is there and holds more than what an interrupted write left."""
+    return output.is_dir() and not all(map(is_scratch, output.iterdir()))
+
+
+def in_the_way(output: Path) -> list[str]:
+    """What bears the name of something that a run writes, and no run of ours wrote."""
+    named = sorted(path for path in output.glob("checkpoint-*") if step_of(path) >= 0)
+    strange = [path.name for path in named if not is_checkpoint(path)]
+    if not _is_ours(output):
+        strange += sorted(name for name in WRITTEN if os.path.lexists(output / name))
+    return strange
+
+
+def _is_ours(output: Path) -> bool:
+    """Whether a run of ours wrote to the folder itself."""
+    with suppress(BundleError):
+        return bool(read_run(output))
+    with suppress(BundleError):
+        return DESCRIPTION in {entry["name"] for entry in read_manifest(output)}
+    return bool(checkpoints(output))
+
+
+def clear(output: Path) -> None:
+    """Remove an earlier run of ours; only when the new one is sure to begin.
+
+    What says which files are ours goes last, so that a run stopped here can be cleared again.
+    """
+    for name in _ours(output):
+        path = output / name
+        if path.is_dir():
+            remove_folder(path)  # half removed, nobody could tell whose it was
+        else:
+            path.unlink(missing_ok=True)
+
+
+def size(output: Path) -> int:
+    """Bytes of what `clear` removes."""
+    places = [output / name for name in _ours(output)]
+    files = [f for place in places for f in (place.rglob("*") if place.is_dir() else [place])]
+    return sum(f.stat().st_size for f in files if f.is_file())
+
+
+def _ours(output: Path) -> list[str]:
+    """What a run of ours wrote into a folder; everything else in it is left alone.
+
+    The folder may be a stranger's: no name, and no link in it, leads out of the folder.
+    """
+    if not _is_ours(output):
+        return []
+    names = [folder.name for folder in checkpoints(output)]
+    with suppress(BundleError):  # absent, or damaged: what it listed is written over
+        names += [entry["name"] for entry in read_manifest(output)]
+    if (output / RUN).is_file():
+        names += [QUARANTINE, REPORT, REPORT_JSON]
+        with suppress(BundleError):
+            names += read_run(output)["files"]
+    return [name for name in [*names, MANIFEST, RUN] if inside(output, name)]
