@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -132,6 +133,36 @@ def test_a_csv_is_defused_unless_asked_otherwise(trained, tmp_path):
         assert out.read_text("utf-8-sig").splitlines()[1].startswith(cell + ",")
     refused = run("predict", trained["model"], rows, "-o", tmp_path / "o.jsonl", "--plain-csv")
     assert (refused.returncode, "needs an output in .csv" in refused.stderr) == (2, True)
+
+
+def test_no_command_writes_over_what_it_reads(trained, tmp_path):
+    data, model = tmp_path / "data", tmp_path / "model"
+    shutil.copytree(trained["data"], data)
+    shutil.copytree(trained["model"], model)
+    names = json.loads((model / "bert_cls.json").read_text("utf-8"))["labels"]
+    (data / "labels.json").write_text(json.dumps(names), "utf-8")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    test = data / "test.json"
+    for words in (
+        ["check", data, "--json", data / "train.json"],
+        ["check", data, "--json", data / "labels.json"],
+        ["predict", model, test, "-o", test],
+        ["predict", model, test, "-o", model / "bert_cls.json"],
+        ["evaluate", model, test, "-o", test],
+        ["evaluate", model, test, "--report", model / "MANIFEST.json"],
+    ):
+        refused = run(*words)
+        assert refused.returncode == 2, (words, refused.stderr)
+        assert "is read by this very command" in refused.stderr
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_the_audit_as_json_on_standard_output(trained, tmp_path):
+    done = run("check", trained["data"], "--json", "-")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["task"] == "multilabel"
+    run("check", trained["data"], "--json", tmp_path / "a.json")
+    assert json.loads((tmp_path / "a.json").read_bytes()) == json.loads(done.stdout)
 
 
 def test_a_job_without_a_row_leaves_nothing_behind(trained, tmp_path):

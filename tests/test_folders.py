@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import subprocess
 import sys
@@ -425,3 +426,23 @@ def test_a_manifest_that_is_a_folder_is_refused(whole):
     (whole / MANIFEST).mkdir()
     with pytest.raises(BundleError, match="cannot be read"):
         verify(whole)
+
+
+def test_a_pipe_is_written_to_and_a_link_is_replaced(tmp_path):
+    pipe, got = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
+    reader.start()
+    write_file(pipe, b"hello")
+    reader.join()
+    assert got == [b"hello"]
+    assert pipe.is_fifo()
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_bytes(b"mine")
+    link.symlink_to(target)
+    write_file(link, b"new")
+    assert (target.read_bytes(), link.read_bytes(), link.is_symlink()) == (b"mine", b"new", False)
+    link.unlink()
+    link.symlink_to(pipe)  # in a stranger's folder it may lead to a device
+    write_file(link, b"new")
+    assert not link.is_symlink()

@@ -13,7 +13,7 @@ from bert_cls.data import Example
 from bert_cls.errors import DataError
 from bert_cls.nearest import nearest
 from bert_cls.training import spoken
-from bert_cls.training.run import _ours
+from bert_cls.training.claim import _ours
 from doors import main
 from small import MAKERS, paired, write_folder
 from tiny import tiny_encoder

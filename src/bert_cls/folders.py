@@ -108,11 +108,17 @@ def _scratch_beside(path: Path) -> Path:
 
 
 def refuse_overwriting(output: Path | None, *inputs: Path | None) -> None:
-    """ConfigError when a file that is to be written is one of those that are read."""
+    """ConfigError when a file that is to be written is one of those that are read.
+
+    Of a model folder those are the files of its manifest.
+    """
+    if output is None or not output.exists():
+        return
     for path in inputs:
-        if output is None or path is None or not (output.exists() and path.exists()):
-            continue
-        if output.samefile(path):
+        read = [path] if path is not None else []
+        if path is not None and (path / MANIFEST).is_file():
+            read += [path / name for name in (MANIFEST, *(e["name"] for e in read_manifest(path)))]
+        if any(each.exists() and output.samefile(each) for each in read):
             raise ConfigError(
                 f"{output} is read by this very command; writing it would destroy it.",
                 hint="give another name for the output.",
@@ -120,14 +126,22 @@ def refuse_overwriting(output: Path | None, *inputs: Path | None) -> None:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file beside, sync it, and rename it into place."""
+    """Write a file beside, sync it, and rename it into place; a device or pipe is written to."""
     with replacing(path) as scratch:
         scratch.write_bytes(content)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A scratch path beside `path` that takes its place when the block ends without an error."""
+    """A scratch path beside `path` that takes its place when the block ends without an error.
+
+    A device or pipe is `path` itself. A link is replaced and not followed, for in a stranger's
+    folder it may lead anywhere; only those of the system, such as /dev/stdout, are.
+    """
+    is_system = path.parent == Path("/dev")
+    if path.exists() and (is_system or not (path.is_symlink() or path.is_file())):
+        yield path
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = _scratch_beside(path)
     try:

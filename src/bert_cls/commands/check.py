@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from bert_cls.data.findings import Audit
     from bert_cls.data.lengths import TextLengths
     from bert_cls.data.repair import Repaired
+
+STDOUT = "-"
 
 
 def check(
@@ -49,7 +52,8 @@ def check(
     ] = False,
     encoding: Annotated[str | None, typer.Option(help="The files' text encoding.")] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write everything as JSON.")
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write all as JSON; - is standard output."),
     ] = None,
     fix: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write a repaired copy, and check that.")
@@ -62,8 +66,10 @@ def check(
     from bert_cls.data import read_label_merges
     from bert_cls.data.audit import audit
     from bert_cls.data.repair import repair
-    from bert_cls.folders import write_file
+    from bert_cls.folders import refuse_overwriting, write_file
 
+    if json_file is not None and str(json_file) != STDOUT:
+        refuse_overwriting(json_file, *_inputs(data), labels, merge_labels)
     merges = read_label_merges(merge_labels) if merge_labels else None
     options: dict[str, Any] = {"task": task, "label_merges": merges}
     lengths = _text_lengths(encoder, max_length)
@@ -71,15 +77,29 @@ def check(
     checked |= {"on_bad_row": on_bad_row, "coerce_numbers": coerce_numbers}
     checked |= {"fix_unicode": fix_unicode, "text_lengths": lengths}
     found = audit(data, encoding=encoding, **options, **checked)
-    _show_audit(found)
-    if json_file is not None:
-        write_file(json_file, orjson.dumps(found.to_dict(), option=orjson.OPT_INDENT_2))
+    content = orjson.dumps(found.to_dict(), option=orjson.OPT_INDENT_2)
+    if str(json_file) == STDOUT:
+        typer.echo(content.decode())
+    else:
+        _show_audit(found)
+        if json_file is not None:
+            write_file(json_file, content)
     if fix is not None:
         repaired = repair(data, fix, encoding=encoding, **options)
         found = audit(repaired.data, **options, **checked)
-        _show_repair(repaired, found)
+        _show_repair(repaired, found, stderr=str(json_file) == STDOUT)
     if found.of("error"):
         raise typer.Exit(1)
+
+
+def _inputs(data: Path) -> list[Path]:
+    """The files that the audit reads."""
+    from bert_cls.data.dataset import find_splits
+    from bert_cls.errors import DataError
+
+    with suppress(DataError):  # the audit says it better
+        return [*find_splits(data)[0].values(), data / "labels.json"]
+    return []
 
 
 def _text_lengths(encoder: str | None, max_length: int) -> TextLengths:
@@ -123,10 +143,10 @@ def _show_audit(found: Audit) -> None:
     console.print(found.totals(), highlight=False)
 
 
-def _show_repair(repaired: Repaired, found: Audit) -> None:
+def _show_repair(repaired: Repaired, found: Audit, *, stderr: bool) -> None:
     from bert_cls.data.repair import CHANGES_FILE
 
-    console = open_console(stderr=False)
+    console = open_console(stderr=stderr)
     lines = [f"repaired copy: {repaired.data}; {CHANGES_FILE} beside it has every change"]
     for (code, words), changes in sorted(repaired.changes.items()):
         lines.append(f"- {code} {words}: {changes:,}")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bert_cls.data import RowStream
     from bert_cls.outputs import Counts
 
-STDIN = "-"
+STDIN = STDOUT = "-"
 
 
 def predict(
@@ -78,6 +78,7 @@ def predict(
     quiet_hub()
     from bert_cls.classifier import Classifier
     from bert_cls.data import Example, stream
+    from bert_cls.folders import refuse_overwriting
     from bert_cls.outputs import write_predictions
     from bert_cls.resumable import can_resume
 
@@ -91,6 +92,8 @@ def predict(
         )
     if plain_csv and Path(output).suffix.lower() != ".csv":
         raise ConfigError("--plain-csv needs an output in .csv.")
+    if output != STDOUT:
+        refuse_overwriting(Path(output), Path(file) if file not in (None, STDIN) else None, model)
     classifier = Classifier.load(model, engine=engine)
     typer.echo(f"engine: {classifier.engine.name}", err=True)
     changes: dict[str, Any] = {"min_labels": min_labels, "max_labels": max_labels}
