@@ -336,7 +336,7 @@ CASES = [
     case("D34", "note", with_rows({**GOOD[0], "index": 7}), "1 row of train with the text of an e"),
     case(
         *("D35", "warning", CLOSE),
-        "1 text (33.3 %) of dev and test with a near-duplicate in train: scores may be too good",
+        "1 text (33.3 %) of dev with a near-duplicate in train: scores may be too good",
     ),
     case(
         *(
@@ -897,6 +897,15 @@ def test_near_duplicates_by_brute_force(tmp_path):
     assert got <= near  # every one told of is compared by its text
     assert len(got) >= 0.97 * len(near) > 100
     assert finding.count == len(got)
+
+
+def test_near_duplicates_of_test_in_dev_are_said(tmp_path):
+    text = "尾灯换过一次，还是进水，店里说胶条老化"
+    dev, test = rows_of(text), rows_of(text.replace("老化", "坏了"))
+    found = audit(put(tmp_path, {"train.json": GOOD[1:], "dev.json": dev, "test.json": test}))
+    (finding,) = of_code(found, "D35")
+    assert "1 text (100.0 %) of test with a near-duplicate in dev" in finding.message
+    assert "like dev.json: row 1" in finding.examples[0].detail
 
 
 def test_similarity_of_folded_texts():

@@ -34,7 +34,7 @@ from bert_cls.data.label_findings import (
     settle_task,
 )
 from bert_cls.data.lengths import EstimatedLengths, TextLengths
-from bert_cls.data.near import NearTexts
+from bert_cls.data.near import near_texts
 from bert_cls.data.problem_tally import ProblemTally
 from bert_cls.data.problems import Problem
 from bert_cls.data.raw import Options
@@ -202,14 +202,17 @@ def _about_texts(
 
 def _answers(corpus: Corpus, questions: Sequence[Question], open_rows: OpenRows) -> list[Finding]:
     """The findings with the rows they show, and near-duplicates; a second pass over the files."""
-    near = NearTexts(corpus)
+    nears = near_texts(corpus)
     shown = {row for question in questions for pair in question.pairs for row in pair}
     seen: dict[int, Seen] = {}
-    for row, found in _second_pass(corpus, near.wanted | shown, open_rows):
-        near.see(row, found)
+    wanted = shown.union(*(near.wanted for near in nears))
+    for row, found in _second_pass(corpus, wanted, open_rows):
+        for near in nears:
+            near.see(row, found)
         if row in shown:
             seen[row] = found
-    return [question.answer(seen) for question in questions] + near.findings()
+    about_near = [finding for near in nears for finding in near.findings()]
+    return [question.answer(seen) for question in questions] + about_near
 
 
 def _second_pass(
