@@ -336,7 +336,7 @@ CASES = [
     case("D34", "note", with_rows({**GOOD[0], "index": 7}), "1 row of train with the text of an e"),
     case(
         *("D35", "warning", CLOSE),
-        "1 text (33.3 %) of dev and test with a near-duplicate in train: scores may be too good",
+        "1 text (33.3 %) of dev with a near-duplicate in train: scores may be too good",
     ),
     case(
         *(
@@ -899,6 +899,15 @@ def test_near_duplicates_by_brute_force(tmp_path):
     assert finding.count == len(got)
 
 
+def test_near_duplicates_of_test_in_dev_are_said(tmp_path):
+    text = "尾灯换过一次，还是进水，店里说胶条老化"
+    dev, test = rows_of(text), rows_of(text.replace("老化", "坏了"))
+    found = audit(put(tmp_path, {"train.json": GOOD[1:], "dev.json": dev, "test.json": test}))
+    (finding,) = of_code(found, "D35")
+    assert "1 text (100.0 %) of test with a near-duplicate in dev" in finding.message
+    assert "like dev.json: row 1" in finding.examples[0].detail
+
+
 def test_similarity_of_folded_texts():
     assert similarity(fold("Led 灯，很亮！"), fold("led灯很亮")) == 1
     assert similarity(fold("!!"), fold("!!")) == 1
@@ -984,6 +993,43 @@ def test_an_audit_in_short_has_codes_and_counts_and_no_words_of_rows(tmp_path):
     assert measured.lengths == other
     assert of_code(measured, "D23") == [cut]
     assert len(measured.findings) == len(found.findings) + 1
+
+
+def test_a_class_that_dropping_leaks_takes_away_is_said(tmp_path):
+    three = [*GOOD, *rows_of("轮胎鼓包", "轮毂划了", label="轮胎")]
+    held = [*DEV, *rows_of("轮胎鼓包", "轮毂划了", label="轮胎")]
+    data = put(tmp_path, {"train.json": three, "dev.json": held})
+    found = audit(data, leak="drop", **NO_ENCODER)
+    assert not clean(found)
+    (gone,) = [f for f in of_code(found, "D26") if "dropped" in f.message]
+    assert gone.severity == "warning"
+    assert "'轮胎'" in gone.message
+
+
+@pytest.mark.parametrize("label", ["灯光", ["灯光"], 1])
+def test_fewer_than_two_classes_left_after_dropping_is_an_error(tmp_path, label):
+    other = {"灯光": "内饰", 1: 2}.get(label if isinstance(label, (str, int)) else "", ["内饰"])
+    kept, leaked = labelled(label, label), labelled(other, other, start=9)
+    data = put(tmp_path, {"train.json": [*kept, *leaked], "dev.json": leaked})
+    task = "multiclass" if label == 1 else None
+    found = audit(data, leak="drop", task=task, **NO_ENCODER)
+    codes = [f.code for f in found.of("error")]
+    assert codes == ([] if isinstance(label, list) else ["D29"])
+    assert any("dropped" in f.message for f in of_code(found, "D26"))
+    assert [f.count for f in of_code(found, "D30")] == [1]
+
+
+@pytest.mark.parametrize("label", ["灯光", ["灯光"], 0.5])
+def test_a_train_file_of_which_nothing_is_left_is_an_error(tmp_path, label):
+    other = {str: "内饰", list: ["内饰"], float: 1.5}[type(label)]
+    rows = labelled(label, other)
+    data = put(tmp_path / "leak", {"train.json": rows, "dev.json": rows})
+    assert audit(data, leak="drop", **NO_ENCODER).of("error")
+    assert not audit(data, leak="allow", **NO_ENCODER).of("error")
+    twice = [*rows, *({**row, "label": rows[1 - i]["label"]} for i, row in enumerate(rows))]
+    data = put(tmp_path / "conflict", {"train.json": twice})
+    assert audit(data, conflict="drop", **NO_ENCODER).of("error")
+    assert not audit(data, conflict="keep", **NO_ENCODER).of("error")
 
 
 def test_many_problems_are_counted_and_a_few_are_shown(tmp_path):

@@ -6,6 +6,7 @@ the rows that findings show. Memory hardly grows with the rows: docs/check.md ha
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,15 +26,15 @@ from bert_cls.data.findings import (
     plain,
 )
 from bert_cls.data.held_rows import HeldRows
+from bert_cls.data.label_counts import counted, dropped_rows, names_of
 from bert_cls.data.label_findings import (
     Labels,
     about_labels,
     about_pairs,
-    counted,
     settle_task,
 )
 from bert_cls.data.lengths import EstimatedLengths, TextLengths
-from bert_cls.data.near import NearTexts
+from bert_cls.data.near import near_texts
 from bert_cls.data.problem_tally import ProblemTally
 from bert_cls.data.problems import Problem
 from bert_cls.data.raw import Options
@@ -151,9 +152,15 @@ def _audited(
     settled, about_task = settle_task(surveys, options.task, names, shown=shown)
     counts = counted(surveys, settled, merges)
     found = problems.findings() + about_task + about_pairs(surveys, shown=shown)
-    if settled is not None:
-        found += about_labels(Labels(surveys, settled, names, counts, shown))
     corpus = Corpus(surveys, shown=shown)
+    if settled is not None:
+        dropped = dropped_rows(corpus, leak=settings.leak, conflict=settings.conflict)
+        lost: Counter[str] = Counter()
+        for _, seen in _second_pass(corpus, dropped.tolist(), open_rows):
+            lost.update(names_of(seen.example.label, settled, merges))
+        left = counts.get("train", Counter()) - lost
+        labels = Labels(surveys, settled, names, counts, left, len(dropped), shown)
+        found += about_labels(labels)
     measured, about_texts = _about_texts(corpus, lengths, settings, open_rows)
     for found_in in surveys:
         found_in.numbers.close()
@@ -195,14 +202,17 @@ def _about_texts(
 
 def _answers(corpus: Corpus, questions: Sequence[Question], open_rows: OpenRows) -> list[Finding]:
     """The findings with the rows they show, and near-duplicates; a second pass over the files."""
-    near = NearTexts(corpus)
+    nears = near_texts(corpus)
     shown = {row for question in questions for pair in question.pairs for row in pair}
     seen: dict[int, Seen] = {}
-    for row, found in _second_pass(corpus, near.wanted | shown, open_rows):
-        near.see(row, found)
+    wanted = shown.union(*(near.wanted for near in nears))
+    for row, found in _second_pass(corpus, wanted, open_rows):
+        for near in nears:
+            near.see(row, found)
         if row in shown:
             seen[row] = found
-    return [question.answer(seen) for question in questions] + near.findings()
+    about_near = [finding for near in nears for finding in near.findings()]
+    return [question.answer(seen) for question in questions] + about_near
 
 
 def _second_pass(

@@ -34,19 +34,17 @@ class Labels:
     """What is known of the labels: rows by name for each split, as the task reads them.
 
     `declared` are the names of labels.json or --labels. `names` are those a model would have,
-    `shown` how many places a finding gets.
+    `shown` how many places a finding gets. `train` counts the rows of train that a run trains on:
+    `dropped` labelled rows are not among them.
     """
 
     surveys: Sequence[Survey]
     task: Task
     declared: tuple[str, ...] | None
     counts: Mapping[str, Counter[str]]
+    train: Counter[str]
+    dropped: int
     shown: int
-
-    @property
-    def train(self) -> Counter[str]:
-        """Rows of train by name."""
-        return self.counts.get("train", Counter())
 
     @property
     def has_train(self) -> bool:
@@ -58,7 +56,7 @@ class Labels:
         """The model's labels: declared, else of train, else (without train) all."""
         if self.declared is not None:
             return self.declared
-        known = [self.train] if self.has_train else self.counts.values()
+        known = [self.counts["train"]] if self.has_train else self.counts.values()
         return tuple(sorted({name for counter in known for name in counter}))
 
     @property
@@ -166,18 +164,6 @@ def _numbers_not_declared(
     return [Finding("D11", "error", rows, plain(message), remedy)]
 
 
-def counted(
-    surveys: Sequence[Survey], task: Task | None, merges: Mapping[str, str]
-) -> dict[str, Counter[str]]:
-    """Rows by label name for each split; integers are names too in class tasks."""
-    counts: dict[str, Counter[str]] = {}
-    for survey in surveys:
-        counter = counts[survey.file.split] = Counter(survey.labels.names)
-        for name, rows in survey.labels.whole_numbers.items() if task in CLASS_TASKS else ():
-            counter[merges.get(name, name)] += rows
-    return counts
-
-
 def about_pairs(surveys: Sequence[Survey], *, shown: int) -> list[Finding]:
     """An error when some rows have a second text and others have none (D37)."""
     sides: Counter[bool] = Counter()
@@ -236,7 +222,12 @@ def _about_values(labels: Labels) -> list[Finding]:
         found.append(_finding("D33", "note", len(labels.declared), message))
     for survey in labels.surveys:
         tally = survey.labels
-        if survey.file.split == "train" and tally.labelled > 1 and tally.smallest == tally.largest:
+        if survey.file.split == "train" and 0 < tally.labelled == labels.dropped:
+            message = "all labelled rows of train are dropped for their texts."
+            found.append(_finding("D31", "error", labels.dropped, message, UNDROP))
+        elif (
+            survey.file.split == "train" and tally.labelled > 1 and tally.smallest == tally.largest
+        ):
             message = f"all numbers in train are {tally.smallest:g}: there is nothing to learn."
             found.append(_finding("D29", "warning", tally.labelled, message, "label rows anew"))
     return found
@@ -245,13 +236,17 @@ def _about_values(labels: Labels) -> list[Finding]:
 def _too_few(labels: Labels) -> list[Finding]:
     if not labels.has_train:
         return []
+    left, remedy = (f" left without {count(labels.dropped, 'dropped row')}", UNDROP)
+    if not labels.dropped:
+        left, remedy = "", "label some rows"
     if not labels.train:
-        return [_finding("D29", "error", 0, "no row of train has any label.", "label some rows")]
+        return [_finding("D29", "error", 0, f"no row of train{left} has any label.", remedy)]
     if labels.task == "multilabel":
         return []
     if len(labels.train) < 2:
-        message = f"train needs at least 2 classes. Got only {some(labels.train)}."
-        remedy = "add rows of another class, or write labels as lists for multilabel data"
+        message = f"train{left} needs at least 2 classes. Got only {some(labels.train)}."
+        if not labels.dropped:
+            remedy = "add rows of another class, or write labels as lists for multilabel data"
         return [_finding("D29", "error", labels.train.total(), message, remedy)]
     if labels.task == "binary" and len(labels.names) != 2:
         message = f"the task binary needs 2 classes. Got {len(labels.names)}: {some(labels.names)}."
@@ -318,11 +313,15 @@ def _without_rows(labels: Labels) -> list[Finding]:
             message += f"{some(missing)}; metrics show support 0 for them."
             remedy = f"move rows of them to {split}, or read its macro averages with that in mind"
             found.append(_finding("D26", "warning", len(missing), message, remedy))
-    unused = [name for name in labels.names if name not in labels.train]
+    unused = [name for name in labels.names if name not in labels.counts.get("train", ())]
     if unused and labels.has_train:
         message = f"no row of train has the declared labels {some(unused)}: they cannot be learned."
         remedy = "add rows of them, or take them out of the label names"
         found.append(_finding("D26", "warning", len(unused), message, remedy))
+    gone = [name for name in labels.counts.get("train", ()) if name not in labels.train]
+    if gone:
+        message = f"all rows of train with the labels {some(gone)} are dropped: they cannot be "
+        found.append(_finding("D26", "warning", len(gone), f"{message}learned.", UNDROP))
     return found
 
 
@@ -382,6 +381,7 @@ def _finding(
 
 
 SPLITS = ("train", "dev", "test")
+UNDROP = "take such texts out of dev and test, or settle their labels, instead of dropping rows"
 NO_LABEL = {
     "train": "label some rows of it",
     "dev": "label some, or take the file away: dev rows are then held out of train",

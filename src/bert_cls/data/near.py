@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,15 +42,16 @@ class _Waiting:
 
 
 class NearTexts:
-    """Which rows have a near twin: rows of dev and test in train; of train, when that is all.
+    """Which rows have a near twin: rows of some splits in another; or inside train.
 
     Show the `wanted` rows to `see`, in rising order; then `findings` says it (D35).
     """
 
-    def __init__(self, corpus: Corpus) -> None:
+    def __init__(self, corpus: Corpus, held: Sequence[str], among_split: str) -> None:
         self._shown = corpus.shown
-        self._held = corpus.has("dev") or corpus.has("test")
-        possible, among = _sides(corpus, held=self._held)
+        self._held = " and ".join(held)
+        self._other = among_split
+        possible, among = _sides(corpus, held, among_split)
         self._all = int(np.count_nonzero(possible))
         asked = _evenly(possible)
         pairs = _pairs(corpus, asked, among)
@@ -96,9 +97,10 @@ class NearTexts:
         some = f" of {compared:,} compared" if compared < self._all else ""
         rows = f"{count(len(self._near), 'text')}{some} ({percent(len(self._near), compared)})"
         if self._held:
-            message = f"{rows} of dev and test with a near-duplicate in train: scores may be too "
-            message += f"good (trigram similarity from {THRESHOLD})."
-            remedy = "take such rows out of train, or put all rows of one source into one split"
+            message = f"{rows} of {self._held} with a near-duplicate in {self._other}: scores may "
+            message += f"be too good (trigram similarity from {THRESHOLD})."
+            remedy = f"take such rows out of {self._other}, or put all rows of one source into "
+            remedy += "one split"
         else:
             message = f"{rows} with a near-duplicate in the file: a random split would put some on "
             message += f"both sides (trigram similarity from {THRESHOLD})."
@@ -117,16 +119,23 @@ class NearTexts:
             self._examples.append(spot(seen.survey.file, seen.place, seen.example, detail))
 
 
-def _sides(corpus: Corpus, *, held: bool) -> tuple[Chosen, Chosen]:
+def near_texts(corpus: Corpus) -> list[NearTexts]:
+    """What is compared: dev and test with train, test with dev; train with itself without them."""
+    held = [split for split in ("dev", "test") if corpus.has(split)]
+    found = [NearTexts(corpus, held, "train")]
+    return [*found, NearTexts(corpus, ["test"], "dev")] if len(held) > 1 else found
+
+
+def _sides(corpus: Corpus, held: Sequence[str], other: str) -> tuple[Chosen, Chosen]:
     """The rows asked about and the rows they may be like, each text once, exact twins left out."""
     asked, among = np.zeros(len(corpus), bool), np.zeros(len(corpus), bool)
     for rows, texts, (labels,) in corpus.parts("text", "label"):
-        used = {s: corpus.used(s, rows, labels) for s in ("train", "dev", "test")}
-        train = _distinct(texts, np.flatnonzero(used["train"]))
-        among[rows[train]] = True
+        known = _distinct(texts, np.flatnonzero(corpus.used(other, rows, labels)))
+        among[rows[known]] = True
         if held:
-            others = _distinct(texts, np.flatnonzero(used["dev"] | used["test"]))
-            asked[rows[others[~np.isin(texts[others], texts[train])]]] = True
+            of_held = np.any([corpus.used(split, rows, labels) for split in held], axis=0)
+            others = _distinct(texts, np.flatnonzero(of_held))
+            asked[rows[others[~np.isin(texts[others], texts[known])]]] = True
     return (asked if held else among), among
 
 

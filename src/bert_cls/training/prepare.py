@@ -129,6 +129,11 @@ def _of_a_run(dataset: Dataset, data: Path, config: RunConfig, observer: Observe
     if dataset.dev is None:
         dataset = _hold_out(dataset, "dev", config.data.dev_share, seed, observer)
     dataset = _without_leaks(dataset, config, observer)
+    if not dataset.train:
+        raise DataError(
+            f"{data}: every labelled row of train has a text that is also held out.",
+            hint="take such rows out of dev or test instead, or --leak allow keeps them.",
+        )
     return _sampled(dataset, config.data.train_rows, seed, observer)
 
 
