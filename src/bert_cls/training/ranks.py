@@ -2,8 +2,8 @@
 
 Every rank holds the whole network and goes through the same steps. The micro-batches of a step are
 dealt out in turn, gradients are added up, and each rank takes the same optimiser step. Draws are a
-function of (seed, step, micro-batch), so it does not matter which rank makes them. Only the first
-rank writes. One process is `Alone`, which sends nothing and imports nothing.
+function of (seed, step, row), so it does not matter which rank makes them. Only the first rank
+writes. One process is `Alone`, which sends nothing and imports nothing.
 """
 
 from __future__ import annotations
