@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bert_cls.commands.check import check
-from bert_cls.data import Example, load
+from bert_cls.data import Example, load, read
 from bert_cls.data.audit import Settings as AuditSettings
 from bert_cls.data.audit import audit, audit_gathered
 from bert_cls.data.dataset import assemble, gather
@@ -1392,3 +1392,27 @@ def test_every_kind_is_in_the_documentation():
     cells = [[cell.strip() for cell in line.split("|")] for line in page.splitlines()]
     listed = {row[1]: row[2] for row in cells if len(row) > 3 and row[1][:1] == "D"}
     assert listed == KINDS
+
+
+def test_a_repaired_copy_has_merged_label_names_and_no_mark(tmp_path):
+    rows = [{"text_a": f"第{i}句", "label": [name]} for i, name in enumerate(["Sport", "灯光"] * 4)]
+    names = json.dumps(["灯光", "Sport", "sport"], ensure_ascii=False)
+    data = put(tmp_path / "data", {"train.json": rows, "labels.json": f"\ufeff{names}"})
+    assert "D27" in {finding.code for finding in audit(data).of("error")}
+    merges = {"Sport": "sport"}
+    copy = repair(data, tmp_path / "copy", label_merges=merges).data
+    assert (copy / "labels.json").read_text("utf-8") == '["灯光", "sport"]\n'
+    told = [(c["row"], c["code"]) for c in changes_of(copy) if c["file"] == "labels.json"]
+    assert told == [("", "D01"), ("", "D27")]
+    assert audit(copy).of("error") == []
+    assert not {"D01", "D27"} & {finding.code for finding in audit(copy).findings}
+
+
+def test_lists_of_labels_in_a_repaired_csv_are_said(tmp_path):
+    data = put(tmp_path / "data", {"train.csv": "text_a,label\n天窗,a|b\n尾灯,a\n"})
+    copy = repair(data, tmp_path / "copy", task="multilabel").data
+    told = [c for c in changes_of(copy) if c["code"] == "D21"]
+    assert [("JSON list" in c["what"], c["row"]) for c in told] == [(True, "")]
+    assert read(copy / "train.csv", task="multilabel").examples[0].label == ("a", "b")
+    names = put(tmp_path / "names", {"train.csv": "text_a,label\n天窗,a\n尾灯,b\n"})
+    assert changes_of(repair(names, tmp_path / "names copy").data) == []

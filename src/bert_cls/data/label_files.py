@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from bert_cls.data.json_text import JsonParser, explain, extra_data
@@ -25,6 +26,17 @@ def read_labels(path: str | Path, *, encoding: str | None = None) -> tuple[str, 
     if not isinstance(value, list) or not value:
         raise DataError(f"{file}: must hold a list. Got {show(value)} instead.", hint=LIST_HINT)
     return checked_names(value, file)
+
+
+def merged_labels(path: Path, merges: Mapping[str, str]) -> tuple[object, object]:
+    """What a labels.json holds, unchecked, and the same with names merged, each name once.
+
+    DataError when it is no JSON.
+    """
+    value = _json_of(path, None, LIST_HINT)
+    if not isinstance(value, list) or not all(type(name) is str for name in value):
+        return value, value
+    return value, list(dict.fromkeys(merges.get(name, name) for name in value))
 
 
 def checked_names(values: list[object], file: str) -> tuple[str, ...]:

@@ -18,8 +18,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from bert_cls.data.dataset import LABELS_FILE, find_splits
+from bert_cls.data.encoding import UTF8_BOM
 from bert_cls.data.example import Example, Task
 from bert_cls.data.exports import adapt
+from bert_cls.data.label_files import merged_labels
 from bert_cls.data.labels import SURROGATE, show
 from bert_cls.data.layout import Layout, find_layout
 from bert_cls.data.problems import Problem
@@ -104,9 +106,29 @@ def repair(
             held += copy.labelled if split == "dev" else copy.texts
         beside = path / LABELS_FILE
         if beside.is_file():
-            shutil.copyfile(beside, scratch / LABELS_FILE)
+            _copy_labels(beside, scratch / LABELS_FILE, label_merges or {}, log)
     data = target if path.is_dir() else target / copies["train"].name
     return Repaired(data, {split: len(copies[split].texts) for split in paths}, changes)
+
+
+def _copy_labels(
+    path: Path, target: Path, merges: Mapping[str, str], log: Callable[[Change], None]
+) -> None:
+    """labels.json as it is, but for merged names and a byte order mark; a broken one as it is."""
+    shutil.copyfile(path, target)
+    try:
+        before, after = merged_labels(path, merges)
+    except DataError:
+        return
+    marked = path.read_bytes().startswith(UTF8_BOM)
+    if after == before and not marked:
+        return
+    target.write_text(f"{dumped(after)}\n", "utf-8")
+    if marked:
+        said = "BOM: the byte order mark at the start was left out."
+        log(Change(path.name, "", "D01", said, None, None, None))
+    if after != before:
+        log(Change(path.name, "", "D27", "labels merged", None, before, after))
 
 
 class _Copy:
@@ -133,6 +155,7 @@ class _Copy:
         self._log = log
         self._labels: list[Step] = [*LABEL, ("D27", "labels merged", _merging(merges))]
         self._indices: set[int] = set()
+        self._lists = False
 
     def write(self, folder: Path) -> None:
         """Write the file. DataError when no row is left."""
@@ -154,6 +177,9 @@ class _Copy:
         for note in source.notes:
             if note.code in READ_OTHERWISE:
                 self._log(self._change("", note.code, f"{note.message} Written as {words}"))
+        if self._lists and source.suffix in (".csv", ".tsv"):
+            said = "the labels of a row are written as a JSON list, whatever stood between them"
+            self._log(self._change("", "D21", said))
         if name != source.name:
             self._log(self._change("", "D21", f"{source.name} is written as {name}, {words}"))
 
@@ -177,6 +203,7 @@ class _Copy:
             elif isinstance(row, dict):
                 for change in changes:
                     self._log(change)
+                self._lists |= isinstance(row.get(layout_of(tuple(row)).label), list)
                 yield row
 
     def _mended(self, raw: RawObject, layout: Layout, place: str) -> tuple[RawObject, list[Change]]:
