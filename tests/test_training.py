@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -363,6 +364,25 @@ def test_the_head_s_biases_start_where_the_recipe_says(loss, encoder, multilabel
         assert setup.recipe.training.prior_bias is applied
         given = setup.network.head.bias.detach().numpy()
         np.testing.assert_allclose(given, wanted if applied else 0 * wanted, atol=1e-5)
+
+
+def test_d23_long_texts_are_counted_and_named_where_they_are_an_error(
+    encoder, multilabel_data, tmp_path
+):
+    data = tmp_path / "data"
+    shutil.copytree(multilabel_data, data)
+    for name, at in (("train", 3), ("dev", 1)):
+        rows = json.loads((data / f"{name}.json").read_text("utf-8"))
+        rows[at]["text_a"] *= 40
+        (data / f"{name}.json").write_text(json.dumps(rows), "utf-8")
+    settings = {"text.long": "error", "text.max_length": 128}
+    with pytest.raises(DataError) as stopped:
+        train(request_for(data, tmp_path / "out", encoder, **settings), Silent())
+    said = str(stopped.value)
+    assert "over 128 tokens: 1 of train, 1 of dev; " in said
+    assert "index 3 (train.json, row 4" in said
+    assert "(dev.json, row 2" in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_settings_that_fit_no_regression_are_refused(encoder, tmp_path):
