@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from tiny_e5 import e5_file
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # nothing here may reach a hub; tests that do so name their own server
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# started in the background by a shell, a process ignores Ctrl-C, and so do its children
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # a busy machine is no failing test
 settings.register_profile("unhurried", deadline=None)

@@ -259,7 +259,7 @@ def test_explaining_takes_a_share_of_the_training_and_no_more():
     progress = SimpleNamespace(history=[0] * 4)
     trainer = SimpleNamespace(progress=progress, tokens=SimpleNamespace(lengths=np.full(800, 20)))
     passes = 3 * 4 * 800 * 20
-    assert spoken.affordable(trainer) * 2 * 16 == pytest.approx(passes / 20, rel=0.01)
+    assert spoken.affordable(trainer) * 3 * 2 * 16 == pytest.approx(passes / 20, rel=0.01)
     trainer.tokens.lengths = np.full(100_000, 200)
     assert spoken.affordable(trainer) == spoken.MOST_TOKENS
 

@@ -129,8 +129,7 @@ def set_up(request: Request, prepared: Prepared, observer: Observer) -> Setup:
         folder = distillation.teacher
     facts = describe(folder)
     check_length(config.text.max_length, facts.positions)
-    rows = {"train": dataset.train, "dev": dataset.dev, "test": dataset.test}
-    labelled = {k: kept for k, v in rows.items() if (kept := [e for e in v or [] if _known(e)])}
+    labelled = _labelled(dataset)
     loss_name = resolve_name(config.loss.name or DEFAULT_LOSS[task], task)
     recipe = settle(
         config,
@@ -144,8 +143,7 @@ def set_up(request: Request, prepared: Prepared, observer: Observer) -> Setup:
     tokenizer = open_tokenizer(folder, lowercase=config.text.lowercase)
     text = TextEncoder(tokenizer, _text_settings(config.text, task))
     observer.phase("tokenising")
-    if config.text.long == "error":
-        _refuse_long(labelled, dataset, text, request)
+    _refuse_long(labelled, dataset, text, request)
     splits = {name: encode(examples, dataset, text) for name, examples in labelled.items()}
     audit = _measured(prepared.audit, splits, text, observer)
     truth = splits["train"].truth
@@ -179,10 +177,18 @@ def set_up(request: Request, prepared: Prepared, observer: Observer) -> Setup:
     )
 
 
+def _labelled(dataset: Dataset) -> dict[str, list[Example]]:
+    """The labelled rows of each split that has any."""
+    rows = {"train": dataset.train, "dev": dataset.dev, "test": dataset.test}
+    return {k: kept for k, v in rows.items() if (kept := [e for e in v or [] if _known(e)])}
+
+
 def _refuse_long(
     labelled: Mapping[str, Sequence[Example]], dataset: Dataset, text: TextEncoder, request: Request
 ) -> None:
     """DataError that counts the rows over the maximum length and names the first ones (D23)."""
+    if text.settings.long != "error":
+        return
     whole = TextEncoder(text.tokenizer, replace(text.settings, long="head"))
     long: list[Example] = []
     parts = []

@@ -21,6 +21,8 @@ from bert_cls.training.setup import Setup
 MOST_TOKENS, MOST_ROWS = 4096, 4096
 SHARE = 1 / 20
 """Of the training's passes through the network: what explaining may take."""
+SLOWER = 3
+"""How much longer a token takes here: in float32, and a row at a time."""
 
 
 def affordable(trainer: Trainer) -> int:
@@ -30,7 +32,7 @@ def affordable(trainer: Trainer) -> int:
     """
     epochs = max(1, len(trainer.progress.history))
     trained = 3 * epochs * int(trainer.tokens.lengths.sum())
-    return min(MOST_TOKENS, int(SHARE * trained / (2 * STEPS)))
+    return min(MOST_TOKENS, int(SHARE * trained / (SLOWER * 2 * STEPS)))
 
 
 def nearest_by(engine: TorchEngine, setup: Setup, trainer: Trainer, count: int) -> Nearest:
