@@ -443,6 +443,20 @@ def test_descriptions_that_cannot_be_are_refused(model, change):
     assert isinstance(caught.value, BundleError) or "max_length" in str(caught.value)
 
 
+def test_that_special_tokens_are_literal_is_recorded(model):
+    content = json.loads((model / "bert_cls.json").read_bytes())
+    text = content["text"]
+    assert text["special_tokens"] == "literal"
+    assert load(model).description()["text"] == text
+    older = {name: value for name, value in text.items() if name != "special_tokens"}
+    rewrite(model / "bert_cls.json", text=older)
+    assert load(sealed(model)).description()["text"] == text
+    for other in ("special", True, None, ["literal"], {}):
+        rewrite(model / "bert_cls.json", text={**text, "special_tokens": other})
+        with pytest.raises(BundleError, match=r"text\.special_tokens must be 'literal'"):
+            load(sealed(model))
+
+
 @pytest.mark.parametrize(
     "thresholds",
     [[0.5], [0.5] * 4, [0.5, 0.5, -1], ["x"] * 3, [None] * 3, [], {}, [[0.5]] * 3, [True] * 3],

@@ -78,7 +78,7 @@ class Bundle:
             "pair": self.pair,
             "pooling": self.pooling,
             "pad_id": self.pad_id,
-            "text": self.text.to_dict(),
+            "text": {**self.text.to_dict(), "special_tokens": _SPECIAL_TOKENS},
             "rule": self.rule.to_dict(),
             **self.details,
         }
@@ -181,12 +181,24 @@ def _parsed(folder: Path, content: Mapping[str, Any]) -> Bundle:
         folder=folder,
         space=space,
         rule=rule,
-        text=text_settings(content["text"]),
+        text=_text(folder, content["text"]),
         pooling=content["pooling"],
         pair=content["pair"],
         pad_id=content["pad_id"],
         details=_details(folder, content),
     )
+
+
+def _text(folder: Path, stored: Mapping[str, Any]) -> TextSettings:
+    """The text settings. BundleError where typed special tokens were to be more than text."""
+    settings = dict(stored)
+    # folders from before this was recorded read texts in the same way
+    if (found := settings.pop("special_tokens", _SPECIAL_TOKENS)) != _SPECIAL_TOKENS:
+        raise BundleError(
+            f"{folder / DESCRIPTION}: text.special_tokens must be {_SPECIAL_TOKENS!r}. "
+            f"Got {str(found)[:60]!r} instead."
+        )
+    return text_settings(settings)
 
 
 def _details(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -217,4 +229,5 @@ def _check_encoder(bundle: Bundle) -> None:
         )
 
 
+_SPECIAL_TOKENS = "literal"  # typed in a text they are ordinary characters; no other way is built
 _KNOWN = {"format", "task", "labels", "pair", "pooling", "pad_id", "text", "rule"}
