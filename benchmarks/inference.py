@@ -22,24 +22,22 @@ import torch
 from safetensors import safe_open
 
 import record
+from answers import OURS, flips_of, invariance_of
 from bert_cls import Classifier
 from bert_cls import bundle as bundles
 from bert_cls.bundle import Bundle
 from bert_cls.engines import Engine, open_engine, run
 from bert_cls.engines.machine import usable_cores
 from bert_cls.engines.onnx_engine import OnnxEngine
-from bert_cls.engines.second_look import margins
 from bert_cls.export import export
-from bert_cls.export.check import CLOSE, other_labels
-from bert_cls.text import PaddedBatch, Tokens
-from bert_cls.tokens import subset
+from bert_cls.export.check import CLOSE
+from bert_cls.text import Tokens
 from token_rows import first
 
 RESULT = record.RESULTS / "inference.json"
 _SHAPES = ((2048, 2048, 2048), (4096, 384, 1536), (1024, 1536, 384))
 _SINGLES = 100
 _PIPELINE_ROWS = 200
-_OURS = "ours: openvino-int8, close calls in float32"
 
 
 @dataclass
@@ -83,8 +81,8 @@ def main() -> None:
     able = {"onnx-int8"} & set(classifier.bundle.details["engines"])
     systems = {n: make for n, make in SYSTEMS.items() if able or make is not _onnx_int8_alone}
     rows = [measured(work, name, make) for name, make in systems.items()]
-    flips = _flips(classifier.bundle, many)
-    invariance = _invariance(classifier.bundle, first(many, options.invariance_rows))
+    flips = flips_of(classifier.bundle, many)
+    invariance = invariance_of(classifier.bundle, first(many, options.invariance_rows))
     report(work, rows, limit, flips, invariance, options)
 
 
@@ -224,111 +222,6 @@ def _row(tokens: Tokens, row: int) -> Tokens:
     )
 
 
-def _flips(bundle: Bundle, tokens: Tokens) -> dict[str, dict[str, Any]]:
-    """Rows whose labels differ from torch's in float32 where those are no closer than CLOSE."""
-    rule = bundle.rule
-
-    def answers(name: str, looks: bool = True) -> Any:
-        engine = open_engine(bundle, name)
-        out = run(
-            engine,
-            tokens,
-            pad_id=bundle.pad_id,
-            outputs=bundle.outputs,
-            rule=rule if looks else None,
-        )
-        return engine, out
-
-    _, wanted = answers("torch")
-    clear = margins(rule, wanted) > CLOSE
-    exact = rule.scores(wanted)
-    found = {}
-    for label, name, looks in (
-        ("torch bf16", "torch-bfloat16", True),
-        ("openvino bf16", "openvino-bfloat16", True),
-        ("openvino-int8 alone", "openvino-int8", False),
-        ("onnx-int8 alone", "onnx-int8", False),
-        (_OURS, "openvino-int8", True),
-    ):
-        if name == "onnx-int8" and name not in bundle.details["engines"]:
-            continue
-        engine, given = answers(name, looks)
-        scores = rule.scores(given)
-        found[label] = {
-            "rows": int(clear.sum()),
-            "flips": int((other_labels(rule, exact, scores) & clear).sum()),
-            "largest_score_difference": float(np.abs(scores - exact).max()),
-        }
-        if label == _OURS:
-            found[label]["second_looks"] = float(
-                engine.unsure(answers(name, False)[1], rule).mean()
-            )
-    return found
-
-
-def _invariance(bundle: Bundle, tokens: Tokens) -> dict[str, dict[str, Any]]:
-    """Each text alone, in 20 random batches and in two padding lengths: what changes."""
-    generator = np.random.default_rng(0)
-    rule = bundle.rule
-    found = {}
-    for name, repeats in (("openvino", 2), ("openvino-int8", 20)):
-        engine = open_engine(bundle, name)
-
-        def answer(rows: Any, width: int = 0, engine: Engine = engine) -> Any:
-            batch = tokens.padded(rows, bundle.pad_id)
-            extra = ((0, 0), (0, max(0, width - batch.ids.shape[1])))
-            out = engine.logits(
-                PaddedBatch(
-                    np.pad(batch.ids, extra, constant_values=bundle.pad_id),
-                    np.pad(batch.types, extra),
-                    np.pad(batch.mask, extra),
-                )
-            )
-            return np.array(out)
-
-        alone = np.concatenate([answer(np.array([row])) for row in range(len(tokens))])
-        exact = rule.scores(alone)
-        difference, flips = 0.0, 0
-        others = []
-        for _ in range(repeats):
-            order = generator.permutation(len(tokens))
-            parts = np.array_split(order, max(1, len(order) // 16))
-            out = np.zeros_like(alone)
-            for part in parts:
-                out[part] = answer(part)
-            others.append(out)
-        few = np.arange(min(100, len(tokens)))
-        for width in (128, 256):
-            out = alone.copy()
-            out[few] = np.concatenate([answer(few[[i]], width) for i in few])
-            others.append(out)
-        for out in others:
-            scores = rule.scores(out)
-            difference = max(difference, float(np.abs(scores - exact).max()))
-            flips += int(other_labels(rule, exact, scores).sum())
-        found[name] = {"flips": flips, "largest_score_difference": difference}
-        found[f"{name}, all at once"] = _all_at_once(bundle, engine, tokens)
-    return found
-
-
-def _all_at_once(bundle: Bundle, engine: Engine, tokens: Tokens) -> dict[str, Any]:
-    """As `predict` answers a file against one call a text, close calls looked at again in both."""
-    rule = bundle.rule
-
-    def answers(some: Tokens) -> Any:
-        logits = run(engine, some, pad_id=bundle.pad_id, outputs=bundle.outputs, rule=rule)
-        return rule.scores(logits)
-
-    together = answers(tokens)
-    alone = np.concatenate([answers(subset(tokens, np.array([i]))) for i in range(len(tokens))])
-    differences = np.abs(together - alone).max(axis=1)
-    return {
-        "flips": int(other_labels(rule, alone, together).sum()),
-        "largest_score_difference": float(differences.max()),
-        "rows_over_0.001": int((differences > 1e-3).sum()),
-    }
-
-
 def _parameters(bundle: Bundle) -> int:
     """Parameters outside the embeddings."""
     with safe_open(bundle.folder / "model.safetensors", "np") as file:
@@ -349,7 +242,7 @@ def report(
 ) -> None:
     """Tables on the terminal and the result file."""
     real = int(work.tokens.lengths.sum())
-    ours = next(r["texts_per_second"] for r in rows if r["system"] == _OURS)
+    ours = next(r["texts_per_second"] for r in rows if r["system"] == OURS)
     each = 2 * _parameters(work.bundle) * real / len(work.tokens) / 1e9
     for row in rows:
         row["useful_gflops"] = row["texts_per_second"] * each
@@ -368,7 +261,7 @@ def report(
         ("system", "rows", "flips", "largest difference"),
         [[n, f["rows"], f["flips"], f["largest_score_difference"]] for n, f in flips.items()],
     )
-    looks = flips[_OURS]["second_looks"]
+    looks = flips[OURS]["second_looks"]
     record.console.print(f"looked at again: {looks:.1%}")
     record.show(
         "the same text alone, in 20 random batches (float32: 2), in two padding lengths; in a file",
@@ -401,7 +294,7 @@ SYSTEMS: dict[str, Callable[[Work], System]] = {
     "openvino fp32": _engine("openvino"),
     "openvino bf16": _engine("openvino-bfloat16"),
     "openvino on our static int8": _int8_alone,
-    _OURS: _engine("openvino-int8"),
+    OURS: _engine("openvino-int8"),
 }
 
 

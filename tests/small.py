@@ -68,6 +68,14 @@ def write_folder(
     return folder
 
 
+FAST = {
+    "training.epochs": 1,
+    "training.batch_size": 16,
+    "text.max_length": 24,
+    "report.linear_bar": False,
+    "report.resamples": 0,
+}
+"""Settings of a training that only has to end."""
 MAKERS = {
     "multilabel": multilabel_rows,
     "multiclass": lambda n: class_rows(n, ["甲", "乙", "丙"]),

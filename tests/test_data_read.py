@@ -780,6 +780,14 @@ def test_d19_numbers_out_of_range(tmp_path, literal, message):
     assert errors_of(tmp_path / "rows.jsonl", coerce_numbers=True)[0].code == "D19"
 
 
+@pytest.mark.parametrize("digits", [25, 5000])
+def test_d19_numbers_out_of_range_in_cells(tmp_path, digits):
+    content = f"text_a,label\n好,1\n坏,{'9' * digits}\n"
+    problem = only_error(tmp_path, "a.csv", content, task="regression")
+    assert (problem.code, problem.row) == ("D19", "line 3")
+    assert "more than 64 bits" in problem.message
+
+
 def test_d19_an_index_out_of_range(tmp_path):
     problem = only_error(tmp_path, "rows.jsonl", f'{{"text_a": "a", "index": {2**63}}}')
     assert problem.message == "index has more than 64 bits."

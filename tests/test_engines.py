@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bert_cls import bundle as bundles
-from bert_cls.decision import Rule
+from bert_cls.decision import Rule, margins
 from bert_cls.engines import ENGINES, FILES, choose, open_engine, run
 from bert_cls.engines.engine import even_batches
 from bert_cls.engines.machine import multiplies_bfloat16, multiplies_int8, processor_flags
-from bert_cls.engines.second_look import MARGINS, margins
+from bert_cls.engines.second_look import MARGINS
 from bert_cls.errors import BundleError, ConfigError, EngineError
 from bert_cls.export import export
 from bert_cls.text import PaddedBatch, Tokens, batches_by_length

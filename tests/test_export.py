@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 from bert_cls import Classifier
 from bert_cls import bundle as bundles
 from bert_cls.cli import app
+from bert_cls.decision import margins
 from bert_cls.engines import open_engine, run
-from bert_cls.engines.second_look import margins
 from bert_cls.errors import ConfigError, EngineError
 from bert_cls.export import export
 from bert_cls.export.check import compare, second_look_margins

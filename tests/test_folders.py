@@ -79,6 +79,7 @@ def test_a_folder_is_replaced_as_a_whole(whole):
 def test_missing_parents_are_made(tmp_path):
     write_folder(tmp_path / "a" / "b" / "c", writer(FILES))
     verify(tmp_path / "a" / "b" / "c")
+    assert content_of(tmp_path / "a" / "b" / "c") == FILES
 
 
 def test_a_file_where_the_folder_should_be_is_left_alone(tmp_path):
@@ -419,6 +420,7 @@ def test_a_hostile_manifest_is_refused(whole, content):
 def test_the_same_manifest_without_its_fault_is_accepted(whole):
     (whole / MANIFEST).write_text(json.dumps({"files": [GOOD]}))
     verify(whole)
+    assert read_manifest(whole) == [GOOD]
 
 
 def test_a_manifest_that_is_a_folder_is_refused(whole):

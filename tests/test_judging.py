@@ -15,16 +15,9 @@ from bert_cls.nearest import nearest
 from bert_cls.training import spoken
 from bert_cls.training.claim import _ours
 from doors import main
-from small import MAKERS, paired, write_folder
+from small import FAST, MAKERS, paired, write_folder
 from tiny import tiny_encoder
 
-FAST = {
-    "training.epochs": 1,
-    "training.batch_size": 16,
-    "text.max_length": 24,
-    "report.linear_bar": False,
-    "report.resamples": 0,
-}
 KINDS = {
     "multilabel": MAKERS["multilabel"],
     "pairs": lambda n: paired(MAKERS["multiclass"](n)),

@@ -14,16 +14,9 @@ import pytest
 import torch
 
 from bert_cls import Classifier
-from small import MAKERS, paired, write_folder
+from small import FAST, MAKERS, paired, write_folder
 from tiny import FAMILIES, TEXTS, tiny_encoder
 
-FAST = {
-    "training.epochs": 1,
-    "training.batch_size": 16,
-    "text.max_length": 24,
-    "report.linear_bar": False,
-    "report.resamples": 0,
-}
 POOLED = ("albert", "bert", "ernie", "macbert", "roberta", "xlm-roberta")
 # every family with every task would be 36 trainings: each family once, each task several times
 CASES = [

@@ -275,7 +275,7 @@ def test_hostile_tokenizers_are_refused(model, copied, change):
 )
 def test_patterns_of_honest_tokenizers_pass(tmp_path, pattern):
     (tmp_path / "tokenizer.json").write_bytes(changed("roberta", split(pattern)))
-    open_tokenizer(tmp_path)
+    assert open_tokenizer(tmp_path).encode("aa (b)").ids
 
 
 def test_a_tokenizer_that_forgets_at_random_is_made_exact(tmp_path):

@@ -156,7 +156,9 @@ class Classifier:
 
     def _readable(self, texts: Sequence[Text]) -> list[Example]:
         if isinstance(texts, str):
-            raise DataError("one text was given where a list is expected.", hint="[text]")
+            raise DataError(
+                "one text was given where a list is expected.", hint="put it into one: [text]"
+            )
         examples = [_example(i, text) for i, text in enumerate(texts)]
         for example in examples:
             if problem := misfit(self.bundle, example):

@@ -13,6 +13,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from bert_cls.metrics.collapse import ALARM
+
 if TYPE_CHECKING:
     from bert_cls.data import RowStream
     from bert_cls.data.findings import Audit
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from bert_cls.training.loop import EpochResult
     from bert_cls.training.loop import Progress as TrainingProgress
 
-WARNING = "warning: "
-"""Lines that begin so stand out."""
 _PER_LABEL_ROWS = 20
 _LEADS = 3
 _REDRAW_SECONDS, _LOG_SECONDS = 0.2, 30.0
@@ -315,7 +315,7 @@ def audit_table(audit: Audit, *, examples: int = 3) -> Table:
 def bullet_lines(lines: Sequence[str]) -> str:
     """Notes under a table, one a line; warnings stand out."""
     return "\n".join(
-        f"[bold yellow]! {escape(line)}[/]" if line.startswith(WARNING) else f"- {escape(line)}"
+        f"[bold yellow]! {escape(line)}[/]" if line.startswith(ALARM) else f"- {escape(line)}"
         for line in lines
     )
 

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bert_cls.commands.console import open_console, quiet_hub
+from bert_cls.commands.console import STDIO, open_console, quiet_hub
 from bert_cls.errors import ConfigError
 
 if TYPE_CHECKING:
     from bert_cls.data.findings import Audit
     from bert_cls.data.lengths import TextLengths
     from bert_cls.data.repair import Repaired
-
-STDOUT = "-"
 
 
 def check(
@@ -68,7 +66,7 @@ def check(
     from bert_cls.data.repair import repair
     from bert_cls.folders import refuse_overwriting, write_file
 
-    if json_file is not None and str(json_file) != STDOUT:
+    if json_file is not None and str(json_file) != STDIO:
         refuse_overwriting(json_file, *_inputs(data), labels, merge_labels)
     merges = read_label_merges(merge_labels) if merge_labels else None
     options: dict[str, Any] = {"task": task, "label_merges": merges}
@@ -78,7 +76,7 @@ def check(
     checked |= {"fix_unicode": fix_unicode, "text_lengths": lengths}
     found = audit(data, encoding=encoding, **options, **checked)
     content = orjson.dumps(found.to_dict(), option=orjson.OPT_INDENT_2)
-    if str(json_file) == STDOUT:
+    if str(json_file) == STDIO:
         typer.echo(content.decode())
     else:
         _show_audit(found)
@@ -87,7 +85,7 @@ def check(
     if fix is not None:
         repaired = repair(data, fix, encoding=encoding, **options)
         found = audit(repaired.data, **options, **checked)
-        _show_repair(repaired, found, stderr=str(json_file) == STDOUT)
+        _show_repair(repaired, found, stderr=str(json_file) == STDIO)
     if found.of("error"):
         raise typer.Exit(1)
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+STDIO = "-"
+"""Given for a file: standard input or output."""
+
 
 def open_console(*, stderr: bool = True) -> Console:
     """A rich console; wide when the output is no terminal, so that tables are not folded."""

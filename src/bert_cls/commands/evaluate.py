@@ -101,9 +101,9 @@ def _show(
     console: Console, found: ReportData, rule: Rule, *, abstain: bool, output: Path | None
 ) -> None:
     """Figures, labels, how far scores can be believed, and what is to be said of them."""
+    from bert_cls.metrics.collapse import ALARM
     from bert_cls.report import SEEN
     from bert_cls.terminal import (
-        WARNING,
         bullet_lines,
         coverage_table,
         figures_table,
@@ -134,6 +134,6 @@ def _show(
             "figures above count every row",
             highlight=False,
         )
-    notes = [f"{WARNING}{SEEN[seen]}"] if seen else []
+    notes = [f"{ALARM}{SEEN[seen]}"] if seen else []
     if notes := [*notes, *lead_lines(found.linear_bar), *evaluation.notes]:
         console.print(bullet_lines(notes), highlight=False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bert_cls.commands.console import open_console, quiet_hub
+from bert_cls.commands.console import STDIO, open_console, quiet_hub
 from bert_cls.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def explain(
         raise ConfigError("--text-b belongs to a TEXT; rows of --file have their own text_b.")
     if train is not None and not neighbours:
         raise ConfigError("--train is where --neighbours are looked for.", hint="--neighbours 3")
-    written = None if json_file in (None, "-") else Path(str(json_file))
+    written = None if json_file in (None, STDIO) else Path(str(json_file))
     refuse_overwriting(written, file, train)
     best = "torch" if method == "gradient" or neighbours else "auto"
     classifier = Classifier.load(model, engine=engine or best)
@@ -88,7 +88,7 @@ def explain(
         each.to_dict() | ({"neighbours": [n.to_dict() for n in near]} if neighbours else {})
         for each, near in zip(found, alike, strict=True)
     ]
-    if json_file == "-":
+    if json_file == STDIO:
         typer.echo(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode())
         return
     if written is not None:

@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bert_cls.commands.console import open_console, quiet_hub, terminable
+from bert_cls.commands.console import STDIO, open_console, quiet_hub, terminable
 from bert_cls.errors import ConfigError
 
 if TYPE_CHECKING:
     from bert_cls.classifier import Classifier
     from bert_cls.data import RowStream
     from bert_cls.outputs import Counts
-
-STDIN = STDOUT = "-"
 
 
 def predict(
@@ -29,7 +27,7 @@ def predict(
     ] = None,
     output: Annotated[
         str, typer.Option("--output", "-o", help=".jsonl, .csv or .parquet; - is standard output.")
-    ] = "-",
+    ] = STDIO,
     text: Annotated[
         list[str] | None, typer.Option(help="A text to predict; may be repeated.")
     ] = None,
@@ -84,7 +82,7 @@ def predict(
 
     if (file is None) == (not text):
         raise ConfigError("predict needs a FILE or --text.", hint="bert-cls predict --help")
-    resumable = can_resume(output) and file not in (None, STDIN)
+    resumable = can_resume(output) and file not in (None, STDIO)
     if resume and not resumable:
         raise ConfigError(
             "--resume needs rows from a file and an output in .jsonl or .csv.",
@@ -92,8 +90,8 @@ def predict(
         )
     if plain_csv and Path(output).suffix.lower() != ".csv":
         raise ConfigError("--plain-csv needs an output in .csv.")
-    if output != STDOUT:
-        refuse_overwriting(Path(output), Path(file) if file not in (None, STDIN) else None, model)
+    if output != STDIO:
+        refuse_overwriting(Path(output), Path(file) if file not in (None, STDIO) else None, model)
     classifier = Classifier.load(model, engine=engine)
     typer.echo(f"engine: {classifier.engine.name}", err=True)
     changes: dict[str, Any] = {"min_labels": min_labels, "max_labels": max_labels}
@@ -124,19 +122,19 @@ def predict(
             if file is not None
             else [Example(i, content) for i, content in enumerate(text or [])]
         )
-        shown = file is not None and not (output == "-" and sys.stdout.isatty())
+        shown = file is not None and not (output == STDIO and sys.stdout.isatty())
         with _progress(rows) if shown else nullcontext(_unseen) as computed:
             answers = classifier.predict_stream(
                 rows, top=top, out_of_domain=out_of_domain, computed=computed
             )
             counts = write_predictions(answers, output, plain_csv=plain_csv)
-    if output != "-" or counts.errors or counts.truncated:
+    if output != STDIO or counts.errors or counts.truncated:
         cut = f"{counts.truncated} longer than {classifier.bundle.text.max_length} tokens and cut"
         open_console().print(
             f"{counts.rows} rows"
             + (f", {counts.errors} of them errors" if counts.errors else "")
             + (f", {cut}" if counts.truncated else "")
-            + (f" -> {output}" if output != "-" else ""),
+            + (f" -> {output}" if output != STDIO else ""),
             highlight=False,
         )
     if counts.errors:

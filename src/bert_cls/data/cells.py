@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from bert_cls.data.example import Task
 from bert_cls.data.layout import LABEL_KEYS, LIST_KEY, TEXT_KEYS, find_layout
 from bert_cls.data.problems import some
-from bert_cls.data.raw import number
+from bert_cls.data.raw import NumberLiteral, spells_number
 from bert_cls.errors import DataError
 
 SEPARATORS = ("|", ";")
@@ -60,6 +60,6 @@ def _label(cell: str, *, split: bool, task: Task | None) -> object:
         separator = next((s for s in SEPARATORS if s in cell), None)
         return [part.strip() for part in cell.split(separator)] if separator else [cell]
     if task == "regression":
-        found = number(cell.strip())
-        return cell if found is None else found
+        spelled = cell.strip()
+        return NumberLiteral(spelled) if spells_number(spelled) else cell
     return cell

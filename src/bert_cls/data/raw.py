@@ -39,6 +39,11 @@ class NumberLiteral(str):
     __slots__ = ()
 
 
+def spells_number(text: str) -> bool:
+    """Whether `text` is a number by JSON's grammar, of however many digits."""
+    return _NUMBER.fullmatch(text) is not None
+
+
 def number(text: str) -> int | float | None:
     """The number that `text` spells by JSON's grammar, or None. ValueError past 4300 digits."""
     found = _NUMBER.fullmatch(text)

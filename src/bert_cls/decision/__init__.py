@@ -1,6 +1,7 @@
 """Decision rules: logits to scores to labels, and how their thresholds are chosen."""
 
 from bert_cls.decision.abstain import confidence, undecided, with_abstention
+from bert_cls.decision.closeness import margins
 from bert_cls.decision.crossfit import Tuned, check_settings, tune
 from bert_cls.decision.domain import Domain
 from bert_cls.decision.objectives import OBJECTIVES
@@ -16,6 +17,7 @@ __all__ = [
     "check_settings",
     "confidence",
     "fires",
+    "margins",
     "tune",
     "undecided",
     "with_abstention",

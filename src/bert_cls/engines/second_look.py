@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bert_cls.bundle import Bundle
-from bert_cls.decision import Rule, confidence, fires
+from bert_cls.decision import Rule, margins
 from bert_cls.engines.engine import FILES, Engine, Kind, Logits, Parallel
 from bert_cls.engines.machine import multiplies_bfloat16
 from bert_cls.engines.onnx_guard import check_onnx
@@ -95,23 +95,23 @@ def open_exported(bundle: Bundle, kind: Kind, opened: Callable[[Path, str], Engi
     Every exported file is opened here.
     """
 
-    def stage(export: str, precision: str, margins: tuple[float, float] = (0.0, 0.0)) -> Stage:
+    def stage(export: str, precision: str, within: tuple[float, float] = (0.0, 0.0)) -> Stage:
         def open_file() -> Engine:
             path = bundle.folder / FILES[export]
             GUARDS[path.suffix](path)
             return opened(path, precision)
 
-        return Stage(precision, open_file, *margins)
+        return Stage(precision, open_file, *within)
 
     stages = [stage(kind.export, kind.precision)]
     if kind.precision == "int8":
         exact = kind.export.removesuffix("-int8")
-        margins = _measured(bundle, kind.export)
-        if margins is None:  # taken for sure of everything, it would change labels in silence
+        within = _measured(bundle, kind.export)
+        if within is None:  # taken for sure of everything, it would change labels in silence
             raise _malformed(bundle, [kind.export, MARGINS[0]])
-        stages = [stage(kind.export, "int8", margins), stage(exact, "float32")]
+        stages = [stage(kind.export, "int8", within), stage(exact, "float32")]
         between = _measured(bundle, exact, "bfloat16")
-        if between is not None and between < margins and multiplies_bfloat16():
+        if between is not None and between < within and multiplies_bfloat16():
             stages.insert(1, stage(exact, "bfloat16", between))
     return in_turn(stages, bundle.rule)
 
@@ -141,66 +141,7 @@ def _measured(bundle: Bundle, *keys: str) -> tuple[float, float] | None:
 
 def _malformed(bundle: Bundle, keys: Sequence[str]) -> BundleError:
     return BundleError(
-        f"{bundle.folder}: engines.{'.'.join(keys)} is missing or no distance between scores.",
+        f"{bundle.folder} was exported by an earlier version, or changed since: "
+        f"engines.{'.'.join(keys)} is missing or no distance between scores.",
         hint=f"bert-cls export {bundle.folder} --to {keys[0]}",
     )
-
-
-def margins(rule: Rule, logits: Logits) -> NDArray[np.float64]:
-    """float64 [rows]: how far a score must move before a row's labels change.
-
-    The distance of a score from its threshold, or half that between the two best classes; infinite
-    for regression. Where the rule abstains, that of its confidence counts as well; with limits on
-    the number of labels, the order of a row's scores.
-    """
-    if rule.task == "regression":
-        return np.full(len(logits), np.inf)
-    scores = rule.scores(logits)
-    gaps = _gaps(rule, scores)
-    if rule.min_confidence is None:
-        return gaps
-    sure = confidence(rule, scores, rule.decide(scores))
-    return np.asarray(np.minimum(gaps, np.abs(sure - rule.min_confidence)))
-
-
-def _gaps(rule: Rule, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    if rule.task == "multilabel":
-        gaps = np.abs(scores - np.asarray(rule.thresholds, dtype=np.float64))
-        nearest = np.asarray(gaps.min(axis=1))
-        if rule.min_labels == 0 and rule.max_labels is None:
-            return nearest
-        return _limited_gaps(rule, scores, gaps, nearest)
-    if rule.task == "binary" and rule.thresholds:
-        return np.asarray(np.abs(scores[:, 1] - rule.thresholds[0]))
-    if rule.weights:
-        scores = scores * np.asarray(rule.weights) / max(rule.weights)
-    best = np.sort(scores, axis=1)
-    return np.asarray((best[:, -1] - best[:, -2]) / 2)
-
-
-def _limited_gaps(
-    rule: Rule,
-    scores: NDArray[np.float64],
-    gaps: NDArray[np.float64],
-    nearest: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Where a row has too many or too few labels over their thresholds, the order counts as well.
-
-    A label that is left out comes in when it is over its threshold and above the lowest kept one,
-    each moved half the way; with too few labels, either of the two is enough.
-    """
-    fired = fires(scores, rule.thresholds)
-    kept = np.asarray(rule.decide(scores), dtype=bool)
-    inf = np.inf
-    lowest = np.where(kept, scores, inf).min(axis=1, keepdims=True)
-    behind = (lowest - scores) / 2
-    left_out = np.where(fired, behind, np.maximum(gaps, behind))
-    too_many = np.where(kept, gaps, left_out).min(axis=1)
-    added = kept & ~fired
-    behind = (np.where(added, scores, inf).min(axis=1, keepdims=True) - scores) / 2
-    ahead = (scores - np.where(kept, -inf, scores).max(axis=1, keepdims=True)) / 2
-    stays = np.where(fired, np.maximum(gaps, ahead), inf)
-    too_few = np.where(kept, stays, np.minimum(gaps, behind)).min(axis=1)
-    count = fired.sum(axis=1)
-    limited = [count > (rule.max_labels or scores.shape[1]), count < rule.min_labels]
-    return np.select(limited, [too_many, too_few], nearest)

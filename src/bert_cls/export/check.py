@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bert_cls.decision import Rule
+from bert_cls.decision import Rule, margins
 from bert_cls.engines.engine import Logits
-from bert_cls.engines.second_look import margins
 
 CLOSE = 1e-3
 """a label that float32 itself decides by less than this counts as neither kept nor flipped"""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import orjson
 from bert_cls.bundle import Bundle
 from bert_cls.data.dataset import SPLITS
 from bert_cls.errors import BundleError, DataError
+from bert_cls.folders import sha256
 from bert_cls.metrics import Evaluation
 from bert_cls.report.data import LinearBar, Seen
 
@@ -31,7 +31,7 @@ def seen_rows(bundle: Bundle, file: Path) -> Seen | None:
     A file that held all splits was trained on. None for test files and files it never saw.
     """
     files = _files(bundle)
-    digest = _digest(file)
+    digest = sha256(file)
     found = {_split(name) for name, known in files.items() if known == digest}
     if not found:
         return None
@@ -50,10 +50,6 @@ def _files(bundle: Bundle) -> Mapping[str, str]:
     return files
 
 
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
 def stored_bar(bundle: Bundle, file: Path, evaluation: Evaluation) -> LinearBar | None:
     """The bar's figures on the rows that were evaluated; None where training knew other rows.
 
@@ -64,7 +60,7 @@ def stored_bar(bundle: Bundle, file: Path, evaluation: Evaluation) -> LinearBar 
     evaluation.json is malformed.
     """
     path = bundle.folder / "evaluation.json"
-    if not path.is_file() or _digest(file) not in _files(bundle).values():
+    if not path.is_file() or sha256(file) not in _files(bundle).values():
         return None
     if seen_rows(bundle, file):
         return None
