@@ -194,7 +194,7 @@ class ReportConfig(Section):
     neighbours: int = Field(2, ge=0, le=10)
     """Training rows shown beside each of those texts, the most like it; 0 for none."""
     explain: bool = True
-    """Mark in those texts what spoke for the wrong label, the surest rows first, in at most a
+    """Mark in those texts what spoke for the wrong label, the surest rows first, in about a
     twentieth of the time that training took."""
 
 
