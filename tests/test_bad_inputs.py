@@ -492,3 +492,49 @@ def test_d23_training_says_how_many_texts_are_cut_counted(encoder, tmp_path):
     assert lengths["over"] > 0
     assert f"{lengths['over']} rows (" in done.err
     assert f"over 64 tokens, which are cut; the middle row has {lengths['median']}" in done.err
+
+
+def test_d23_texts_that_are_refused_are_counted_and_named_before_training(encoder, tmp_path):
+    """text.long=error: exactly the rows over the length, in every split, by check and train."""
+    where = {"train.jsonl": (3, 5), "dev.jsonl": (2,), "test.jsonl": (1,)}
+    sets = {"train.jsonl": TRAIN, "dev.jsonl": DEV, "test.jsonl": TEST}
+    for name, places in where.items():
+        for place in places:
+            long = {**sets[name][place - 1], "text_a": "路" * (40 + place)}
+            sets[name] = [*sets[name][: place - 1], long, *sets[name][place:]]
+    data = put(tmp_path / "data", sets)
+    options = ("--encoder", encoder("bert"))
+    said = ("4 rows (40.0 %) of over 32 tokens, which text.long=error refuses", "has 47.")
+    seen = ("train.jsonl: line 5", "train.jsonl: line 3", "dev.jsonl: line 2")
+    checked = main(
+        *("check", data, *options, "--max-length", 32, "--long", "error"),
+        *("--json", tmp_path / "found.json"),
+    )
+    trained = main(
+        *("train", data, "-o", tmp_path / "m", *options),
+        *("--set", "text.max_length=32", "--set", "text.long=error"),
+    )
+    assert (checked.code, trained.code) == (1, STOPPED), trained
+    for done in (checked, trained):
+        for part in (*said, *seen):
+            assert part in done.said, (part, done)
+    assert "row 0" not in trained.said
+    assert not (tmp_path / "m").exists()
+    (found,) = [
+        f
+        for f in json.loads((tmp_path / "found.json").read_bytes())["findings"]
+        if f["code"] == "D23"
+    ]
+    assert [(e["file"], e["row"], e["detail"]) for e in found["examples"]] == [
+        ("train.jsonl", "line 5", "47 tokens"),
+        ("train.jsonl", "line 3", "45 tokens"),
+        ("dev.jsonl", "line 2", "44 tokens"),
+        ("test.jsonl", "line 1", "43 tokens"),
+    ]
+    # what reads all of a text cuts none; a room for all of them stops nothing
+    for length, long in ((32, "windows"), (64, "error")):
+        done = main("check", data, *options, "--max-length", length, "--long", long)
+        assert done.code == 0, done
+        assert "D23" not in done.said, done
+    wrong = main("check", data, "--long", "eror")
+    assert (wrong.code, "did you mean 'error'?" in wrong.err) == (2, True), wrong

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from bert_cls.commands.console import STDIO, open_console, quiet_hub
-from bert_cls.errors import ConfigError
+from bert_cls.errors import ConfigError, pick
 
 if TYPE_CHECKING:
     from bert_cls.data.findings import Audit
@@ -26,6 +26,9 @@ def check(
         typer.Option(help="Count tokens as this encoder does; without it the default if fetched."),
     ] = None,
     max_length: Annotated[int, typer.Option(min=8, max=8192, help="Tokens a row may have.")] = 256,
+    long: Annotated[
+        str, typer.Option(help="Longer rows, as text.long in training: error refuses them.")
+    ] = "head",
     task: Annotated[
         str | None, typer.Option(help="binary, multiclass, multilabel, regression.")
     ] = None,
@@ -70,7 +73,7 @@ def check(
         refuse_overwriting(json_file, *_inputs(data), labels, merge_labels)
     merges = read_label_merges(merge_labels) if merge_labels else None
     options: dict[str, Any] = {"task": task, "label_merges": merges}
-    lengths = _text_lengths(encoder, max_length)
+    lengths = _text_lengths(encoder, max_length, long)
     checked: dict[str, Any] = {"labels": labels, "leak": leak, "conflict": conflict}
     checked |= {"on_bad_row": on_bad_row, "coerce_numbers": coerce_numbers}
     checked |= {"fix_unicode": fix_unicode, "text_lengths": lengths}
@@ -100,21 +103,22 @@ def _inputs(data: Path) -> list[Path]:
     return []
 
 
-def _text_lengths(encoder: str | None, max_length: int) -> TextLengths:
+def _text_lengths(encoder: str | None, max_length: int, long: str) -> TextLengths:
     """Counts tokens with an encoder; estimates them when none is named and the default not here."""
     from bert_cls.data.lengths import EstimatedLengths, TokenLengths, unknown_id
     from bert_cls.encoders import DEFAULT, cache_folder, describe, open_tokenizer, resolve
-    from bert_cls.text import TextEncoder, TextSettings
+    from bert_cls.text import LongText, TextEncoder, TextSettings
 
+    pick(dict.fromkeys(get_args(LongText)), long, "long")
     here = (cache_folder() / "encoders" / DEFAULT / "config.json").is_file()
     if encoder is None and not here:
-        return EstimatedLengths(max_length)
+        return EstimatedLengths(max_length, long)
     console = open_console()
     folder = resolve(encoder or DEFAULT, notify=lambda line: console.print(line, highlight=False))
     if max_length > (most := describe(folder).positions):
         raise ConfigError(f"--max-length must be at most {most} with this encoder.")
     text = TextEncoder(open_tokenizer(folder), TextSettings(max_length))
-    return TokenLengths(text, max_length, unknown_id(text.tokenizer.to_str()))
+    return TokenLengths(text, max_length, unknown_id(text.tokenizer.to_str()), long)
 
 
 def _show_audit(found: Audit) -> None:

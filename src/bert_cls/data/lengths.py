@@ -36,6 +36,10 @@ class TextLengths(Protocol):
         """Tokens a row may have."""
 
     @property
+    def long(self) -> str:
+        """What becomes of longer rows: `text.long` of a run."""
+
+    @property
     def exact(self) -> bool:
         """Whether tokens are counted, not estimated."""
 
@@ -52,6 +56,7 @@ class EstimatedLengths:
     """Lengths without an encoder: a token a Chinese character, or four others."""
 
     max_length: int = 256
+    long: str = "head"
     exact: bool = False
     has_unknown: bool = False
 
@@ -88,11 +93,15 @@ class Encodes(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TokenLengths:
-    """Lengths as an encoder sees them. `unknown_id` is None where every text can be spelled."""
+    """Lengths as an encoder sees them. `unknown_id` is None where every text can be spelled.
+
+    The encoder itself must not refuse long texts: all of them are counted.
+    """
 
     encoder: Encodes
     max_length: int
     unknown_id: int | None
+    long: str = "head"
     exact: bool = True
 
     @property

@@ -287,7 +287,9 @@ def about_lengths(corpus: Corpus, by: TextLengths) -> tuple[Lengths | None, list
     read = sum(survey.tokens_read for survey in corpus.surveys)
     share = unknown / max(1, read) if by.has_unknown else None
     found = summed(sizes, share, max_length=by.max_length, estimated=not by.exact)
-    asked = [_largest(corpus, f, "length", "token") for f in too_long(found, len(corpus))]
+    asked = [
+        _largest(corpus, f, "length", "token") for f in too_long(found, len(corpus), long=by.long)
+    ]
     for finding in unknown_tokens(found, with_one, len(corpus)):
         asked.append(_largest(corpus, finding, "unknown", "unknown token"))
     return found, asked
@@ -305,23 +307,30 @@ def summed(
     return Lengths(estimated, max_length, median, p99, max(sizes), over, unknown_share)
 
 
-def too_long(found: Lengths, rows: int) -> list[Finding]:
-    """What the maximum length costs (D23)."""
-    if not found.over:
+def too_long(found: Lengths, rows: int, *, long: str = "head") -> list[Finding]:
+    """What the maximum length costs, by what becomes of longer rows, `text.long` (D23)."""
+    if not found.over or long == "windows":
         return []
     about = "an estimated " if found.estimated else ""
+    what = "text.long=error refuses" if long == "error" else "are cut"
     message = (
         f"{about}{count(found.over, 'row')} ({percent(found.over, rows)}) of over "
-        f"{found.max_length} tokens, which are cut; the middle row has {found.median:,}, 99 of "
+        f"{found.max_length} tokens, which {what}; the middle row has {found.median:,}, 99 of "
         f"100 have at most {found.p99:,}, the longest has {found.longest:,}."
     )
     remedy = "keep head and tail with --set text.long=head_tail, or read all in windows (=windows)"
+    if long == "error":
+        remedy = f"shorten or split them, {remedy}"
     if found.p99 > found.max_length:
-        remedy = f"raise --max-length towards {found.p99:,} if the encoder has as much, or {remedy}"
+        most = f"raise text.max_length towards {found.p99:,} if the encoder has as much"
+        remedy = f"{most}, or {remedy}"
     if found.estimated:
         remedy += "; --encoder NAME counts instead of estimating"
-    many = found.over >= MANY_CUT * rows and not found.estimated
-    return [Finding("D23", "warning" if many else "note", found.over, message, remedy)]
+    severity: Severity = "note"
+    if not found.estimated:
+        many = found.over >= MANY_CUT * rows
+        severity = "error" if long == "error" else "warning" if many else "note"
+    return [Finding("D23", severity, found.over, message, remedy)]
 
 
 def unknown_tokens(found: Lengths, with_one: int, rows: int) -> list[Finding]:

@@ -11,17 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bert_cls.config import RunConfig
+from bert_cls.config import RunConfig, TextConfig
 from bert_cls.data import Dataset, Example, Label, load, read_label_merges, targets
 from bert_cls.data.audit import Settings, audit_gathered
 from bert_cls.data.dataset import assemble, gather
 from bert_cls.data.findings import Audit, Finding, Lengths
-from bert_cls.data.lengths import EstimatedLengths
+from bert_cls.data.lengths import EstimatedLengths, TokenLengths, unknown_id
 from bert_cls.data.raw import Options
 from bert_cls.data.split import split, text_key
 from bert_cls.data.text_findings import summed, too_long, unknown_tokens
+from bert_cls.encoders import describe, open_tokenizer, resolve
 from bert_cls.errors import ConfigError, DataError
-from bert_cls.text import TextEncoder, Tokens
+from bert_cls.text import TextEncoder, TextSettings, Tokens
 from bert_cls.training.loop import Observer
 
 PLACES_SHOWN = 3
@@ -47,11 +48,18 @@ class Prepared:
 
 
 def read_audited(
-    data: Path, config: RunConfig, observer: Observer, *, labels: Labels = None
+    data: Path,
+    config: RunConfig,
+    observer: Observer,
+    *,
+    labels: Labels = None,
+    teacher: Path | None = None,
 ) -> Prepared:
     """Read the files once, audit them, and make the data set of a run; everything is said.
 
-    DataError with all errors of the audit; `bert-cls check` has the rest.
+    Lengths are estimated, for the encoder may have to be fetched; they are counted, by its
+    tokenizer or the `teacher`'s, only when a text that is too long stops the run. DataError with
+    all errors of the audit; `bert-cls check` has the rest.
     """
     merges = _merges(config)
     options = Options(config.data.coerce_numbers, config.data.fix_unicode, config.data.task)
@@ -63,10 +71,14 @@ def read_audited(
         on_bad_row=config.data.on_bad_row,
         leak=config.data.leak,
         conflict=config.data.conflict,
-        text_lengths=EstimatedLengths(config.text.max_length),
+        text_lengths=EstimatedLengths(config.text.max_length, config.text.long),
         shown=PLACES_SHOWN,
     )
     audit = audit_gathered(gathered, options, settings)
+    if config.text.long == "error" and not audit.of("error"):
+        folder = teacher or resolve(config.encoder.name, notify=observer.phase)
+        settings = replace(settings, text_lengths=_token_lengths(folder, config.text))
+        audit = audit_gathered(gathered, options, settings)
     _say(audit, observer)
     audit.raise_errors()
     dataset = assemble(
@@ -94,6 +106,16 @@ def read_dataset(
         labels=labels,
     )
     return _of_a_run(dataset, data, config, observer)
+
+
+def _token_lengths(folder: Path, text: TextConfig) -> TokenLengths:
+    """Lengths as the encoder in a folder has them."""
+    check_length(text.max_length, describe(folder).positions)
+    # the head is read, for an encoder that refuses a long text could not count the others
+    settings = TextSettings(text.max_length, normalise=text.normalise)
+    encoder = TextEncoder(open_tokenizer(folder, lowercase=text.lowercase), settings)
+    unknown = unknown_id(encoder.tokenizer.to_str())
+    return TokenLengths(encoder, text.max_length, unknown, text.long)
 
 
 def _merges(config: RunConfig) -> dict[str, str]:

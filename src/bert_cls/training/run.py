@@ -86,7 +86,14 @@ def _prepared(request: Request, prepared: Prepared | None, observer: Observer) -
     config = request.config
     if prepared is None:
         observer.phase("reading data")
-        prepared = read_audited(request.data, config, observer, labels=request.labels)
+        student = request.distillation
+        prepared = read_audited(
+            request.data,
+            config,
+            observer,
+            labels=request.labels,
+            teacher=student.teacher if student else None,
+        )
     if request.distillation is None:
         return prepared
     further = with_unlabelled(prepared.dataset, request.distillation, config, observer)
