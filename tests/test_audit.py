@@ -487,10 +487,17 @@ LABELS = st.one_of(
 ONE_SHAPE = st.one_of(
     st.lists(NAMES, min_size=1, max_size=6),
     st.lists(st.lists(NAMES, max_size=2, unique=True), min_size=1, max_size=6),
+    st.lists(
+        st.one_of(st.none(), st.lists(NAMES, max_size=2, unique=True)), min_size=1, max_size=6
+    ),
     st.lists(st.sampled_from([0, 1, 2, 0.5]), min_size=1, max_size=6),
     st.lists(LABELS, min_size=1, max_size=6),
 )
 TASKS = st.sampled_from([None, None, "binary", "multiclass", "multilabel", "regression"])
+
+
+def without_null(row: dict) -> dict:
+    return {key: value for key, value in row.items() if value is not None}
 
 
 def split_rows(labels: list, pairs: list[bool], start: int) -> list[dict]:
@@ -511,15 +518,18 @@ def split_rows(labels: list, pairs: list[bool], start: int) -> list[dict]:
     pairs=st.lists(st.booleans(), max_size=2),
     bad=st.sampled_from(["fail", "quarantine"]),
     merges=st.sampled_from([{}, {"A": "a", "ｂ": "b"}]),
+    keyless=st.booleans(),
 )
 def test_an_audit_has_errors_just_when_load_refuses(
-    tmp_path, train, dev, task, names, pairs, bad, merges
+    tmp_path, train, dev, task, names, pairs, bad, merges, keyless
 ):
     for old in tmp_path.iterdir():
         old.unlink()
     files = {"train": split_rows(train, pairs, 0)}
     if dev is not None:
         files["dev"] = labelled(*dev, start=20)
+    if keyless:  # null is said, or there is no key
+        files = {split: [without_null(row) for row in rows] for split, rows in files.items()}
     put(tmp_path, {f"{split}.json": rows for split, rows in files.items()})
     options = {"task": task, "labels": names, "on_bad_row": bad, "label_merges": merges}
     found = audit(tmp_path, **options)

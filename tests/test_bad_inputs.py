@@ -36,6 +36,7 @@ def rows(*labels: object, start: int = 0) -> list[dict]:
 
 TRAIN, DEV, TEST = rows(*"甲乙" * 3), rows("甲", "乙", start=10), rows("甲", "乙", start=20)
 SETS = (["甲"], ["乙"], ["甲", "乙"], [])
+BARE = [{"text_a": row["text_a"]} for row in rows(*SETS, start=20)]
 
 
 def lines(*items: object) -> str:
@@ -284,6 +285,25 @@ BAD = [
     bad(
         *("D31", {"train.json": rows(None, None)}, "no row has a label.", "needs labelled rows"),
         others={"dev.json": None, "test.json": None},
+    ),
+    bad(
+        *("D31", jsonl({"text_a": "没有写标签"}), "1 row of train without a label: set aside"),
+        **QUIETLY,
+    ),
+    bad(
+        *("D31", {"train.jsonl": lines(*rows(*SETS), {"index": 90, "text_a": "没有写标签"})}),
+        *("1 row without the key label, which other rows have", "train.jsonl: line 5"),
+        *("write [] where a row has no label, null where nobody has labelled it",),
+        others={"dev.json": rows(*SETS, start=10), "test.json": rows(*SETS, start=20)},
+        mended=SET_ASIDE,
+    ),
+    bad(
+        "D31",
+        {"train.jsonl": lines(*rows(*SETS, None))},
+        # no row of test has the key: nobody has labelled any
+        "4 rows of test without a label: kept for prediction",
+        others={"dev.json": rows(*SETS, None, start=10), "test.json": BARE},
+        **QUIETLY,
     ),
     bad(
         *("D32", {"train.json": rows(["甲"], ["乙", "乙"])}),

@@ -19,6 +19,7 @@ from bert_cls.data.findings import (
     Audit,
     Finding,
     Lengths,
+    Occurrence,
     Severity,
     SplitCounts,
     Values,
@@ -39,6 +40,7 @@ from bert_cls.data.problem_tally import ProblemTally
 from bert_cls.data.problems import Problem
 from bert_cls.data.raw import Options
 from bert_cls.data.read import OnBadRow, check_on_bad_row
+from bert_cls.data.rows import KEYLESS_HINT
 from bert_cls.data.survey import DataFile, FileRows, OpenRows, Survey, survey
 from bert_cls.data.task import SHAPES
 from bert_cls.data.text_findings import (
@@ -150,6 +152,8 @@ def _audited(
     files = [DataFile(split, p, options, settings.encoding, merges) for split, p in paths.items()]
     surveys = [survey(f, lengths, problems, open_rows=open_rows, shown=shown) for f in files]
     settled, about_task = settle_task(surveys, options.task, names, shown=shown)
+    if settled == "multilabel":
+        about_task += _keyless(surveys, settings.row_severity)
     counts = counted(surveys, settled, merges)
     found = problems.findings() + about_task + about_pairs(surveys, shown=shown)
     corpus = Corpus(surveys, shown=shown)
@@ -174,6 +178,17 @@ def _audited(
         lengths=measured,
         findings=in_order(found + about_texts),
     )
+
+
+def _keyless(surveys: Sequence[Survey], severity: Severity) -> list[Finding]:
+    """Rows of multilabel data that do not say whether they have no label or are not labelled."""
+    found = []
+    for found_in in surveys:
+        if (said := found_in.keyless) is not None:
+            places = tuple(Occurrence(found_in.file.name, place) for place in said.places)
+            finding = Finding("D31", severity, said.rows, said.message, KEYLESS_HINT, places)
+            found.append(finding)
+    return found
 
 
 def _declared(

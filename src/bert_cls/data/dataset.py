@@ -111,6 +111,8 @@ def assemble(
     if on_bad_row == "fail":
         raise_errors(problem for rows in splits.values() for problem in rows.problems)
     stated, task = task, infer_task(list(splits.values()), task=task, names=names)
+    if task == "multilabel" and on_bad_row == "fail":
+        raise_errors(rows.keyless.problem() for rows in splits.values() if rows.keyless)
     splits = {
         split: merge_labels(fit_labels(rows, task), label_merges) for split, rows in splits.items()
     }

@@ -9,7 +9,7 @@ from itertools import groupby
 from bert_cls.data.example import Example
 from bert_cls.data.problem_tally import ProblemTally
 from bert_cls.data.problems import Problem
-from bert_cls.data.rows import Rows
+from bert_cls.data.rows import Keyless, Rows
 from bert_cls.data.survey import DataFile, with_merged_label
 from bert_cls.errors import DataError
 
@@ -25,6 +25,11 @@ class HeldRows:
         self._file = file
         self._problems = problems
         self._read = read
+
+    @property
+    def keyless(self) -> Keyless | None:
+        """Rows that lack the key label, where others have it."""
+        return None if isinstance(self._read, DataError) else self._read.keyless
 
     def place(self, position: int, number: int) -> str:
         """Where the row at `position` (from 0) is; `number` is its line or table row."""

@@ -200,7 +200,8 @@ def _read_all(source: Source, options: Options) -> Rows:
             numbers.append(number)
             positions.append(position)
     notes = [*source.notes, *checker.notes()]
-    return Rows(examples, notes + problems, source.name, numbers, positions, found.place)
+    said, keyless = notes + problems, checker.keyless()
+    return Rows(examples, said, source.name, numbers, positions, found.place, keyless)
 
 
 def _raw(example: Example) -> str:

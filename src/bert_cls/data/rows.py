@@ -21,6 +21,8 @@ from bert_cls.data.problems import Problem, count
 from bert_cls.data.raw import Fault, NumberLiteral, Options
 
 REPLACEMENT = "\ufffd"
+PLACES_SHOWN = 3
+KEYLESS_HINT = "write [] where a row has no label, null where nobody has labelled it"
 LAYOUTS_KEPT = NOTES_KEPT = 1000  # files with endless new keys must not fill the memory
 # White space, and characters that are letters by their class but draw nothing.
 BLANK = " \t\n\r\u3000\u00a0\u115f\u1160\u2800\u3164\uffa0\ufe0e\ufe0f"
@@ -29,10 +31,34 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
+class Keyless:
+    """Rows that lack the key label while others of their file have it; the first `places`.
+
+    In multilabel data either may be meant, no label ([]) or not labelled (null): an error (D31).
+    """
+
+    file: str
+    rows: int
+    places: tuple[str, ...]
+
+    @property
+    def message(self) -> str:
+        """What is wrong, without places."""
+        return f"{count(self.rows, 'row')} without the key label, which other rows have."
+
+    def problem(self) -> Problem:
+        """The error, with the first places."""
+        more = " ..." if self.rows > len(self.places) else ""
+        message = f"{self.message[:-1]}: {', '.join(self.places)}{more}."
+        return Problem("D31", self.file, "", "label", message, hint=KEYLESS_HINT)
+
+
+@dataclass(frozen=True, slots=True)
 class Rows:
     """What one file holds: its good rows in order, and everything there is to say about it.
 
     `numbers` and `positions` say for each example where it stood; `place` puts it into words.
+    `keyless` are rows that lack the key label, where others have it.
     """
 
     examples: list[Example]
@@ -41,6 +67,7 @@ class Rows:
     numbers: Sequence[int] = field(default=(), repr=False)
     positions: Sequence[int] = field(default=(), repr=False)
     place_format: str = field(default="row {row}", repr=False)
+    keyless: Keyless | None = None
 
     def place(self, i: int) -> str:
         """Where the i-th example is: "line 17", "row 17 (line 86)" or "row 17"."""
@@ -69,6 +96,9 @@ class RowChecker:
         self._layouts: dict[tuple[str, ...], Layout] = {}
         self._names: set[str] = set()
         self._noticed: dict[tuple[str, str, str | None], tuple[int, At]] = {}
+        self._has_label_key = False
+        self._keyless = 0
+        self._first_keyless: list[At] = []
 
     def place(self, position: int, number: int) -> str:
         """Where the row at `position` (from 0) of the file is."""
@@ -98,6 +128,8 @@ class RowChecker:
             if not (type(label) is str and label in self._names):
                 label = check_label(label, self._names)
             if not isinstance(label, Fault):
+                if label is None and layout.label not in raw:
+                    self._count_keyless(at)
                 return Example(position if index is None else index, text_a, text_b, label)
         return self._examine(raw, layout, at)
 
@@ -110,8 +142,21 @@ class RowChecker:
             for (code, message, key), (n, at) in self._noticed.items()
         ]
 
+    def keyless(self) -> Keyless | None:
+        """Rows that lack the key label, if others have it; where none has, none is labelled."""
+        if not self._keyless or not self._has_label_key:
+            return None
+        places = tuple(self.place(*at) for at in self._first_keyless)
+        return Keyless(self.file, self._keyless, places)
+
+    def _count_keyless(self, at: At) -> None:
+        self._keyless += 1
+        if len(self._first_keyless) < PLACES_SHOWN:
+            self._first_keyless.append(at)
+
     def _new_layout(self, keys: tuple[str, ...], at: At) -> Layout:
         layout = find_layout(keys)
+        self._has_label_key |= layout.label in keys
         if len(self._layouts) >= LAYOUTS_KEPT:
             self._layouts.clear()
         self._layouts[keys] = layout
@@ -146,6 +191,8 @@ class RowChecker:
         text_b = self._text_b(raw.get(layout.text_b), at, faults)
         label = self._label(raw.get(layout.label), at, faults)
         if index is not None and text_a is not None and not faults:
+            if layout.label not in raw:
+                self._count_keyless(at)
             return Example(index, text_a, text_b, label)
         written = as_written(raw)
         return [self._problem(fault, at, index, written) for fault in faults]

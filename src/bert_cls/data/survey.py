@@ -23,7 +23,7 @@ from bert_cls.data.problems import Problem
 from bert_cls.data.raw import Options
 from bert_cls.data.read import find_format
 from bert_cls.data.row_numbers import RowNumbers
-from bert_cls.data.rows import RowChecker
+from bert_cls.data.rows import Keyless, RowChecker
 from bert_cls.data.source import Source, opened
 from bert_cls.data.split import text_key
 from bert_cls.errors import DataError
@@ -83,6 +83,7 @@ class Survey:
         self.huge = Spotted(shown)
         self.full_width = Spotted(shown)
         self.refused = self.tokens_read = 0
+        self.keyless: Keyless | None = None
         self.numbers = RowNumbers()
         self._columns = {name: array("q") for name in _TAKEN}
 
@@ -123,6 +124,10 @@ class CheckedRows(Protocol):
     merged: int
     """Rows whose label was merged so far."""
 
+    @property
+    def keyless(self) -> Keyless | None:
+        """Rows so far that lack the key label, where others have it."""
+
     def place(self, position: int, number: int) -> str:
         """Where the row at `position` (from 0) is; `number` is its line or table row."""
 
@@ -144,6 +149,11 @@ class FileRows:
         self._file = file
         self._problems = problems
         self._checker: RowChecker | None = None
+
+    @property
+    def keyless(self) -> Keyless | None:
+        """Rows so far that lack the key label, where others have it."""
+        return self._checker.keyless() if self._checker else None
 
     def place(self, position: int, number: int) -> str:
         """Where the row at `position` (from 0) is; `number` is its line or table row."""
@@ -231,6 +241,7 @@ def survey(
             window, characters = [], 0
     found.measure(window, lengths)
     found.labels.merged = rows.merged
+    found.keyless = rows.keyless
     if found.refused and not len(found):
         problems.broken(DataError(f"{file.name}: no rows that can be read."), file.name)
     return found
