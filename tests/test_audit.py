@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bert_cls.commands.check import check
-from bert_cls.data import Example, load, read
+from bert_cls.data import Example, load
 from bert_cls.data.audit import Settings as AuditSettings
 from bert_cls.data.audit import audit, audit_gathered
 from bert_cls.data.dataset import assemble, gather
@@ -1416,13 +1416,3 @@ def test_a_repaired_copy_has_merged_label_names_and_no_mark(tmp_path):
     assert told == [("", "D01"), ("", "D27")]
     assert audit(copy).of("error") == []
     assert not {"D01", "D27"} & {finding.code for finding in audit(copy).findings}
-
-
-def test_lists_of_labels_in_a_repaired_csv_are_said(tmp_path):
-    data = put(tmp_path / "data", {"train.csv": "text_a,label\n天窗,a|b\n尾灯,a\n"})
-    copy = repair(data, tmp_path / "copy", task="multilabel").data
-    told = [c for c in changes_of(copy) if c["code"] == "D21"]
-    assert [("JSON list" in c["what"], c["row"]) for c in told] == [(True, "")]
-    assert read(copy / "train.csv", task="multilabel").examples[0].label == ("a", "b")
-    names = put(tmp_path / "names", {"train.csv": "text_a,label\n天窗,a\n尾灯,b\n"})
-    assert changes_of(repair(names, tmp_path / "names copy").data) == []

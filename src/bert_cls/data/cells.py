@@ -21,6 +21,13 @@ SEPARATORS = ("|", ";")
 PLAIN_COLUMNS = frozenset(("index", "id", "text_b"))
 
 
+class TableRow(dict[str, object]):
+    """A raw row of a table; `cells` are its label cells as they stand there, by column."""
+
+    __slots__ = ("cells",)
+    cells: dict[str, str]
+
+
 def check_columns(names: Sequence[str], file: str) -> None:
     """DataError unless the names are distinct and one of them is the text."""
     if repeated := sorted({name for name in names if name and names.count(name) > 1}):
@@ -34,14 +41,14 @@ def check_columns(names: Sequence[str], file: str) -> None:
         )
 
 
-def row_of_cells(
-    names: Sequence[str], cells: Sequence[object], task: Task | None
-) -> dict[str, object]:
+def row_of_cells(names: Sequence[str], cells: Sequence[object], task: Task | None) -> TableRow:
     """A raw row from the cells under the named columns."""
-    row: dict[str, object] = dict(zip(names, cells, strict=True))
+    row = TableRow(zip(names, cells, strict=True))
+    row.cells = {}
     for key in LABEL_KEYS:
         cell = row.get(key)
         if isinstance(cell, str):
+            row.cells[key] = cell
             row[key] = _label(cell, split=key == LIST_KEY or task == "multilabel", task=task)
     for key in row.keys() & PLAIN_COLUMNS:
         row[key] = None if row[key] == "" else row[key]

@@ -17,6 +17,7 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 
+from bert_cls.data.cells import TableRow
 from bert_cls.data.dataset import LABELS_FILE, find_splits
 from bert_cls.data.encoding import UTF8_BOM
 from bert_cls.data.example import Example, Task
@@ -35,6 +36,7 @@ from bert_cls.errors import DataError
 
 CHANGES_FILE = "changes.jsonl"
 LAYOUTS_KEPT = 1000
+TABLES = (".csv", ".tsv")
 READ_OTHERWISE = ("D01", "D02", "D03", "D21")  # notes on how the bytes were read
 Step = tuple[str, str, Callable[[object], object]]  # code, words, the same object when all is well
 RawObject = dict[str, object]
@@ -155,7 +157,6 @@ class _Copy:
         self._log = log
         self._labels: list[Step] = [*LABEL, ("D27", "labels merged", _merging(merges))]
         self._indices: set[int] = set()
-        self._lists = False
 
     def write(self, folder: Path) -> None:
         """Write the file. DataError when no row is left."""
@@ -177,9 +178,6 @@ class _Copy:
         for note in source.notes:
             if note.code in READ_OTHERWISE:
                 self._log(self._change("", note.code, f"{note.message} Written as {words}"))
-        if self._lists and source.suffix in (".csv", ".tsv"):
-            said = "the labels of a row are written as a JSON list, whatever stood between them"
-            self._log(self._change("", "D21", said))
         if name != source.name:
             self._log(self._change("", "D21", f"{source.name} is written as {name}, {words}"))
 
@@ -203,8 +201,7 @@ class _Copy:
             elif isinstance(row, dict):
                 for change in changes:
                     self._log(change)
-                self._lists |= isinstance(row.get(layout_of(tuple(row)).label), list)
-                yield row
+                yield _with_cells(row, raw) if self._suffix in TABLES else row
 
     def _mended(self, raw: RawObject, layout: Layout, place: str) -> tuple[RawObject, list[Change]]:
         row = dict(raw)
@@ -264,6 +261,13 @@ def _appearing(target: Path) -> Iterator[Path]:
 
 def _line(change: Change) -> bytes:
     return f"{dumped({f.name: getattr(change, f.name) for f in fields(change)})}\n".encode()
+
+
+def _with_cells(row: RawObject, raw: object) -> RawObject:
+    """The row with every label cell as it stood whose label was not mended."""
+    if not isinstance(raw, TableRow):
+        return row
+    return row | {key: cell for key, cell in raw.cells.items() if row[key] is raw[key]}
 
 
 def _as_stood(raw: object) -> object:

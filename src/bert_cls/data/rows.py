@@ -106,7 +106,7 @@ class RowChecker:
 
     def check(self, raw: object, position: int, number: int) -> Example | list[Problem]:
         """The example of a raw row, or all its problems."""
-        if type(raw) is not dict:
+        if not isinstance(raw, dict):
             return self._not_a_row(raw, (position, number))
         at = (position, number)
         keys = tuple(raw)
