@@ -379,9 +379,10 @@ def test_d23_long_texts_are_counted_and_named_where_they_are_an_error(
     with pytest.raises(DataError) as stopped:
         train(request_for(data, tmp_path / "out", encoder, **settings), Silent())
     said = str(stopped.value)
-    assert "over 128 tokens: 1 of train, 1 of dev; " in said
-    assert "index 3 (train.json, row 4" in said
-    assert "(dev.json, row 2" in said
+    assert "2 rows (" in said
+    assert "of over 128 tokens, which text.long=error refuses" in said
+    assert "train.json: row 4" in said
+    assert "dev.json: row 2" in said
     assert not (tmp_path / "out").exists()
 
 

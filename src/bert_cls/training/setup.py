@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from bert_cls.encoders import describe, open_tokenizer, resolve
 from bert_cls.engines import Engine
 from bert_cls.engines import run as run_engine
 from bert_cls.engines.torch_engine import TorchEngine
-from bert_cls.errors import ConfigError, DataError
+from bert_cls.errors import ConfigError
 from bert_cls.losses import (
     LabelStatistics,
     Loss,
@@ -39,14 +39,7 @@ from bert_cls.training.inherit import inputs_of
 from bert_cls.training.loop import Observer, Trainer
 from bert_cls.training.places import name_rows
 from bert_cls.training.precision import choose_precision
-from bert_cls.training.prepare import (
-    Encoded,
-    Prepared,
-    check_length,
-    encode,
-    encode_texts,
-    lengths_of,
-)
+from bert_cls.training.prepare import Encoded, Prepared, check_length, encode, lengths_of
 from bert_cls.training.ranks import Ranks, Shared, local_device
 from bert_cls.training.recipe import Recipe, settle
 from bert_cls.training.selection import selection_score
@@ -60,7 +53,6 @@ DEFAULT_LOSS: dict[Task, str] = {
     "multiclass": "cross_entropy",
     "regression": "mse",
 }
-_LONG_SHOWN = 5
 # one window is enough to show a label; a class or a value is of the whole text
 WINDOW_POOLING: dict[Task, WindowPooling] = {
     "multilabel": "max",
@@ -143,7 +135,6 @@ def set_up(request: Request, prepared: Prepared, observer: Observer) -> Setup:
     tokenizer = open_tokenizer(folder, lowercase=config.text.lowercase)
     text = TextEncoder(tokenizer, _text_settings(config.text, task))
     observer.phase("tokenising")
-    _refuse_long(labelled, dataset, text, request)
     splits = {name: encode(examples, dataset, text) for name, examples in labelled.items()}
     audit = _measured(prepared.audit, splits, text, observer)
     truth = splits["train"].truth
@@ -181,28 +172,6 @@ def _labelled(dataset: Dataset) -> dict[str, list[Example]]:
     """The labelled rows of each split that has any."""
     rows = {"train": dataset.train, "dev": dataset.dev, "test": dataset.test}
     return {k: kept for k, v in rows.items() if (kept := [e for e in v or [] if _known(e)])}
-
-
-def _refuse_long(
-    labelled: Mapping[str, Sequence[Example]], dataset: Dataset, text: TextEncoder, request: Request
-) -> None:
-    """DataError that counts the rows over the maximum length and names the first ones (D23)."""
-    if text.settings.long != "error":
-        return
-    whole = TextEncoder(text.tokenizer, replace(text.settings, long="head"))
-    long: list[Example] = []
-    parts = []
-    for name, examples in labelled.items():
-        cut = np.flatnonzero(encode_texts(examples, dataset.pair, whole).cut)
-        long += [examples[row] for row in cut.tolist()]
-        parts += [f"{len(cut):,} of {name}"] if len(cut) else []
-    if long:
-        first = name_rows(long[:_LONG_SHOWN], request.data, request.config.data)
-        raise DataError(
-            f"D23 texts over {text.settings.max_length} tokens: {', '.join(parts)}; {first}"
-            f"{' ...' if len(long) > _LONG_SHOWN else ''}.",
-            hint="shorten them, raise text.max_length, or take another text.long than error.",
-        )
 
 
 def _measured(
