@@ -405,6 +405,20 @@ def test_merged_labels_are_counted(folder):
     assert merged.train[0].label == ("x", "z")
 
 
+def test_declared_names_are_merged_like_the_labels(folder):
+    put_json(folder / "labels.json", ["Sport", "坏", "好", "sport", "差", "棒"])
+    with pytest.raises(DataError, match="'sport' looks the same as 'Sport'"):
+        load(folder)
+    merges = {"Sport": "sport", "坏": "差", "棒": "好"}
+    found = load(folder, label_merges=merges)
+    assert found.space.names == ("sport", "差", "好")
+    given = load(folder, label_merges=merges, labels=["Sport", "差", "好", "sport"])
+    assert given.space.names == found.space.names
+    put_json(folder / "labels.json", ["差", "差", "好", "棒"])
+    with pytest.raises(DataError, match="'差' is given twice"):
+        load(folder, label_merges={"棒": "好"})
+
+
 def test_d28_two_declarations_must_agree(folder):
     put_json(folder / "labels.json", ["差", "好"])
     assert load(folder, labels=folder / "labels.json").space.names == ("差", "好")

@@ -147,7 +147,7 @@ def _audited(
     shown, merges = settings.shown, settings.label_merges
     problems = ProblemTally(shown=shown, row_severity=settings.row_severity)
     problems.noticed(passed_over)
-    names = _declared(path, settings.labels, problems)
+    names = _declared(path, settings, problems)
     lengths = EstimatedLengths() if settings.text_lengths is None else settings.text_lengths
     files = [DataFile(split, p, options, settings.encoding, merges) for split, p in paths.items()]
     surveys = [survey(f, lengths, problems, open_rows=open_rows, shown=shown) for f in files]
@@ -191,11 +191,9 @@ def _keyless(surveys: Sequence[Survey], severity: Severity) -> list[Finding]:
     return found
 
 
-def _declared(
-    path: Path, labels: str | Path | Sequence[str] | None, problems: ProblemTally
-) -> tuple[str, ...] | None:
+def _declared(path: Path, settings: Settings, problems: ProblemTally) -> tuple[str, ...] | None:
     try:
-        return declared_names(path, labels)[0]
+        return declared_names(path, settings.labels, settings.label_merges)[0]
     except DataError as error:
         problems.broken(error, plain(path.name))
         return None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bert_cls.data.example import Example, LabelSpace, Task
-from bert_cls.data.label_files import checked_names, read_labels
+from bert_cls.data.label_files import checked_names, merged_names, read_labels
 from bert_cls.data.problems import Problem, count, raise_errors, some
 from bert_cls.data.raw import Options, number
 from bert_cls.data.read import READERS, OnBadRow, check_any, check_on_bad_row, collect
@@ -106,11 +106,14 @@ def assemble(
     on_bad_row: OnBadRow,
 ) -> Dataset:
     """One data set of files that were read; see `load`."""
-    names, labels_path = declared_names(gathered.path, labels)
+    names, labels_path = declared_names(gathered.path, labels, label_merges)
     splits = _whole(gathered)
     if on_bad_row == "fail":
         raise_errors(problem for rows in splits.values() for problem in rows.problems)
-    stated, task = task, infer_task(list(splits.values()), task=task, names=names)
+    stated, task = (
+        task,
+        infer_task(list(splits.values()), task=task, names=names, merges=label_merges),
+    )
     if task == "multilabel" and on_bad_row == "fail":
         raise_errors(rows.keyless.problem() for rows in splits.values() if rows.keyless)
     splits = {
@@ -179,21 +182,21 @@ def find_splits(path: Path) -> tuple[dict[str, Path], list[Problem]]:
 
 
 def declared_names(
-    path: Path, labels: str | Path | Sequence[str] | None
+    path: Path, labels: str | Path | Sequence[str] | None, merges: Mapping[str, str]
 ) -> tuple[tuple[str, ...] | None, Path | None]:
-    """The declared label names and the file they are from, each None when there is none.
+    """The declared label names, merged, and the file they are from; None when there is none.
 
     DataError when `labels` and the folder's labels.json differ (D28).
     """
     beside = path / LABELS_FILE
     folder_path = beside if beside.is_file() else None
-    folder_names = None if folder_path is None else read_labels(folder_path)
+    folder_names = None if folder_path is None else read_labels(folder_path, merges=merges)
     if labels is None:
         return folder_names, folder_path
     if isinstance(labels, (str, Path)):
-        names, given_path = read_labels(labels), Path(labels)
+        names, given_path = read_labels(labels, merges=merges), Path(labels)
     else:
-        names, given_path = checked_names(list(labels), "labels"), None
+        names, given_path = checked_names(merged_names(list(labels), merges), "labels"), None
     if folder_names is not None and folder_names != names:
         kind = "order" if set(folder_names) == set(names) else "set"
         raise DataError(

@@ -16,16 +16,19 @@ LIST_HINT = 'the file is a JSON list of names: ["first", "second"]'
 MERGES_HINT = 'the file is a JSON object from old to new names: {"Sport": "sport"}'
 
 
-def read_labels(path: str | Path, *, encoding: str | None = None) -> tuple[str, ...]:
+def read_labels(
+    path: str | Path, *, encoding: str | None = None, merges: Mapping[str, str] | None = None
+) -> tuple[str, ...]:
     """The label names of a labels.json in their order, which is the order of a model's outputs.
 
-    DataError unless it is a list of distinct names that do not look the same.
+    Names that `merges` makes one stand where the first of them stood. DataError unless it is a
+    list of distinct names that do not look the same.
     """
     value = _json_of(path, encoding, LIST_HINT)
     file = Path(path).name
     if not isinstance(value, list) or not value:
         raise DataError(f"{file}: must hold a list. Got {show(value)} instead.", hint=LIST_HINT)
-    return checked_names(value, file)
+    return checked_names(merged_names(value, merges or {}), file)
 
 
 def merged_labels(path: Path, merges: Mapping[str, str]) -> tuple[object, object]:
@@ -34,9 +37,23 @@ def merged_labels(path: Path, merges: Mapping[str, str]) -> tuple[object, object
     DataError when it is no JSON.
     """
     value = _json_of(path, None, LIST_HINT)
-    if not isinstance(value, list) or not all(type(name) is str for name in value):
-        return value, value
-    return value, list(dict.fromkeys(merges.get(name, name) for name in value))
+    return value, merged_names(value, merges) if isinstance(value, list) else value
+
+
+def merged_names(names: list[object], merges: Mapping[str, str]) -> list[object]:
+    """The names with some replaced by others, which then stand once; the same list if none is.
+
+    What is no name, or is there twice before, is for `checked_names` to say.
+    """
+    if not any(type(name) is str and merges.get(name, name) != name for name in names):
+        return names
+    targets = {merges[name] for name in names if type(name) is str and name in merges}
+    found: list[object] = []
+    for name in names:
+        new = merges.get(name, name) if type(name) is str else name
+        if not (new in targets and new in found):
+            found.append(new)
+    return found
 
 
 def checked_names(values: list[object], file: str) -> tuple[str, ...]:

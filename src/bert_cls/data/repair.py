@@ -116,21 +116,32 @@ def repair(
 def _copy_labels(
     path: Path, target: Path, merges: Mapping[str, str], log: Callable[[Change], None]
 ) -> None:
-    """labels.json as it is, but for merged names and a byte order mark; a broken one as it is."""
+    """labels.json as it is, but with names merged and in plain UTF-8; a broken one as it is."""
     shutil.copyfile(path, target)
     try:
         before, after = merged_labels(path, merges)
     except DataError:
         return
-    marked = path.read_bytes().startswith(UTF8_BOM)
-    if after == before and not marked:
+    content = path.read_bytes()
+    marked, plain = content.startswith(UTF8_BOM), _is_utf8(content)
+    if after == before and plain and not marked:
         return
     target.write_text(f"{dumped(after)}\n", "utf-8")
     if marked:
         said = "BOM: the byte order mark at the start was left out."
         log(Change(path.name, "", "D01", said, None, None, None))
+    if not plain:
+        log(Change(path.name, "", "D02", "not UTF-8. Written in UTF-8", None, None, None))
     if after != before:
         log(Change(path.name, "", "D27", "labels merged", None, before, after))
+
+
+def _is_utf8(content: bytes) -> bool:
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class _Copy:

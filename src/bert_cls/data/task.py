@@ -28,13 +28,17 @@ class _Seen:
 
 
 def infer_task(
-    files: Sequence[Rows], *, task: Task | None = None, names: Sequence[str] | None = None
+    files: Sequence[Rows],
+    *,
+    task: Task | None = None,
+    names: Sequence[str] | None = None,
+    merges: Mapping[str, str] | None = None,
 ) -> Task:
     """The task of all labelled rows together: lists, numbers, or one name each.
 
     A stated `task` is checked instead. `names` are declared label names: integers that are among
-    them are classes. DataError for mixed labels (D11, D33), none at all, or a task that does not
-    fit.
+    them are classes. Labels count as what `merges` makes of them. DataError for mixed labels (D11,
+    D33), none at all, or a task that does not fit.
     """
     seen = _survey(files)
     if not seen:
@@ -50,6 +54,7 @@ def infer_task(
     if shape == "list":
         return "multilabel"
     found = {_name(example.label) for rows in files for example in _labelled(rows)}
+    found = {merges.get(name, name) for name in found} if merges else found
     if shape == "number":
         if names is None:
             return "regression"

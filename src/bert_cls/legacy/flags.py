@@ -91,7 +91,7 @@ def task_of(arguments: Namespace) -> Task:
         return "regression"
     if arguments.multilabel:
         return "multilabel"
-    names, _ = declared_names(Path(arguments.data_dir), arguments.labels)
+    names, _ = declared_names(Path(arguments.data_dir), arguments.labels, {})
     return "binary" if names is not None and len(names) == 2 else "multiclass"
 
 
