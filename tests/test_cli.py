@@ -157,6 +157,26 @@ def test_no_command_writes_over_what_it_reads(trained, tmp_path):
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
+def test_the_audit_is_not_written_where_it_would_be_read_as_data(tmp_path):
+    rows = [{"text_a": f"text {n}", "label": ["a" if n % 2 else "b"]} for n in range(8)]
+    (tmp_path / "train.json").write_text(json.dumps(rows), "utf-8")
+    for name in ("labels.json", "valid.json", "test.json"):
+        refused = run("check", tmp_path, "--json", tmp_path / name)
+        assert refused.returncode == 2, refused.stderr
+        assert f"{name} would be read as a part of the data" in refused.stderr
+    assert run("check", tmp_path, "--json", tmp_path / "audit.json").returncode == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"train.json", "audit.json"}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_device_is_named(tmp_path):
+    rows = [{"text_a": f"text {n}", "label": ["a" if n % 2 else "b"]} for n in range(8)]
+    (tmp_path / "train.json").write_text(json.dumps(rows), "utf-8")
+    done = run("check", tmp_path, "--json", "/dev/full")
+    assert done.returncode == 2
+    assert "error: /dev/full: No space left on device." in done.stderr
+
+
 def test_the_audit_as_json_on_standard_output(trained, tmp_path):
     done = run("check", trained["data"], "--json", "-")
     assert done.returncode == 0, done.stderr

@@ -21,6 +21,8 @@ from bert_cls.data import (
     unknown_labels,
 )
 from bert_cls.data import split as splitting
+from bert_cls.data.audit import audit
+from bert_cls.data.repair import repair
 from bert_cls.errors import ConfigError, DataError
 
 SPLITS = {
@@ -473,6 +475,28 @@ def test_labels_that_can_be_meant_otherwise_are_said(folder):
     (note,) = load(folder / "numbers.json").problems
     assert str(note) == "numbers.json: labels are numbers written as text: read as class names."
     assert load(folder / "numbers.json", labels=["1", "2"]).problems == []
+
+
+@pytest.mark.parametrize("names", ["utf-8", "utf-8-sig", "utf-16", "gb18030"])
+@pytest.mark.parametrize("rows", ["utf-8", "gb18030"])
+def test_label_files_that_do_not_say_their_encoding_are_read_as_the_data(rows, names, tmp_path):
+    content = [{"text_a": f"第{n}句", "label": ["天窗" if n % 2 else "大灯"]} for n in range(4)]
+    for name, value in (("train", content), ("labels", ["天窗", "大灯"])):
+        text = json.dumps(value, ensure_ascii=False)
+        (tmp_path / f"{name}.json").write_bytes(text.encode(rows if name == "train" else names))
+    merges = tmp_path / "merges"
+    merges.write_bytes(json.dumps({"大灯": "天窗"}, ensure_ascii=False).encode(names))
+    if (rows, names) == ("utf-8", "gb18030"):
+        with pytest.raises(DataError, match=r"labels.json: byte 2 is not UTF-8"):
+            load(tmp_path)
+        return
+    encoding = "gb18030" if rows == "gb18030" else None
+    assert load(tmp_path, encoding=encoding).space.names == ("天窗", "大灯")
+    assert audit(tmp_path, encoding=encoding).of("error") == []
+    found = read_label_merges(merges, encoding=encoding)
+    assert found == {"大灯": "天窗"}
+    copy = repair(tmp_path, tmp_path / "copy", encoding=encoding, label_merges=found).data
+    assert load(copy).space.names == ("天窗",)
 
 
 label_lists = st.lists(

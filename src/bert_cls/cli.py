@@ -19,7 +19,7 @@ from bert_cls.commands.export import export
 from bert_cls.commands.predict import predict
 from bert_cls.commands.settings import show_settings
 from bert_cls.commands.train import train
-from bert_cls.errors import BertClsError, Interrupted, exit_code
+from bert_cls.errors import BertClsError, DataError, Interrupted, exit_code
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "train": train,
@@ -71,7 +71,7 @@ def main() -> None:
     except OSError as error:  # no permission, no space, a folder where a file is to be written
         place = error.filename2 or error.filename
         typer.echo(f"error: {place}: {error.strerror}." if place else f"error: {error}", err=True)
-        sys.exit(exit_code(BertClsError("")))
+        sys.exit(exit_code(DataError("")))  # 1 says that a command ended and found errors
 
 
 if __name__ == "__main__":

@@ -140,17 +140,30 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     is_system = path.parent == Path("/dev")
     if path.exists() and (is_system or not (path.is_symlink() or path.is_file())):
-        yield path
+        with _named(path):
+            yield path
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = _scratch_beside(path)
     try:
-        yield scratch
-        _sync(scratch)
+        with _named(path):
+            yield scratch
+            _sync(scratch)
         scratch.rename(path)
         _sync(path.parent)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Say which file an error of writing is about: that of a full disk does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
 
 
 def write_manifest(folder: Path, names: Iterable[str] | None = None) -> None:

@@ -71,7 +71,8 @@ def check(
 
     if json_file is not None and str(json_file) != STDIO:
         refuse_overwriting(json_file, *_inputs(data), labels, merge_labels)
-    merges = read_label_merges(merge_labels) if merge_labels else None
+        _refuse_as_data(json_file, data)
+    merges = read_label_merges(merge_labels, encoding=encoding) if merge_labels else None
     options: dict[str, Any] = {"task": task, "label_merges": merges}
     lengths = _text_lengths(encoder, max_length, long)
     checked: dict[str, Any] = {"labels": labels, "leak": leak, "conflict": conflict}
@@ -101,6 +102,18 @@ def _inputs(data: Path) -> list[Path]:
     with suppress(DataError):  # the audit says it better
         return [*find_splits(data)[0].values(), data / "labels.json"]
     return []
+
+
+def _refuse_as_data(output: Path, data: Path) -> None:
+    """ConfigError when what is written would be read with the data the next time."""
+    from bert_cls.data.dataset import is_read_from_folder
+
+    beside = data.is_dir() and output.resolve().parent == data.resolve()
+    if beside and is_read_from_folder(output.name):
+        raise ConfigError(
+            f"{output} would be read as a part of the data from then on.",
+            hint="give another name for the output.",
+        )
 
 
 def _text_lengths(encoder: str | None, max_length: int, long: str) -> TextLengths:

@@ -193,7 +193,9 @@ def _keyless(surveys: Sequence[Survey], severity: Severity) -> list[Finding]:
 
 def _declared(path: Path, settings: Settings, problems: ProblemTally) -> tuple[str, ...] | None:
     try:
-        return declared_names(path, settings.labels, settings.label_merges)[0]
+        return declared_names(
+            path, settings.labels, settings.label_merges, encoding=settings.encoding
+        )[0]
     except DataError as error:
         problems.broken(error, plain(path.name))
         return None

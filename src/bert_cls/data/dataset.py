@@ -58,6 +58,7 @@ class Gathered:
     paths: dict[str, Path]
     rows: dict[str, Rows | DataError]
     notes: list[Problem]
+    encoding: str | None = None
 
 
 def load(
@@ -94,7 +95,7 @@ def gather(path: str | Path, options: Options, *, encoding: str | None = None) -
             rows[split] = collect(file, options, encoding=encoding)
         except DataError as error:
             rows[split] = error
-    return Gathered(path, paths, rows, notes)
+    return Gathered(path, paths, rows, notes, encoding)
 
 
 def assemble(
@@ -106,7 +107,9 @@ def assemble(
     on_bad_row: OnBadRow,
 ) -> Dataset:
     """One data set of files that were read; see `load`."""
-    names, labels_path = declared_names(gathered.path, labels, label_merges)
+    names, labels_path = declared_names(
+        gathered.path, labels, label_merges, encoding=gathered.encoding
+    )
     splits = _whole(gathered)
     if on_bad_row == "fail":
         raise_errors(problem for rows in splits.values() for problem in rows.problems)
@@ -182,19 +185,26 @@ def find_splits(path: Path) -> tuple[dict[str, Path], list[Problem]]:
 
 
 def declared_names(
-    path: Path, labels: str | Path | Sequence[str] | None, merges: Mapping[str, str]
+    path: Path,
+    labels: str | Path | Sequence[str] | None,
+    merges: Mapping[str, str],
+    *,
+    encoding: str | None = None,
 ) -> tuple[tuple[str, ...] | None, Path | None]:
     """The declared label names, merged, and the file they are from; None when there is none.
 
-    DataError when `labels` and the folder's labels.json differ (D28).
+    `encoding` is that of the data, for label files that do not say their own. DataError when
+    `labels` and the folder's labels.json differ (D28).
     """
     beside = path / LABELS_FILE
     folder_path = beside if beside.is_file() else None
-    folder_names = None if folder_path is None else read_labels(folder_path, merges=merges)
+    folder_names = (
+        None if folder_path is None else read_labels(folder_path, encoding=encoding, merges=merges)
+    )
     if labels is None:
         return folder_names, folder_path
     if isinstance(labels, (str, Path)):
-        names, given_path = read_labels(labels, merges=merges), Path(labels)
+        names, given_path = read_labels(labels, encoding=encoding, merges=merges), Path(labels)
     else:
         names, given_path = checked_names(merged_names(list(labels), merges), "labels"), None
     if folder_names is not None and folder_names != names:
@@ -227,9 +237,18 @@ def _rows_with(rows: Rows, *, text_b: bool) -> list[int]:
     return [i for i, e in enumerate(rows.examples) if (e.text_b is not None) == text_b]
 
 
+def is_read_from_folder(name: str) -> bool:
+    """Whether a file of this name, in a folder of data, is taken for a part of the data."""
+    stems = (WHOLE, *(stem for stems in SPLITS.values() for stem in stems))
+    return name == LABELS_FILE or name in _names(stems)
+
+
+def _names(stems: Sequence[str]) -> list[str]:
+    return [f"{stem}{suffix}{gz}" for stem in stems for gz in ("", ".gz") for suffix in READERS]
+
+
 def _candidates(folder: Path, stems: Sequence[str]) -> list[Path]:
-    names = [f"{stem}{suffix}{gz}" for stem in stems for gz in ("", ".gz") for suffix in READERS]
-    return [folder / name for name in names if (folder / name).is_file()]
+    return [folder / name for name in _names(stems) if (folder / name).is_file()]
 
 
 def _passed_over(other: Path, taken: Path) -> Problem:

@@ -31,12 +31,14 @@ def read_labels(
     return checked_names(merged_names(value, merges or {}), file)
 
 
-def merged_labels(path: Path, merges: Mapping[str, str]) -> tuple[object, object]:
+def merged_labels(
+    path: Path, merges: Mapping[str, str], *, encoding: str | None = None
+) -> tuple[object, object]:
     """What a labels.json holds, unchecked, and the same with names merged, each name once.
 
     DataError when it is no JSON.
     """
-    value = _json_of(path, None, LIST_HINT)
+    value = _json_of(path, encoding, LIST_HINT)
     return value, merged_names(value, merges) if isinstance(value, list) else value
 
 
@@ -95,10 +97,9 @@ def read_label_merges(path: str | Path, *, encoding: str | None = None) -> dict[
 
 
 def _json_of(path: str | Path, encoding: str | None, hint: str) -> object:
-    with opened(path, encoding=encoding) as source:
-        text = source.text().removeprefix("\ufeff").strip()
+    name, text = _text_of(path, encoding)
     if not text:
-        raise DataError(f"{source.name}: the file is empty.", hint=hint)
+        raise DataError(f"{name}: the file is empty.", hint=hint)
     parser = JsonParser()
     try:
         value, end = parser.parse(text)
@@ -107,7 +108,20 @@ def _json_of(path: str | Path, encoding: str | None, hint: str) -> object:
     except (ValueError, RecursionError) as error:
         fault = explain(error, text, last=True, raw="")
         line = f"line {error.lineno}: " if isinstance(error, json.JSONDecodeError) else ""
-        raise DataError(f"{source.name}: {line}{fault.message}", hint=hint) from None
+        raise DataError(f"{name}: {line}{fault.message}", hint=hint) from None
     if twice := parser.take_fault(""):
-        raise DataError(f"{source.name}: {twice.message}", hint=hint)
+        raise DataError(f"{name}: {twice.message}", hint=hint)
     return value
+
+
+def _text_of(path: str | Path, encoding: str | None) -> tuple[str, str]:
+    """The file's name and text; `encoding`, which is the data's, counts where it cannot be told."""
+    try:
+        with opened(path) as source:
+            text = source.text()
+    except DataError:
+        if encoding is None:
+            raise
+        with opened(path, encoding=encoding) as source:
+            text = source.text()
+    return source.name, text.removeprefix("\ufeff").strip()

@@ -108,18 +108,22 @@ def repair(
             held += copy.labelled if split == "dev" else copy.texts
         beside = path / LABELS_FILE
         if beside.is_file():
-            _copy_labels(beside, scratch / LABELS_FILE, label_merges or {}, log)
+            _copy_labels(beside, scratch / LABELS_FILE, label_merges or {}, encoding, log)
     data = target if path.is_dir() else target / copies["train"].name
     return Repaired(data, {split: len(copies[split].texts) for split in paths}, changes)
 
 
 def _copy_labels(
-    path: Path, target: Path, merges: Mapping[str, str], log: Callable[[Change], None]
+    path: Path,
+    target: Path,
+    merges: Mapping[str, str],
+    encoding: str | None,
+    log: Callable[[Change], None],
 ) -> None:
     """labels.json as it is, but with names merged and in plain UTF-8; a broken one as it is."""
     shutil.copyfile(path, target)
     try:
-        before, after = merged_labels(path, merges)
+        before, after = merged_labels(path, merges, encoding=encoding)
     except DataError:
         return
     content = path.read_bytes()

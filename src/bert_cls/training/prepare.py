@@ -120,7 +120,7 @@ def _token_lengths(folder: Path, text: TextConfig) -> TokenLengths:
 
 def _merges(config: RunConfig) -> dict[str, str]:
     path = config.data.merge_labels
-    return read_label_merges(path) if path else {}
+    return read_label_merges(path, encoding=config.data.encoding) if path else {}
 
 
 def _say(audit: Audit, observer: Observer) -> None:
