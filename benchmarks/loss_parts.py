@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import os
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from record import data_set
+from parts import PASSES, Part, pack
 
 DATA = ("car_aspect", "duee_event", "cail_labor", "goemotions")
-ROWS = {"train": 3000, "dev": 800, "test": 1500}
-LAYERS = (0, 2, 4, 7, 9, 11)
-PASSES = 4
 RATES = (1e-4, 2e-4, 4e-4)
 BASE = "bce"
 LOSSES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -57,7 +50,6 @@ CUTS = {"default": "fixed", "global": "global", "auto": "auto"}
 KEPT = ("micro_f1", "macro_f1_present", "exact_match", "labels_per_row_predicted")
 OF_ORDER = ("map", "lrap", "precision_at_1", "precision_at_3", "precision_at_5")
 GROUPS = ("macro_f1_head", "macro_f1_medium", "macro_f1_tail")
-Part = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,38 +65,6 @@ class Wanted:
     def key(self) -> str:
         """Names the part within the results."""
         return f"{self.data} | {self.method} | {self.rate:g} | seed {self.seed}"
-
-
-def make_subset(name: str, folder: Path) -> Path:
-    """The fixed rows of a data set, drawn with seed 0; made once."""
-    if (folder / "test.json").is_file():
-        return folder
-    source = data_set(name)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "labels.json").write_bytes((source / "labels.json").read_bytes())
-    for split, wanted in ROWS.items():
-        rows = json.loads((source / f"{split}.json").read_text("utf-8"))
-        drawn = np.sort(np.random.default_rng(0).permutation(len(rows))[:wanted])
-        content = json.dumps([rows[i] for i in drawn.tolist()], ensure_ascii=False)
-        scratch = folder / f".{split}.{os.getpid()}"
-        scratch.write_text(content, "utf-8")
-        scratch.replace(folder / f"{split}.json")
-    return folder
-
-
-def prepare_encoder(data: Path) -> Path:
-    """The built-in encoder with 6 of its layers and the pieces of a data set; made once."""
-    from bert_cls.data import Example, stream
-    from bert_cls.encoders import open_tokenizer, pieces_of_texts, resolve, trim
-
-    folder = data / "encoder"
-    if not (folder / "config.json").is_file():
-        source = resolve("multilingual-e5-small-zh")
-        rows = [row for split in ROWS for row in stream(data / f"{split}.json")]
-        texts = [row.text_a for row in rows if isinstance(row, Example)]
-        keep = pieces_of_texts(open_tokenizer(source), texts)
-        trim(source, folder, keep=keep, layers=list(LAYERS))
-    return folder
 
 
 def request_of(part: Wanted, place: Path) -> Any:
@@ -202,15 +162,3 @@ def measure(setup: Any, logits: Mapping[str, Any], *, calibrated: bool) -> Part:
 def _rounded(metrics: Mapping[str, float | None], names: Sequence[str]) -> dict[str, float | None]:
     values = {name: metrics.get(name) for name in names}
     return {name: None if value is None else round(value, 5) for name, value in values.items()}
-
-
-def pack(decided: Any) -> str:
-    """Decisions, bool [rows, labels], as text."""
-    bits = np.packbits(np.asarray(decided, dtype=bool), axis=None)
-    return base64.b85encode(zlib.compress(bits.tobytes(), 9)).decode()
-
-
-def unpack(text: str, shape: tuple[int, ...]) -> Any:
-    """The reverse of `pack`."""
-    bits = np.frombuffer(zlib.decompress(base64.b85decode(text)), dtype=np.uint8)
-    return np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape).astype(bool)

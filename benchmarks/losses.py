@@ -12,13 +12,9 @@ that are there are not trained again.
 from __future__ import annotations
 
 import argparse
-import os
-import signal
 import statistics
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +32,11 @@ from loss_parts import (
     OLD,
     OLD_RATE,
     RATES,
-    Part,
     Wanted,
-    make_subset,
-    prepare_encoder,
     run_part,
-    unpack,
 )
-from record import RESULTS, ROOT, console, machine, read_results, show, write_results
+from parts import Part, make_subset, prepare_encoder, train_missing, unpack
+from record import RESULTS, ROOT, read_results, show
 
 # --- which parts, and who trains them
 
@@ -72,44 +65,17 @@ def best_rate(parts: Mapping[str, Part], data: str, method: str) -> float | None
     return float(max(whole, key=lambda part: part["dev_map"])["rate"])
 
 
-def _start(threads: int) -> None:
-    """A worker: few threads, and a signal to the group ends it quietly."""
-    import torch
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(threads)
-
-
-def run_all(args: argparse.Namespace) -> None:
-    """Train what is missing, several at a time, each written down when it is done."""
+def train_all(args: argparse.Namespace) -> None:
+    """Train what is missing."""
     for data in args.data:
         prepare_encoder(make_subset(data, args.place / data))
-    threads = max(1, len(os.sched_getaffinity(0)) // args.workers)
-    os.environ |= {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
-    pool = ProcessPoolExecutor(
-        args.workers, mp_context=get_context("spawn"), initializer=_start, initargs=(threads,)
+    train_missing(
+        lambda parts: plan(args, parts),
+        run_part,
+        place=args.place,
+        output=args.output,
+        workers=args.workers,
     )
-    running: dict[Future[Part], Wanted] = {}
-    with pool:
-        while True:
-            parts = read_results(args.output).get("parts", {})
-            missing = [p for p in plan(args, parts) if p not in running.values()]
-            while missing and len(running) < args.workers:
-                part = missing.pop(0)
-                running[pool.submit(run_part, part, args.place)] = part
-            if not running:
-                return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                part = running.pop(future)
-                keep(args.output, part, future.result())
-                console.print(f"{part.key}: done, {len(missing) + len(running)} or more to go")
-
-
-def keep(path: Path, part: Wanted, found: Part) -> None:
-    """Add a part to the results."""
-    content = read_results(path)
-    parts = content.get("parts", {}) | {part.key: found}
-    write_results(path, {"machine": machine(), "parts": dict(sorted(parts.items()))})
 
 
 # --- what was found
@@ -218,12 +184,8 @@ def table(args: argparse.Namespace) -> None:
         shown = lines(parts, data, truth)
         share = f"{truth.mean(axis=0).sum():.2f} labels a row, {100 * (~truth.any(1)).mean():.0f} %"
         title = f"{data}: {len(truth)} test rows, {truth.shape[1]} labels, {share} with none"
-        if args.markdown:
-            console.print(f"\n**{title}**\n", soft_wrap=True)
-            for row in (COLUMNS, ["---"] * len(COLUMNS), *shown):
-                console.print(f"| {' | '.join(row)} |", soft_wrap=True, markup=False)
-        else:
-            show(f"{title}; micro/macro-F1 over labels present", COLUMNS, shown)
+        title = title if args.markdown else f"{title}; micro/macro-F1 over labels present"
+        show(title, COLUMNS, shown, markdown=args.markdown)
 
 
 def main() -> None:
@@ -243,7 +205,7 @@ def main() -> None:
         parser.error(f"data must be of {list(DATA)}. Got {unknown} instead.")
     args.data = args.data or list(DATA)
     if not args.table:
-        run_all(args)
+        train_all(args)
     table(args)
 
 

@@ -65,8 +65,20 @@ def write_results(path: Path, content: dict[str, Any]) -> None:
     scratch.replace(path)
 
 
-def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table: the first column to the left, figures to the right."""
+def show(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    markdown: bool = False,
+) -> None:
+    """Print a table: the first column to the left, figures to the right; or as docs have it."""
+    if markdown:
+        console.print(f"\n**{title}**\n", soft_wrap=True)
+        for row in (columns, ["---"] * len(columns), *rows):
+            line = " | ".join(_cell(value) for value in row)
+            console.print(f"| {line} |", soft_wrap=True, markup=False)
+        return
     table = Table(box=None, padding=(0, 1), header_style="bold")
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left", no_wrap=not number)

@@ -1,0 +1,142 @@
+"""Long measurements in parts: each trained network is a part, written down as soon as it is done.
+
+A script says which parts it wants and what one is; here they are trained several at a time, and
+those that are there already are not trained again.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from record import console, data_set, machine, read_results, write_results
+
+ROWS = {"train": 3000, "dev": 800, "test": 1500}
+LAYERS = (0, 2, 4, 7, 9, 11)
+PASSES = 4
+Part = dict[str, Any]
+
+
+class Wanted(Protocol):
+    """What names a part within the results."""
+
+    @property
+    def key(self) -> str:
+        """The name."""
+
+
+W = TypeVar("W", bound=Wanted)
+
+
+def train_missing(
+    missing: Callable[[Mapping[str, Part]], Sequence[W]],
+    run_part: Callable[[W, Path], Part],
+    *,
+    place: Path,
+    output: Path,
+    workers: int,
+) -> None:
+    """Train what `missing` names, given the parts that are there, several at a time."""
+    threads = max(1, len(os.sched_getaffinity(0)) // workers)
+    os.environ |= {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+    pool = ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_start, initargs=(threads,)
+    )
+    running: dict[Future[Part], W] = {}
+    with pool:
+        while True:
+            parts = read_results(output).get("parts", {})
+            left = [part for part in missing(parts) if part not in running.values()]
+            while left and len(running) < workers:
+                part = left.pop(0)
+                running[pool.submit(run_part, part, place)] = part
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                part = running.pop(future)
+                _keep(output, part.key, future.result())
+                console.print(f"{part.key}: done, {len(left) + len(running)} or more to go")
+
+
+def _start(threads: int) -> None:
+    """A worker: few threads, and a signal to the group ends it quietly."""
+    import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(threads)
+
+
+def _keep(path: Path, key: str, found: Part) -> None:
+    parts = read_results(path).get("parts", {}) | {key: found}
+    write_results(path, {"machine": machine(), "parts": dict(sorted(parts.items()))})
+
+
+# --- the same rows and the same small encoder for all
+
+
+def make_subset(name: str, folder: Path) -> Path:
+    """The fixed rows of a data set, drawn with seed 0; made once."""
+    if (folder / "test.json").is_file():
+        return folder
+    source = data_set(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    if (source / "labels.json").is_file():
+        (folder / "labels.json").write_bytes((source / "labels.json").read_bytes())
+    for split, wanted in ROWS.items():
+        rows = json.loads((source / f"{split}.json").read_text("utf-8"))
+        drawn = np.sort(np.random.default_rng(0).permutation(len(rows))[:wanted])
+        content = json.dumps([rows[i] for i in drawn.tolist()], ensure_ascii=False)
+        scratch = folder / f".{split}.{os.getpid()}"
+        scratch.write_text(content, "utf-8")
+        scratch.replace(folder / f"{split}.json")
+    return folder
+
+
+def prepare_encoder(data: Path) -> Path:
+    """The built-in encoder with 6 of its layers and the pieces of a data set; made once."""
+    from bert_cls.data import Example, stream
+    from bert_cls.encoders import open_tokenizer, pieces_of_texts, resolve, trim
+
+    folder = data / "encoder"
+    if not (folder / "config.json").is_file():
+        source = resolve("multilingual-e5-small-zh")
+        rows = [row for split in ROWS for row in stream(data / f"{split}.json")]
+        texts = [
+            text
+            for row in rows
+            if isinstance(row, Example)
+            for text in (row.text_a, row.text_b)
+            if text is not None
+        ]
+        keep = pieces_of_texts(open_tokenizer(source), texts)
+        trim(source, folder, keep=keep, layers=list(LAYERS))
+    return folder
+
+
+# --- what is kept of a part, as text
+
+
+def pack(values: Any) -> str:
+    """An array's bytes as text; bools as bits."""
+    array = np.asarray(values)
+    content = (np.packbits(array, axis=None) if array.dtype == bool else array).tobytes()
+    return base64.b85encode(zlib.compress(content, 9)).decode()
+
+
+def unpack(text: str, shape: tuple[int, ...], dtype: Any = bool) -> Any:
+    """The reverse of `pack`."""
+    content = zlib.decompress(base64.b85decode(text))
+    if dtype is not bool:
+        return np.frombuffer(content, dtype=dtype).reshape(shape)
+    bits = np.frombuffer(content, dtype=np.uint8)
+    return np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape).astype(bool)

@@ -1,0 +1,268 @@
+"""What the recipe rests on: rates, pooling, the head's rate and passes, varied one at a time.
+
+The rows and the encoder of `losses.py` (3,000 of train, 6 layers, 4 passes), one seed; everything
+else is as the package does it. A line says what differs from the default, what came out by the
+score that chooses epochs on dev, and on test with the paired interval against the default over the
+same rows. Each trained network is a part, written down as soon as it is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from parts import PASSES, Part, make_subset, pack, prepare_encoder, train_missing, unpack
+from record import RESULTS, ROOT, read_results, show
+
+DATA = ("kuake_qic", "waimai_10k", "ocnli", "stsb_zh", "car_aspect", "duee_event")
+DEFAULT = "default"
+CHANGES: dict[str, dict[str, Any]] = {
+    DEFAULT: {},
+    "rate 5e-5": {"training.learning_rate": 5e-5},
+    "rate 1e-4": {"training.learning_rate": 1e-4},
+    "rate 2e-4": {"training.learning_rate": 2e-4},
+    "rate 4e-4": {"training.learning_rate": 4e-4},
+    "pooling cls": {"encoder.pooling": "cls"},
+    "pooling cls_pooler": {"encoder.pooling": "cls_pooler"},
+    "head as encoder": {"head": 1},
+    "head 25 times": {"head": 25},
+    "2 passes": {"training.epochs": 2},
+    "8 passes": {"training.epochs": 8},
+    "no prior bias": {"training.prior_bias": False},
+}
+"""name -> settings; `head` is the head's rate in rates of the encoder"""
+METRICS = {
+    "binary": "accuracy",
+    "multiclass": "accuracy",
+    "multilabel": "micro_f1",
+    "regression": "spearman",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One network to train."""
+
+    data: str
+    name: str
+
+    @property
+    def key(self) -> str:
+        """Names the part within the results."""
+        return f"{self.data} | {self.name}"
+
+
+def run_part(part: Change, place: Path) -> Part:
+    """Train with one change, decide as the package does, keep figures and answers on test."""
+    import torch
+
+    from bert_cls.decision import tune
+    from bert_cls.engines.torch_engine import TorchEngine
+    from bert_cls.losses import LOSSES
+    from bert_cls.metrics import evaluate
+    from bert_cls.training.loop import Silent
+    from bert_cls.training.prepare import read_audited
+    from bert_cls.training.ranks import Alone
+    from bert_cls.training.setup import logits_of, make_trainer, set_up
+
+    observer, alone, device = Silent(), Alone(), torch.device("cpu")
+    request = request_of(part, place)
+    setup = set_up(request, read_audited(request.data, request.config, observer), observer)
+    recipe, task = setup.recipe, setup.dataset.task
+    trainer = make_trainer(setup, observer, request, device=device, ranks=alone)
+    history = trainer.run()
+    engine = TorchEngine(setup.network, precision=trainer.precision, device=device)
+    logits = {name: logits_of(engine, setup, name, alone) for name in ("dev", "test")}
+    calibrated = LOSSES[setup.loss_name].calibrated
+    dev, test = setup.splits["dev"].truth, setup.splits["test"].truth
+    rule = tune(logits["dev"], dev, task=task, tuner="auto", calibrated=calibrated).rule
+    scores = rule.scores(logits["test"])
+    decided = None if task == "regression" else rule.decide(scores)
+    found = evaluate(task, setup.dataset.space, test, scores, decided, resamples=0)
+    answers = np.asarray(scores, np.float32) if decided is None else np.asarray(decided)
+    if answers.dtype.kind == "i":
+        answers = answers.astype(np.uint8)
+    return {
+        "data": part.data,
+        "change": part.name,
+        "task": task,
+        "settled": {
+            "learning_rate": recipe.training.learning_rate,
+            "head_learning_rate": recipe.training.head_learning_rate,
+            "pooling": recipe.pooling,
+            "epochs": recipe.training.epochs,
+            "batch_size": recipe.training.batch_size,
+            "prior_bias": recipe.training.prior_bias,
+        },
+        "dev_score": round(max(epoch.score or 0.0 for epoch in history), 5),
+        "best_epoch": max(history, key=lambda epoch: epoch.score or 0.0).epoch,
+        "test": round(found.metrics[METRICS[task]] or 0.0, 5),
+        "seconds": round(sum(epoch.seconds for epoch in history), 1),
+        "answers": {
+            "dtype": answers.dtype.name,
+            "shape": list(answers.shape),
+            "content": pack(answers),
+        },
+    }
+
+
+def request_of(part: Change, place: Path) -> Any:
+    """What is asked of the package for a part."""
+    from bert_cls.config import resolve_config
+    from bert_cls.training import Request
+
+    folder = place / part.data
+    flags: dict[str, Any] = {
+        "encoder.name": str(folder / "encoder"),
+        "training.epochs": PASSES,
+        "data.leak": "drop",
+    }
+    change = dict(CHANGES[part.name])
+    if factor := change.pop("head", None):
+        change["training.head_learning_rate"] = factor * default_rate(part.data)
+    config, origins = resolve_config(flags=flags | change)
+    return Request(folder, place / "unused", config, origins)
+
+
+def default_rate(data: str) -> float:
+    """The encoder's rate by default."""
+    return 1e-4 if data in ("kuake_qic", "waimai_10k", "ocnli") else 2e-4
+
+
+def applies(data: str, change: str) -> bool:
+    """Whether a change is one: a rate may be the default, and a number has no prior."""
+    settings = CHANGES[change]
+    if settings.get("training.learning_rate") == default_rate(data):
+        return False
+    return not (data == "stsb_zh" and "training.prior_bias" in settings)
+
+
+def wanted(args: argparse.Namespace) -> list[Change]:
+    """Every network, the defaults first."""
+    return [
+        Change(data, name) for name in args.changes for data in args.data if applies(data, name)
+    ]
+
+
+# --- what was found
+
+
+@cache
+def truth_of(data: str, place: Path) -> Any:
+    """The truth of the subset's test rows, and their task."""
+    from bert_cls.data import load, targets
+
+    dataset = load(make_subset(data, place / data))
+    return targets(dataset.test or [], dataset.task, dataset.space), dataset
+
+
+def outcome(part: Part, place: Path) -> Any:
+    """A part's answers on test beside the truth."""
+    from bert_cls.metrics import Outcome
+
+    truth, dataset = truth_of(part["data"], place)
+    kept = part["answers"]
+    dtype = bool if kept["dtype"] == "bool" else kept["dtype"]
+    answers = unpack(kept["content"], tuple(kept["shape"]), dtype)
+    if dataset.task == "regression":
+        return Outcome("regression", truth, answers.astype(float), None)
+    if dataset.task == "multilabel":
+        return Outcome("multilabel", truth, answers.astype(float), answers)
+    classes = answers.astype(np.int64)
+    return Outcome(dataset.task, truth, np.eye(len(dataset.space))[classes], classes)
+
+
+def lead(part: Part, base: Part, place: Path) -> tuple[float, float, float] | None:
+    """A part minus the default on test, and the interval over the same rows."""
+    from bert_cls.metrics.intervals import families_of
+    from bert_cls.metrics.resampling import on_all_rows, percentile_interval, resample
+
+    metric = METRICS[part["task"]]
+    both = [outcome(each, place) for each in (part, base)]
+    families = families_of(part["task"], [metric])
+    ours, theirs = (d[metric] for d in resample(both, families, resamples=1000, seed=0))
+    one, other = (on_all_rows(each, families[0])[metric] for each in both)
+    interval = percentile_interval(ours - theirs, float(one - other), level=0.95)
+    return (float(one - other), *interval) if interval else None
+
+
+def lines(parts: Mapping[str, Part], data: str, place: Path) -> list[list[str]]:
+    """A line a change, the default first."""
+    out = []
+    base = parts.get(Change(data, DEFAULT).key)
+    for name in CHANGES:
+        part = parts.get(Change(data, name).key)
+        if part is None:
+            continue
+        gap = lead(part, base, place) if base and name != DEFAULT else None
+        shown = "–" if gap is None else "{:+.1f} [{:+.1f}, {:+.1f}]".format(*_points(gap))
+        settled = part["settled"]
+        said = name
+        if name == DEFAULT:
+            said = (
+                f"{name}: rate {settled['learning_rate']:g}, head 5 times, "
+                f"{settled['pooling']}, {settled['epochs']} passes"
+            )
+        figures = [f"{value:.1f}" for value in _points((part["dev_score"], part["test"]))]
+        out.append([said, *figures, shown])
+    return out
+
+
+def _points(values: Sequence[float]) -> list[float]:
+    return [100 * value for value in values]
+
+
+def table(args: argparse.Namespace) -> None:
+    """Everything that is there, a table a data set."""
+    parts = read_results(args.output).get("parts", {})
+    if not parts:
+        sys.exit(f"{args.output.name} has no finished part.")
+    for data in args.data:
+        shown = lines(parts, data, args.place)
+        if shown:
+            task = next(part["task"] for part in parts.values() if part["data"] == data)
+            metric = METRICS[task]
+            columns = ("", "dev score", f"test {metric}", "minus default")
+            show(f"{data}, {task}", columns, shown, markdown=args.markdown)
+
+
+def main() -> None:
+    """Train what is missing, then show it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", nargs="*", help=f"of {', '.join(DATA)}; default: all")
+    parser.add_argument(
+        "--changes", nargs="+", choices=CHANGES, default=list(CHANGES), metavar="NAME"
+    )
+    parser.add_argument("--workers", type=int, default=2, help="networks trained at a time")
+    parser.add_argument("--table", action="store_true", help="show what is there, train nothing")
+    parser.add_argument("--markdown", action="store_true", help="the tables as docs have them")
+    parser.add_argument("--place", type=Path, default=ROOT / "bench-out" / "losses")
+    parser.add_argument("--output", type=Path, default=RESULTS / "recipes.json")
+    args = parser.parse_args()
+    if unknown := sorted(set(args.data) - set(DATA)):
+        parser.error(f"data must be of {list(DATA)}. Got {unknown} instead.")
+    args.data = args.data or list(DATA)
+    if not args.table:
+        for data in args.data:
+            prepare_encoder(make_subset(data, args.place / data))
+        train_missing(
+            lambda parts: [part for part in wanted(args) if part.key not in parts],
+            run_part,
+            place=args.place,
+            output=args.output,
+            workers=args.workers,
+        )
+    table(args)
+
+
+if __name__ == "__main__":
+    main()
