@@ -96,9 +96,16 @@ def test_figures_on_rows_that_training_saw_are_called_too_good(root, tmp_path, s
         ("evaluate regression --explain --report R", "--explain is about labels"),
         ("evaluate multilabel --explain", "--explain marks rows in the report"),
         ("evaluate multilabel --explain --no-texts --report R", "which are left out"),
+        ("evaluate multilabel --neighbours 2", "--neighbours are shown beside rows in the report"),
+        ("evaluate multilabel --neighbours 2 --no-texts --report R", "which are left out"),
+        ("evaluate multilabel --train F --report R", "--train is where --neighbours are"),
         ("evaluate multilabel --resamples=-5", "Invalid value for '--resamples'"),
         ("explain multilabel --file F --text-b x", "--text-b belongs to a TEXT"),
         ("explain multilabel 尾灯 --train /nonexistent", "--train is where --neighbours are"),
+        (
+            "explain multilabel 尾灯 --method gradient --passes 64",
+            "--passes is how often occlusion",
+        ),
         ("explain regression 尾灯 --label 好", "--label must be one of ['score']"),
     ],
 )
@@ -140,6 +147,32 @@ def test_one_text_too_long_to_be_explained_does_not_end_an_evaluation(root, tmp_
         assert (row["spoke"] is None) == (row["index"] in long)
     assert done.out.count("not explained: text") == len(long)
     assert len(page.read_bytes()) < 3_000_000
+
+
+@pytest.mark.parametrize("kind", ["multilabel", "pairs", "regression"])
+def test_worst_rows_have_the_training_rows_most_like_them(root, tmp_path, kind):
+    model, data = root / kind / "model", root / kind / "data"
+    rows = json.loads((data / "train.json").read_text("utf-8"))[:12]
+    shifted = [row["label"] for row in rows[1:]] + [rows[0]["label"]]
+    for row, label in zip(rows, shifted, strict=True):  # known texts, labels of others: wrong
+        row["label"] = label
+    file, out = written(tmp_path / "rows.json", rows), tmp_path / "out.json"
+    done = main("evaluate", model, file, "--neighbours", 2, "-o", out, "--report", tmp_path / "r")
+    assert done.code == 0, done
+    assert "training rows" in done.err
+    worst = json.loads(out.read_text("utf-8"))["worst"]
+    assert worst
+    for row in worst:
+        assert len(row["nearest"]) == 2
+        first, second = row["nearest"]
+        assert first["similarity"] == pytest.approx(1, abs=1e-4)  # the row itself is in train
+        assert first["similarity"] >= second["similarity"]
+    assert main("evaluate", model, file, "-o", out).code == 0
+    assert all(row["nearest"] == [] for row in json.loads(out.read_text("utf-8"))["worst"])
+    done = main("evaluate", model, file, "-o", out, "--neighbours", 1, "--train", data)
+    assert [len(row["nearest"]) for row in json.loads(out.read_text("utf-8"))["worst"]] == [
+        1
+    ] * len(worst)
 
 
 def test_the_label_table_says_where_the_rest_is(root, tmp_path, monkeypatch):

@@ -25,7 +25,16 @@ from bert_cls.judging import evaluation_of, labelled, misfit
 from bert_cls.lookahead import ahead, windows_of
 from bert_cls.metrics import Evaluation
 from bert_cls.prediction import Prediction, predictions
-from bert_cls.report import About, Explain, Judged, LinearBar, ReportData, judge, report_data
+from bert_cls.report import (
+    About,
+    Explain,
+    Judged,
+    LinearBar,
+    Nearest,
+    ReportData,
+    judge,
+    report_data,
+)
 from bert_cls.text import TextEncoder, TextError, Tokens
 
 if TYPE_CHECKING:
@@ -260,6 +269,7 @@ class Classifier:
         linear_bar: Callable[[Evaluation], LinearBar | None] = lambda _: None,
         texts: bool = True,
         explain: Explain | None = None,
+        nearest: Nearest | None = None,
         resamples: int = 1000,
         seed: int = 0,
     ) -> ReportData:
@@ -267,7 +277,9 @@ class Classifier:
 
         `linear_bar` gives the linear model's figures on the same rows, where they are known.
         `texts=False` leaves texts out; `explain`, such as `explain.weigher(model)`, is asked what
-        spoke for labels given in error. DataError as in `evaluate`.
+        spoke for labels given in error, and `nearest`, such as
+        `nearest.finder(model, rows, count=2)`, which training rows are like them. DataError as in
+        `evaluate`.
         """
         judged = self._judged(examples)
         evaluation = evaluation_of(self.bundle, judged, resamples=resamples, seed=seed)
@@ -279,6 +291,7 @@ class Classifier:
             linear_bar=linear_bar(evaluation),
             texts=texts,
             explain=explain,
+            nearest=nearest,
         )
 
     def _judged(self, examples: Sequence[Example]) -> Judged:

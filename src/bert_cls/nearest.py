@@ -17,6 +17,7 @@ from bert_cls.classifier import Classifier
 from bert_cls.data import Example, load
 from bert_cls.engines.likeness import most_alike, unit_vectors
 from bert_cls.errors import DataError
+from bert_cls.report import Nearest
 from bert_cls.request import RUN
 
 
@@ -80,3 +81,13 @@ def nearest(
     )
     alike = most_alike(asked, known, count=count)
     return [[Neighbour(rows[i], similar) for i, similar in found] for found in alike]
+
+
+def finder(model: Classifier, rows: Sequence[Example], *, count: int) -> Nearest:
+    """A function of texts that reports take: the `count` rows most like each."""
+
+    def find(texts: Sequence[Example]) -> list[list[tuple[Example, float]]]:
+        found = nearest(model, texts, rows, count=count) if texts else []
+        return [[(each.example, each.similarity) for each in near] for near in found]
+
+    return find

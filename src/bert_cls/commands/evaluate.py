@@ -39,6 +39,13 @@ def evaluate(
             "--explain", help="In the report mark what in the worst rows spoke for a wrong label."
         ),
     ] = False,
+    neighbours: Annotated[
+        int, typer.Option(min=0, help="In the report, training rows most like the worst ones.")
+    ] = 0,
+    train: Annotated[
+        Path | None,
+        typer.Option(help="The training data; without it from where the model was trained."),
+    ] = None,
     resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples; 0 for none.")] = 1000,
     encoding: Annotated[str | None, typer.Option(help="The file's text encoding.")] = None,
 ) -> None:
@@ -50,17 +57,27 @@ def evaluate(
     from bert_cls.data import read
     from bert_cls.explain import weigher
     from bert_cls.folders import refuse_overwriting, write_file
+    from bert_cls.nearest import finder, training_rows
     from bert_cls.report import About, page, seen_rows, stored_bar
 
     for written in (output, report):
-        refuse_overwriting(written, file, model)
-    if explain and output is None and report is None:
-        raise ConfigError("--explain marks rows in the report.", hint="give --report HTML, or -o.")
+        refuse_overwriting(written, file, model, train)
+    if (explain or neighbours) and output is None and report is None:
+        said = "--explain marks" if explain else "--neighbours are shown beside"
+        raise ConfigError(f"{said} rows in the report.", hint="give --report HTML, or -o.")
+    if train is not None and not neighbours:
+        raise ConfigError("--train is where --neighbours are looked for.", hint="--neighbours 2")
     classifier = Classifier.load(model)
     bundle = classifier.bundle
     if texts is None:
         texts = bool(bundle.details.get("config", {}).get("report", {}).get("texts", True))
-    _check_flags(bundle.task, abstain=abstain, explain=explain, texts=texts)
+    _check_flags(bundle.task, abstain=abstain, explain=explain, near=neighbours > 0, texts=texts)
+    nearest = None
+    if neighbours:
+        known = training_rows(classifier, train)
+        seen = Classifier.load(model, engine="torch", check=False)  # others give logits alone
+        nearest = finder(seen, known, count=neighbours)
+        open_console().print(f"comparing with {len(known):,} training rows", highlight=False)
     rows = read(file, encoding=encoding, task=bundle.task)
     for problem in rows.problems:
         open_console().print(f"note   {problem}", highlight=False, markup=False)
@@ -71,6 +88,7 @@ def evaluate(
         linear_bar=lambda evaluation: stored_bar(bundle, file, evaluation),
         texts=texts,
         explain=weigher(classifier, passed_over=passed_over.append) if explain else None,
+        nearest=nearest,
         resamples=resamples,
     )
     console = open_console(stderr=False)
@@ -84,7 +102,7 @@ def evaluate(
         console.print(f"report: {report}", markup=False, highlight=False)
 
 
-def _check_flags(task: str, *, abstain: bool, explain: bool, texts: bool) -> None:
+def _check_flags(task: str, *, abstain: bool, explain: bool, near: bool, texts: bool) -> None:
     """ConfigError for a flag that could do nothing with this model."""
     if task == "regression" and (abstain or explain):
         raise ConfigError(
@@ -94,6 +112,11 @@ def _check_flags(task: str, *, abstain: bool, explain: bool, texts: bool) -> Non
         raise ConfigError(
             "--explain marks characters of texts, which are left out.",
             hint="give --texts, or leave --explain out.",
+        )
+    if near and not texts:
+        raise ConfigError(
+            "--neighbours are texts, which are left out.",
+            hint="give --texts, or leave --neighbours out.",
         )
 
 

@@ -34,8 +34,9 @@ def explain(
         typer.Option(help="occlusion (any engine), or gradient (torch only)."),
     ] = "occlusion",
     passes: Annotated[
-        int, typer.Option(min=8, help="Hidden versions of a text at most (occlusion).")
-    ] = 128,
+        int | None,
+        typer.Option(min=8, help="Hidden versions of a text at most (occlusion; 128)."),
+    ] = None,
     neighbours: Annotated[
         int, typer.Option(min=0, help="Training rows most like the text, so many.")
     ] = 0,
@@ -62,6 +63,7 @@ def explain(
 
     from bert_cls.classifier import Classifier
     from bert_cls.data import Example, read
+    from bert_cls.explain import PASSES
     from bert_cls.folders import refuse_overwriting, write_file
     from bert_cls.nearest import nearest, training_rows
 
@@ -71,6 +73,8 @@ def explain(
         raise ConfigError("--text-b belongs to a TEXT; rows of --file have their own text_b.")
     if train is not None and not neighbours:
         raise ConfigError("--train is where --neighbours are looked for.", hint="--neighbours 3")
+    if passes is not None and method == "gradient":
+        raise ConfigError("--passes is how often occlusion hides parts; gradient hides none.")
     written = None if json_file in (None, STDIO) else Path(str(json_file))
     refuse_overwriting(written, file, train)
     best = "torch" if method == "gradient" or neighbours else "auto"
@@ -78,7 +82,7 @@ def explain(
     examples = (
         [Example(0, text or "", text_b)] if file is None else read(file, encoding=encoding).examples
     )
-    found = classifier.explain(examples, label, method=method, passes=passes)
+    found = classifier.explain(examples, label, method=method, passes=passes or PASSES)
     alike: list[list[Neighbour]] = [[] for _ in examples]
     if neighbours:
         rows = training_rows(classifier, train)
