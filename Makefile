@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEMO := runs/car_parts
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-kill corpus chaos light check format vendor bench bench-training bench-quality bench-losses bench-recipes bench-data bench-check bench-stream bench-distill bench-inference bench-report clean
+.PHONY: help setup demo test test-kill corpus chaos light check format vendor bench bench-training bench-quality bench-losses bench-recipes bench-certainty bench-data bench-check bench-stream bench-distill bench-inference bench-report clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ bench-losses: $(STAMP)  ## every multilabel loss against the others; hours, goes
 
 bench-recipes: $(STAMP)  ## rates, pooling, head's rate, passes, one at a time; goes on where it was (ARGS="--table")
 	@$(BIN)/python benchmarks/recipes.py $(ARGS)
+
+bench-certainty: $(STAMP)  ## calibration, abstaining, rows of another kind; goes on where it was (ARGS="--table")
+	@$(BIN)/python benchmarks/certainty.py $(ARGS)
 
 bench-data: $(STAMP)  ## one million rows read, checked and tokenised
 	@$(BIN)/python benchmarks/data_pass.py $(ARGS)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from parts import PASSES, Part, pack
+from parts import PASSES, Part, pack, set_up_alone, train_alone
 
 DATA = ("car_aspect", "duee_event", "cail_labor", "goemotions")
 RATES = (1e-4, 2e-4, 4e-4)
@@ -91,31 +91,19 @@ def request_of(part: Wanted, place: Path) -> Any:
 
 def run_part(part: Wanted, place: Path) -> Part:
     """Train, decide in every way, and measure on test."""
-    import torch
-
-    from bert_cls.engines.torch_engine import TorchEngine
     from bert_cls.losses import LOSSES as REGISTRY
-    from bert_cls.training.loop import Silent
-    from bert_cls.training.prepare import read_audited
-    from bert_cls.training.ranks import Alone
-    from bert_cls.training.setup import logits_of, make_trainer, set_up
 
-    request, observer, alone = request_of(part, place), Silent(), Alone()
-    prepared = read_audited(request.data, request.config, observer)
+    request = request_of(part, place)
+    setup = set_up_alone(request)
     found: Part = {"data": part.data, "method": part.method, "rate": part.rate, "seed": part.seed}
-    setup = set_up(request, prepared, observer)
     if part.method == BAR:
         from bert_cls import baseline
 
-        train, space = setup.splits["train"], prepared.dataset.space
+        train, space = setup.splits["train"], setup.dataset.space
         bar = baseline.fit(list(train.examples), "multilabel", space)
         logits = {n: bar.logits(list(setup.splits[n].examples)) for n in ("dev", "test")}
         return found | measure(setup, logits, calibrated=False)
-    device = torch.device("cpu")
-    trainer = make_trainer(setup, observer, request, device=device, ranks=alone)
-    history = trainer.run()
-    engine = TorchEngine(setup.network, precision=trainer.precision, device=device)
-    logits = {name: logits_of(engine, setup, name, alone) for name in ("dev", "test")}
+    history, logits, _ = train_alone(setup, request)
     best = max(history, key=lambda epoch: epoch.score or 0.0)
     found |= {
         "dev_map": round(best.score or 0.0, 5),

@@ -123,6 +123,36 @@ def prepare_encoder(data: Path) -> Path:
     return folder
 
 
+# --- one network
+
+
+def set_up_alone(request: Any) -> Any:
+    """Everything before the first step; see `training.setup.Setup`."""
+    from bert_cls.training.loop import Silent
+    from bert_cls.training.prepare import read_audited
+    from bert_cls.training.setup import set_up
+
+    observer = Silent()
+    return set_up(request, read_audited(request.data, request.config, observer), observer)
+
+
+def train_alone(setup: Any, request: Any) -> tuple[Sequence[Any], dict[str, Any], Any]:
+    """The history, float32 logits of dev and test, and an engine around the trained network."""
+    import torch
+
+    from bert_cls.engines.torch_engine import TorchEngine
+    from bert_cls.training.loop import Silent
+    from bert_cls.training.ranks import Alone
+    from bert_cls.training.setup import logits_of, make_trainer
+
+    alone, device = Alone(), torch.device("cpu")
+    trainer = make_trainer(setup, Silent(), request, device=device, ranks=alone)
+    history = trainer.run()
+    engine = TorchEngine(setup.network, precision=trainer.precision, device=device)
+    logits = {name: logits_of(engine, setup, name, alone) for name in ("dev", "test")}
+    return history, logits, engine
+
+
 # --- what is kept of a part, as text
 
 

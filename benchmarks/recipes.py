@@ -18,7 +18,17 @@ from typing import Any
 
 import numpy as np
 
-from parts import PASSES, Part, make_subset, pack, prepare_encoder, train_missing, unpack
+from parts import (
+    PASSES,
+    Part,
+    make_subset,
+    pack,
+    prepare_encoder,
+    set_up_alone,
+    train_alone,
+    train_missing,
+    unpack,
+)
 from record import RESULTS, ROOT, read_results, show
 
 DATA = ("kuake_qic", "waimai_10k", "ocnli", "stsb_zh", "car_aspect", "duee_event")
@@ -61,25 +71,14 @@ class Change:
 
 def run_part(part: Change, place: Path) -> Part:
     """Train with one change, decide as the package does, keep figures and answers on test."""
-    import torch
-
     from bert_cls.decision import tune
-    from bert_cls.engines.torch_engine import TorchEngine
     from bert_cls.losses import LOSSES
     from bert_cls.metrics import evaluate
-    from bert_cls.training.loop import Silent
-    from bert_cls.training.prepare import read_audited
-    from bert_cls.training.ranks import Alone
-    from bert_cls.training.setup import logits_of, make_trainer, set_up
 
-    observer, alone, device = Silent(), Alone(), torch.device("cpu")
     request = request_of(part, place)
-    setup = set_up(request, read_audited(request.data, request.config, observer), observer)
+    setup = set_up_alone(request)
     recipe, task = setup.recipe, setup.dataset.task
-    trainer = make_trainer(setup, observer, request, device=device, ranks=alone)
-    history = trainer.run()
-    engine = TorchEngine(setup.network, precision=trainer.precision, device=device)
-    logits = {name: logits_of(engine, setup, name, alone) for name in ("dev", "test")}
+    history, logits, _ = train_alone(setup, request)
     calibrated = LOSSES[setup.loss_name].calibrated
     dev, test = setup.splits["dev"].truth, setup.splits["test"].truth
     rule = tune(logits["dev"], dev, task=task, tuner="auto", calibrated=calibrated).rule

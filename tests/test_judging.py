@@ -102,10 +102,7 @@ def test_figures_on_rows_that_training_saw_are_called_too_good(root, tmp_path, s
         ("evaluate multilabel --resamples=-5", "Invalid value for '--resamples'"),
         ("explain multilabel --file F --text-b x", "--text-b belongs to a TEXT"),
         ("explain multilabel 尾灯 --train /nonexistent", "--train is where --neighbours are"),
-        (
-            "explain multilabel 尾灯 --method gradient --passes 64",
-            "--passes is how often occlusion",
-        ),
+        ("explain multilabel 尾灯 --method gradient --passes 64", "--passes is how often"),
         ("explain regression 尾灯 --label 好", "--label must be one of ['score']"),
     ],
 )
@@ -169,10 +166,8 @@ def test_worst_rows_have_the_training_rows_most_like_them(root, tmp_path, kind):
         assert first["similarity"] >= second["similarity"]
     assert main("evaluate", model, file, "-o", out).code == 0
     assert all(row["nearest"] == [] for row in json.loads(out.read_text("utf-8"))["worst"])
-    done = main("evaluate", model, file, "-o", out, "--neighbours", 1, "--train", data)
-    assert [len(row["nearest"]) for row in json.loads(out.read_text("utf-8"))["worst"]] == [
-        1
-    ] * len(worst)
+    assert main("evaluate", model, file, "-o", out, "--neighbours", 1, "--train", data).code == 0
+    assert all(len(row["nearest"]) == 1 for row in json.loads(out.read_text("utf-8"))["worst"])
 
 
 def test_the_label_table_says_where_the_rest_is(root, tmp_path, monkeypatch):
