@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,14 @@ import numpy as np
 from parts import (
     PASSES,
     Part,
-    make_subset,
-    prepare_encoder,
+    command_line,
+    parsed,
     set_up_alone,
+    there,
     train_alone,
     train_missing,
 )
-from record import RESULTS, ROOT, data_set, read_results, show
+from record import data_set, show
 
 STRANGE = {
     "car_aspect": ("waimai_10k", "thucnews_title"),
@@ -142,10 +142,8 @@ def highest(logits: Any, setup: Any) -> Any:
 
 def table(args: argparse.Namespace) -> None:
     """Three tables of everything that is there."""
-    kept = read_results(args.output).get("parts", {})
+    kept = there(args.output)
     parts = {name: kept[name] for name in args.data if name in kept}
-    if not parts:
-        sys.exit(f"{args.output.name} has no finished part.")
     lines = [
         [f"{name}, {part['task']}", *(f"{part['ece'][m]:.4f}" for m in METHODS), part["chosen"]]
         for name, part in parts.items()
@@ -181,28 +179,10 @@ def table(args: argparse.Namespace) -> None:
 
 def main() -> None:
     """Train what is missing, then show it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("data", nargs="*", help=f"of {', '.join(STRANGE)}; default: all")
-    parser.add_argument("--workers", type=int, default=2, help="networks trained at a time")
-    parser.add_argument("--table", action="store_true", help="show what is there, train nothing")
-    parser.add_argument("--markdown", action="store_true", help="the tables as docs have them")
-    parser.add_argument("--place", type=Path, default=ROOT / "bench-out" / "losses")
-    parser.add_argument("--output", type=Path, default=RESULTS / "certainty.json")
-    args = parser.parse_args()
-    if unknown := sorted(set(args.data) - set(STRANGE)):
-        parser.error(f"data must be of {list(STRANGE)}. Got {unknown} instead.")
-    args.data = args.data or list(STRANGE)
+    args = parsed(command_line(__doc__, STRANGE, "certainty.json"), STRANGE)
     if not args.table:
-        for data in args.data:
-            prepare_encoder(make_subset(data, args.place / data))
         train_missing(
-            lambda parts: [Model(name) for name in args.data if name not in parts],
-            run_part,
-            place=args.place,
-            output=args.output,
-            workers=args.workers,
+            args, lambda parts: [Model(name) for name in args.data if name not in parts], run_part
         )
     table(args)
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,8 +34,8 @@ from loss_parts import (
     Wanted,
     run_part,
 )
-from parts import Part, make_subset, prepare_encoder, train_missing, unpack
-from record import RESULTS, ROOT, read_results, show
+from parts import Part, command_line, make_subset, parsed, there, train_missing, unpack
+from record import show
 
 # --- which parts, and who trains them
 
@@ -63,19 +62,6 @@ def best_rate(parts: Mapping[str, Part], data: str, method: str) -> float | None
     if len(whole) < len(RATES):
         return None
     return float(max(whole, key=lambda part: part["dev_map"])["rate"])
-
-
-def train_all(args: argparse.Namespace) -> None:
-    """Train what is missing."""
-    for data in args.data:
-        prepare_encoder(make_subset(data, args.place / data))
-    train_missing(
-        lambda parts: plan(args, parts),
-        run_part,
-        place=args.place,
-        output=args.output,
-        workers=args.workers,
-    )
 
 
 # --- what was found
@@ -176,9 +162,7 @@ def scaled(values: Iterable[float]) -> list[float]:
 
 def table(args: argparse.Namespace) -> None:
     """Everything that is there, a table a data set."""
-    parts = read_results(args.output).get("parts", {})
-    if not parts:
-        sys.exit(f"{args.output.name} has no finished part.")
+    parts = there(args.output)
     for data in args.data:
         truth = truth_of(data, args.place)
         shown = lines(parts, data, truth)
@@ -190,22 +174,11 @@ def table(args: argparse.Namespace) -> None:
 
 def main() -> None:
     """Train what is missing, then show it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("data", nargs="*", help=f"of {', '.join(DATA)}; default: all")
+    parser = command_line(__doc__, DATA, "losses.json")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=2, help="networks trained at a time")
-    parser.add_argument("--table", action="store_true", help="show what is there, train nothing")
-    parser.add_argument("--markdown", action="store_true", help="the tables as docs have them")
-    parser.add_argument("--place", type=Path, default=ROOT / "bench-out" / "losses")
-    parser.add_argument("--output", type=Path, default=RESULTS / "losses.json")
-    args = parser.parse_args()
-    if unknown := sorted(set(args.data) - set(DATA)):
-        parser.error(f"data must be of {list(DATA)}. Got {unknown} instead.")
-    args.data = args.data or list(DATA)
+    args = parsed(parser, DATA)
     if not args.table:
-        train_all(args)
+        train_missing(args, lambda parts: plan(args, parts), run_part)
     table(args)
 
 

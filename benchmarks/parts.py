@@ -10,8 +10,10 @@ import base64
 import json
 import os
 import signal
+import sys
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,7 +21,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from record import console, data_set, machine, read_results, write_results
+from record import RESULTS, ROOT, console, data_set, machine, read_results, write_results
 
 ROWS = {"train": 3000, "dev": 800, "test": 1500}
 LAYERS = (0, 2, 4, 7, 9, 11)
@@ -38,15 +40,44 @@ class Wanted(Protocol):
 W = TypeVar("W", bound=Wanted)
 
 
+def command_line(about: str | None, names: Collection[str], output: str) -> ArgumentParser:
+    """What every script of parts takes."""
+    parser = ArgumentParser(description=about, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="*", help=f"of {', '.join(names)}; default: all")
+    parser.add_argument("--workers", type=int, default=2, help="networks trained at a time")
+    parser.add_argument("--table", action="store_true", help="show what is there, train nothing")
+    parser.add_argument("--markdown", action="store_true", help="the tables as docs have them")
+    parser.add_argument("--place", type=Path, default=ROOT / "bench-out" / "losses")
+    parser.add_argument("--output", type=Path, default=RESULTS / output)
+    return parser
+
+
+def parsed(parser: ArgumentParser, names: Collection[str]) -> Namespace:
+    """The words of the command line; ends the script at data that are none of the names."""
+    args = parser.parse_args()
+    if unknown := sorted(set(args.data) - set(names)):
+        parser.error(f"data must be of {list(names)}. Got {unknown} instead.")
+    args.data = args.data or list(names)
+    return args
+
+
+def there(output: Path) -> dict[str, Part]:
+    """The finished parts; ends the script where there are none."""
+    parts: dict[str, Part] = read_results(output).get("parts", {})
+    if not parts:
+        sys.exit(f"{output.name} has no finished part.")
+    return parts
+
+
 def train_missing(
+    args: Namespace,
     missing: Callable[[Mapping[str, Part]], Sequence[W]],
     run_part: Callable[[W, Path], Part],
-    *,
-    place: Path,
-    output: Path,
-    workers: int,
 ) -> None:
     """Train what `missing` names, given the parts that are there, several at a time."""
+    output, workers = args.output, args.workers
+    for data in args.data:
+        prepare_encoder(make_subset(data, args.place / data))
     threads = max(1, len(os.sched_getaffinity(0)) // workers)
     os.environ |= {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
     pool = ProcessPoolExecutor(
@@ -59,7 +90,7 @@ def train_missing(
             left = [part for part in missing(parts) if part not in running.values()]
             while left and len(running) < workers:
                 part = left.pop(0)
-                running[pool.submit(run_part, part, place)] = part
+                running[pool.submit(run_part, part, args.place)] = part
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:

@@ -9,7 +9,6 @@ same rows. Each trained network is a part, written down as soon as it is done.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,15 +20,17 @@ import numpy as np
 from parts import (
     PASSES,
     Part,
+    command_line,
     make_subset,
     pack,
-    prepare_encoder,
+    parsed,
     set_up_alone,
+    there,
     train_alone,
     train_missing,
     unpack,
 )
-from record import RESULTS, ROOT, read_results, show
+from record import show
 
 DATA = ("kuake_qic", "waimai_10k", "ocnli", "stsb_zh", "car_aspect", "duee_event")
 DEFAULT = "default"
@@ -143,11 +144,10 @@ def applies(data: str, change: str) -> bool:
     return not (data == "stsb_zh" and "training.prior_bias" in settings)
 
 
-def wanted(args: argparse.Namespace) -> list[Change]:
-    """Every network, the defaults first."""
-    return [
-        Change(data, name) for name in args.changes for data in args.data if applies(data, name)
-    ]
+def wanted(args: argparse.Namespace, parts: Mapping[str, Part]) -> list[Change]:
+    """Every network that is not there, the defaults first."""
+    all_of_them = [Change(data, name) for name in args.changes for data in args.data]
+    return [each for each in all_of_them if applies(each.data, each.name) and each.key not in parts]
 
 
 # --- what was found
@@ -220,9 +220,7 @@ def _points(values: Sequence[float]) -> list[float]:
 
 def table(args: argparse.Namespace) -> None:
     """Everything that is there, a table a data set."""
-    parts = read_results(args.output).get("parts", {})
-    if not parts:
-        sys.exit(f"{args.output.name} has no finished part.")
+    parts = there(args.output)
     for data in args.data:
         shown = lines(parts, data, args.place)
         if shown:
@@ -234,32 +232,13 @@ def table(args: argparse.Namespace) -> None:
 
 def main() -> None:
     """Train what is missing, then show it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("data", nargs="*", help=f"of {', '.join(DATA)}; default: all")
+    parser = command_line(__doc__, DATA, "recipes.json")
     parser.add_argument(
         "--changes", nargs="+", choices=CHANGES, default=list(CHANGES), metavar="NAME"
     )
-    parser.add_argument("--workers", type=int, default=2, help="networks trained at a time")
-    parser.add_argument("--table", action="store_true", help="show what is there, train nothing")
-    parser.add_argument("--markdown", action="store_true", help="the tables as docs have them")
-    parser.add_argument("--place", type=Path, default=ROOT / "bench-out" / "losses")
-    parser.add_argument("--output", type=Path, default=RESULTS / "recipes.json")
-    args = parser.parse_args()
-    if unknown := sorted(set(args.data) - set(DATA)):
-        parser.error(f"data must be of {list(DATA)}. Got {unknown} instead.")
-    args.data = args.data or list(DATA)
+    args = parsed(parser, DATA)
     if not args.table:
-        for data in args.data:
-            prepare_encoder(make_subset(data, args.place / data))
-        train_missing(
-            lambda parts: [part for part in wanted(args) if part.key not in parts],
-            run_part,
-            place=args.place,
-            output=args.output,
-            workers=args.workers,
-        )
+        train_missing(args, lambda parts: wanted(args, parts), run_part)
     table(args)
 
 
