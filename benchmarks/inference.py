@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--data", default="car_aspect")
     parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument("--flip-rows", type=int, default=2000)
-    parser.add_argument("--longest", type=int, default=0, help="0: as they are; else their mean")
+    parser.add_argument("--mean", type=int, default=0, help="texts of about so many tokens; 0: all")
     parser.add_argument("--invariance-rows", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
@@ -68,7 +68,7 @@ def main() -> None:
             export(options.model, target, lambda message: None)
     classifier = Classifier.load(options.model, engine="torch")
     folder = record.data_set(options.data)
-    texts = _texts(folder, options.longest, classifier)
+    texts = _texts(folder, options.mean, classifier)
     many = classifier.text.encode_in_chunks(texts[: max(options.rows, options.flip_rows)])
     work = Work(
         classifier.bundle,
