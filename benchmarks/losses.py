@@ -120,17 +120,27 @@ def lines(parts: Mapping[str, Part], data: str, truth: Any) -> list[list[str]]:
         found = of_method(parts, data, method)
         if not found:
             continue
-        line = [method, f"{found[0]['rate']:g}" if method != BAR else "–", str(len(found))]
+        line = [method, shown_rate(method, found[0]["rate"]), str(len(found))]
         for column in CUTS:
             cut = [part["cuts"][column] for part in found]
             line.append("/".join(mean(cut, name) for name in KEPT[:2]))
-        line += [mean([part["of_order"] for part in found], name) for name in OF_ORDER[:3]]
+        of_order = [part["of_order"] for part in found]
+        line += [mean(of_order, name) for name in OF_ORDER[:2]]
+        line.append("/".join(mean(of_order, name) for name in OF_ORDER[2:]))
         line.append("/".join(mean([part["cuts"]["auto"] for part in found], g) for g in GROUPS))
         for metric in KEPT[:2]:
             gap = None if method == BASE else against(found, base, truth, metric)
             line.append("–" if gap is None else "{:+.1f} [{:+.1f}, {:+.1f}]".format(*scaled(gap)))
         out.append(line)
     return out
+
+
+def shown_rate(method: str, rate: float) -> str:
+    """The rate; starred where it is at an edge of the grid, so that a better one may lie beyond."""
+    if method == BAR:
+        return "–"
+    edge = method not in OLD and rate in (min(RATES), max(RATES))
+    return f"{rate:g}{'*' if edge else ''}"
 
 
 COLUMNS = (
@@ -142,7 +152,7 @@ COLUMNS = (
     "auto",
     "mAP",
     "LRAP",
-    "P@1",
+    "P@1/3/5",
     "head/medium/tail",
     "micro - bce",
     "macro - bce",
