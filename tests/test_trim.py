@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 from functools import cache
 from pathlib import Path
@@ -363,3 +364,22 @@ def test_the_command_trims_a_folder_that_has_a_vocab_txt_alone(copied, tmp_path)
     whole, built = (open_tokenizer(tmp_path / name) for name in ("whole", "built"))
     assert whole.get_vocab() == built.get_vocab()
     assert len(pieces) >= len(built.get_vocab()) > 5
+
+
+def test_the_command_counts_unknown_tokens_in_texts_that_are_not_kept(encoder, tmp_path):
+    kept, counted = tmp_path / "kept.json", tmp_path / "counted.json"
+    kept.write_text(json.dumps([{"text_a": KEPT[0]}], ensure_ascii=False), "utf-8")
+    counted.write_text(json.dumps([{"text_a": text} for text in KEPT]), "utf-8")
+    trimmed = ("encoders", "trim", encoder("bert"), "-o")
+    shares = []
+    for name, words in {"same": (), "other": ("--sample", counted)}.items():
+        done = main(*trimmed, tmp_path / name, "--texts", kept, *words)
+        assert done.code == 0, done
+        (found,) = re.findall(r"unknown ([\d.]+)% -> ([\d.]+)%", done.out)
+        shares.append([float(share) for share in found])
+    assert shares[0][0] == shares[0][1]  # pieces of these texts are all kept
+    assert shares[1][0] < shares[1][1]
+    done = main(*trimmed, tmp_path / "script", "--script", "chinese")
+    assert "not counted; --sample FILE counts" in done.out
+    done = main(*trimmed, tmp_path / "layers", "--layers", "0", "--sample", counted)
+    assert (done.code, "fewer layers make none" in done.err) == (2, True)

@@ -55,31 +55,34 @@ def trim_encoder(
     layers: Annotated[
         str | None, typer.Option(help="Keep these layers, for example 0,2,4,7,9,11.")
     ] = None,
+    sample: Annotated[
+        Path | None,
+        typer.Option(help="Count unknown tokens in this data file; without it in --texts."),
+    ] = None,
 ) -> None:
     """Make an encoder smaller: fewer vocabulary pieces, fewer layers."""
     import orjson
 
-    from bert_cls.data import Example, stream
     from bert_cls.encoders import open_tokenizer, pieces_of_script, pieces_of_texts, resolve
     from bert_cls.encoders import trim as run
 
     if script is None and texts is None and layers is None:
         raise ConfigError("trim needs --script, --texts or --layers.")
+    if sample is not None and script is None and texts is None:
+        raise ConfigError("--sample counts unknown tokens; fewer layers make none.")
     if output.exists() and any(output.iterdir()):
         raise ConfigError(f"output folder {output} is not empty.")
     console = open_console()
     source = resolve(name, notify=lambda line: console.print(line, highlight=False))
     tokenizer = open_tokenizer(source)  # from vocab.txt where there is no tokenizer.json
-    sample = []
-    if texts is not None:
-        rows = (row for row in stream(texts) if isinstance(row, Example))
-        sample = [part for row in rows for part in (row.text_a, row.text_b) if part]
+    kept = [] if texts is None else _texts_of(texts)
     keep: set[str] | None = None
     if script is not None:
         keep = pieces_of_script(orjson.loads(tokenizer.to_str()), script)
     if texts is not None:
-        keep = (keep or set()) | pieces_of_texts(tokenizer, sample)
-    report = run(source, output, keep=keep, layers=_numbers(layers), sample=sample)
+        keep = (keep or set()) | pieces_of_texts(tokenizer, kept)
+    counted = kept if sample is None else _texts_of(sample)
+    report = run(source, output, keep=keep, layers=_numbers(layers), sample=counted)
     lines = [
         f"pieces      {report.pieces_before:>12,} -> {report.pieces_after:,}",
         f"parameters  {report.parameters_before:>12,} -> {report.parameters_after:,}",
@@ -87,7 +90,16 @@ def trim_encoder(
     ]
     if report.unknown_before is not None and report.unknown_after is not None:
         lines.append(f"unknown     {report.unknown_before:>12.4%} -> {report.unknown_after:.4%}")
+    elif keep is not None:
+        lines.append("unknown     not counted; --sample FILE counts unknown tokens in your texts")
     typer.echo("\n".join([*lines, str(output)]))
+
+
+def _texts_of(file: Path) -> list[str]:
+    from bert_cls.data import Example, stream
+
+    rows = (row for row in stream(file) if isinstance(row, Example))
+    return [part for row in rows for part in (row.text_a, row.text_b) if part]
 
 
 def _numbers(text: str | None) -> list[int] | None:
