@@ -466,10 +466,12 @@ def test_padding_no_rows_gives_an_empty_batch(make):
     lengths=st.lists(st.integers(0, 60), max_size=80),
     max_tokens=st.integers(1, 300),
     max_rows=st.integers(1, 20),
+    step=st.integers(1, 8),
 )
-def test_batches_cover_every_row_once_within_the_budget(lengths, max_tokens, max_rows):
+def test_batches_cover_every_row_once_within_the_budget(lengths, max_tokens, max_rows, step):
     array = np.array(lengths, dtype=np.int64)
-    batches = list(batches_by_length(array, max_tokens, max_rows=max_rows))
+    batches = list(batches_by_length(array, max_tokens, max_rows=max_rows, step=step))
+    assert all(len(batch) <= step or len(batch) % step == 0 for batch in batches[:-1])
     assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
     for batch in batches:
         assert 1 <= len(batch) <= max_rows

@@ -131,15 +131,17 @@ def concatenated(parts: Sequence[Tokens]) -> Tokens:
 
 
 def batches_by_length(
-    lengths: NDArray[np.int64], max_tokens: int, *, max_rows: int = 1024
+    lengths: NDArray[np.int64], max_tokens: int, *, max_rows: int = 1024, step: int = 1
 ) -> Iterator[NDArray[np.int64]]:
     """Row numbers in batches of similar length, longest first, each at most `max_tokens` padded.
 
-    A row longer than `max_tokens` makes a batch of its own.
+    A row longer than `max_tokens` makes a batch of its own. Batches of more rows than `step` have a
+    multiple of it, but for the last one.
     """
     order = np.argsort(-lengths, kind="stable")
     at = 0
     while at < len(order):
         size = max(1, min(max_rows, max_tokens // max(1, int(lengths[order[at]]))))
+        size -= size % step if size > step else 0
         yield order[at : at + size]
         at += size

@@ -19,6 +19,8 @@ from bert_cls.text import PaddedBatch, Tokens, batches_by_length
 
 _FEW = 4
 """rounds of batches"""
+ROWS_STEP = 8
+"""Rows of a batch are a multiple of it where there are more: few sizes, which come again."""
 Logits = NDArray[np.float32]
 """float32 [rows, outputs]"""
 
@@ -125,14 +127,14 @@ def even_batches(
     it can be. Many batches are left as they are: one that is late hardly counts, and sizes that
     come again spare an engine to prepare itself for others.
     """
-    batches = list(batches_by_length(lengths, max_tokens))
+    batches = list(batches_by_length(lengths, max_tokens, step=ROWS_STEP))
     if at_once == 1 or len(lengths) == 1 or len(batches) > _FEW * at_once:
         return batches
     most = -(-len(batches) // at_once) * at_once
     low, high = 0, max_tokens  # `high` never makes too many
     while high - low > 1:
         middle = (low + high) // 2
-        tried = list(batches_by_length(lengths, middle))
+        tried = list(batches_by_length(lengths, middle, step=ROWS_STEP))
         if len(tried) > most:
             low = middle
         else:

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import openvino
+from numpy.typing import NDArray
 
 from bert_cls.bundle import Bundle
-from bert_cls.engines.engine import Engine, Kind, Logits, feeds
+from bert_cls.engines.engine import ROWS_STEP, Engine, Kind, Logits, feeds
 from bert_cls.engines.machine import usable_cores
 from bert_cls.engines.second_look import open_exported
 from bert_cls.errors import BundleError
@@ -25,12 +26,16 @@ _VECTOR = 16
 """Widths are rounded up to it. The softmax over a text's tokens adds up whole vectors of 16 in
 another order than what is left of one, so with other widths the last bit of a sum depends on the
 padding; int8 and bfloat16 round that to a whole step now and then. With whole vectors their answers
-are the same bit for bit. Few widths are also quick: OpenVINO prepares itself for every shape it
-meets, which takes longer than a short text (14 ms against 6)."""
+are the same bit for bit. Few shapes are also quick: OpenVINO prepares itself for every one it
+meets, which takes longer than a short text (14 ms against 6), and keeps 3 to 8 MB for it, so that
+the memory of a long job would grow with the shapes that it happens to meet. So rows are rounded up
+too, by repeating the last one."""
 _MANY = 8
 """batches a core that make a bulk of them"""
 _MULTIPLE_OF_MANY = 4
 """In bulk padding counts for more: whole vectors would cost a tenth of the speed."""
+_Running = tuple[int, int, Any]
+"""a batch's number, its rows, and the request that computes it"""
 _ALONE = 8
 """so many batches that came alone, one after the other, are a stream of them"""
 
@@ -85,13 +90,13 @@ class OpenVinoEngine:
         multiple = _VECTOR if len(begin) < _MANY * self.at_once else _MULTIPLE_OF_MANY
         idle = deque(self._for_one() if alone else self._requests)
         self._came_alone = self._came_alone + 1 if alone else 0
-        running: deque[tuple[int, Any]] = deque()
+        running: deque[_Running] = deque()
         for number, batch in chain(begin, rest):
             if not idle:
                 yield _finished(running, idle)
             request = idle.popleft()
             request.start_async(feeds(self._widened(batch, multiple), self._inputs))
-            running.append((number, request))
+            running.append((number, len(batch.ids), request))
         while running:
             yield _finished(running, idle)
 
@@ -102,19 +107,27 @@ class OpenVinoEngine:
         return self._alone or self._requests
 
     def _widened(self, batch: PaddedBatch, multiple: int) -> PaddedBatch:
-        """More padding, up to a width that comes again."""
-        width = batch.ids.shape[1]
+        """More padding and the last row again, up to a shape that comes again."""
+        rows, width = batch.ids.shape
         wanted = min(-(-width // multiple) * multiple, max(width, self._longest))
         more = ((0, 0), (0, wanted - width))
-        return PaddedBatch(
-            np.pad(batch.ids, more), np.pad(batch.types, more), np.pad(batch.mask, more)
-        )
+        again = ((0, _rows_for(rows) - rows), (0, 0))
+
+        def grown(part: NDArray[Any]) -> NDArray[Any]:
+            return np.pad(np.pad(part, more), again, mode="edge")
+
+        return PaddedBatch(grown(batch.ids), grown(batch.types), grown(batch.mask))
 
 
-def _finished(running: deque[tuple[int, Any]], idle: deque[Any]) -> tuple[int, Logits]:
-    number, request = running.popleft()
+def _rows_for(rows: int) -> int:
+    """The rows of the prepared shape that so many fit in; a few rows, of long texts, are exact."""
+    return rows if rows <= ROWS_STEP else -(-rows // ROWS_STEP) * ROWS_STEP
+
+
+def _finished(running: deque[_Running], idle: deque[Any]) -> tuple[int, Logits]:
+    number, rows, request = running.popleft()
     request.wait()
-    logits: Logits = np.array(request.get_output_tensor(0).data, dtype=np.float32)
+    logits: Logits = np.array(request.get_output_tensor(0).data[:rows], dtype=np.float32)
     idle.append(request)
     return number, logits
 
