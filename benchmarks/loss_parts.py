@@ -31,6 +31,7 @@ OLD: dict[str, tuple[str, dict[str, Any]]] = {
     "old recipe, SoftMargin": ("bce", {}),
     "old recipe, Margin": ("multilabel_margin", {"virtual_zero": False}),
 }
+HEAD_FACTOR = 5
 OLD_RATE = 5e-5
 OLD_SETTINGS: dict[str, Any] = {
     "encoder.pooling": "cls_pooler",
@@ -84,6 +85,8 @@ def request_of(part: Wanted, place: Path) -> Any:
     else:
         loss, options = LOSSES.get(part.method, LOSSES[BASE])
         flags |= {"training.learning_rate": part.rate or None}
+        if part.rate:  # the recipe of then, so that parts of today stand beside earlier ones
+            flags["training.head_learning_rate"] = HEAD_FACTOR * part.rate
     flags |= {"loss.name": loss, "loss.options": options}
     config, origins = resolve_config(flags=flags)
     return Request(place / part.data, place / "unused", config, origins)

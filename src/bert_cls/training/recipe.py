@@ -52,7 +52,7 @@ _RATES = (
 )
 _CAREFUL = frozenset({"multilabel_margin"})
 """losses for label sets that learn nothing at the higher rate where most rows have no label"""
-_HEAD_FACTOR = 5.0
+_HEAD_FACTOR = 25.0
 _FEW_ROWS = 5000
 _EPOCHS: dict[str, tuple[int, int, int]] = {
     "fast": (2, 12, 475),
