@@ -377,6 +377,17 @@ def test_trim_reports_what_it_did(trained, tmp_path):
     assert (tmp_path / "small" / "model.safetensors").is_file()
 
 
+def test_settings_lists_every_loss_with_its_options_and_source():
+    from bert_cls.losses import LOSSES
+
+    lines = run("settings", "--losses").stdout.splitlines()
+    for name, loss in LOSSES.items():
+        at = next(n for n, line in enumerate(lines) if line.startswith(f"{name}: "))
+        assert lines[at + 1].strip()
+        for number, option in enumerate(loss.options, at + 2):
+            assert lines[number].strip().startswith(f"{option} = ")
+
+
 def test_settings_lists_every_field_with_a_sentence():
     lines = run("settings").stdout.splitlines()
     assert sum("training.learning_rate" in line for line in lines) == 1

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -329,6 +330,19 @@ def test_labels_of_one_or_two_rows_stay_in_train(share, task):
         assert sorted(kept + held) == list(range(len(rows)))
         assert not {"双", "单"} & {names[row] for row in held}
         assert held
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.4])
+def test_rows_without_a_label_are_shared_out_as_labels_are(share):
+    generator = random.Random(0)
+    for seed in range(10):
+        names = [tuple(n for n in "abcdefgh" if generator.random() < 0.1) for _ in range(400)]
+        rows = [Example(i, f"第{i}句", label=label) for i, label in enumerate(names)]
+        kept, held = splitting.split(rows, share, task="multilabel", seed=seed)
+        assert sorted(kept + held) == list(range(len(rows)))
+        empty = sum(not label for label in names)
+        assert abs(sum(not names[row] for row in held) - share * empty) <= 2
+        assert abs(len(held) - share * len(rows)) <= 20
 
 
 def test_of_two_files_for_a_split_json_is_read_and_the_other_said(folder):

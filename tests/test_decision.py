@@ -695,10 +695,12 @@ def test_what_cannot_be_tuned_is_refused(change, error, message):
 )
 def test_settings_that_could_do_nothing_are_refused_before_training(task, changed, message):
     plain = DecisionConfig().model_dump()
-    check_settings(task, **plain)
-    check_settings(task, **(plain | {"tuner": "fixed", "calibrate": "none"}))
+    check_settings(task, 0 if task == "regression" else 2, **plain)
+    check_settings(
+        task, 0 if task == "regression" else 2, **(plain | {"tuner": "fixed", "calibrate": "none"})
+    )
     with pytest.raises(ConfigError, match=message):
-        check_settings(task, **(plain | changed))
+        check_settings(task, 0 if task == "regression" else 2, **(plain | changed))
 
 
 @pytest.mark.parametrize("task", sorted(AIMS))
@@ -711,7 +713,11 @@ def test_every_objective_of_a_task_is_taken_and_stored(task):
         z, truth = z[:, :classes], truth[:, :classes].argmax(axis=1)
     priors = None if task == "regression" else np.full(z.shape[1], 1 / z.shape[1])
     for objective in AIMS[task]:
-        check_settings(task, **(DecisionConfig().model_dump() | {"objective": objective}))
+        check_settings(
+            task,
+            0 if task == "regression" else 2,
+            **(DecisionConfig().model_dump() | {"objective": objective}),
+        )
         rule = tune(z, truth, task=task, objective=objective, priors=priors).rule
         assert rule.objective == objective
     assert tune(z, truth, task=task, priors=priors).rule.objective == AIMS[task][0]

@@ -95,6 +95,11 @@ def test_rows_shown_are_rows_that_can_be_read(name, tmp_path):
 def test_both_readmes_show_the_same_commands_and_programs():
     assert commands("README.md") == commands("README.zh.md")
     assert blocks("README.md", "python") == blocks("README.zh.md", "python")
+    assert blocks("README.md", "json") == blocks("README.zh.md", "json")
+    linked = [
+        set(re.findall(r"\]\((docs/[^)#]+)", (ROOT / name).read_text("utf-8"))) for name in READMES
+    ]
+    assert linked[0] == linked[1]
 
 
 def test_every_link_leads_somewhere():

@@ -10,7 +10,7 @@ import pytest
 
 from bert_cls import Classifier
 from bert_cls.data import Example
-from bert_cls.errors import DataError
+from bert_cls.errors import ConfigError, DataError
 from bert_cls.nearest import nearest
 from bert_cls.training import spoken
 from bert_cls.training.claim import _ours
@@ -144,6 +144,40 @@ def test_one_text_too_long_to_be_explained_does_not_end_an_evaluation(root, tmp_
         assert (row["spoke"] is None) == (row["index"] in long)
     assert done.out.count("not explained: text") == len(long)
     assert len(page.read_bytes()) < 3_000_000
+
+
+def test_a_rule_that_does_not_fit_the_labels_is_refused(root, tmp_path):
+    model, data = root / "multilabel/model", root / "multilabel/data"
+    done = main("predict", model, "--text", "尾灯", "--min-labels", 99)
+    assert (done.code, "min_labels must be at most 3" in done.err) == (2, True), done
+    opened = Classifier.load(model)
+    with pytest.raises(ConfigError, match=r"thresholds must be 3, one a label\. Got 2 instead"):
+        opened.with_rule(thresholds=(0.9, 0.9))
+    start = ["train", data, "-o", tmp_path / "model", "--encoder", root / "encoder"]
+    done = main(*start, "--set", "decision.min_labels=99")
+    assert (done.code, "min_labels must be at most 3" in done.err) == (2, True), done
+    assert not (tmp_path / "model").exists()
+
+
+def test_labels_that_a_model_does_not_have_are_named_with_their_places(root, tmp_path):
+    rows = rows_of(root, "multilabel")
+    rows[2]["label"], rows[4]["label"] = ["尾灯", "火箭"], ["天穹"]
+    file = written(tmp_path / "rows.json", rows)
+    done = main("evaluate", root / "multilabel/model", file)
+    assert done.code == 2, done
+    for part in (
+        "rows.json: row 3",
+        "'火箭' is not in the model",
+        "row 5",
+        "The nearest is '天窗'",
+    ):
+        assert part in done.err
+
+
+def test_predict_takes_a_file_or_texts(root):
+    model, file = root / "multilabel/model", root / "multilabel/data/test.json"
+    assert "needs a FILE or --text" in main("predict", model).err
+    assert "not both" in main("predict", model, file, "--text", "尾灯").err
 
 
 @pytest.mark.parametrize("kind", ["multilabel", "pairs", "regression"])

@@ -32,6 +32,7 @@ from bert_cls.training import Request, Silent, resumed, train
 from bert_cls.training.loop import Trainer
 from bert_cls.training.prepare import read_audited
 from bert_cls.training.setup import set_up
+from doors import main
 from small import MAKERS, multilabel_rows, paired, write_folder
 from tiny import tiny_encoder
 
@@ -302,6 +303,20 @@ def test_resuming_with_changed_data_is_refused(encoder, tmp_path):
     (data / "train.json").write_text(json.dumps(rows[:-1]), "utf-8")
     with pytest.raises(ConfigError, match=r"train\.json.* changed"):
         train(resumed(tmp_path / "m"), Silent(), resume=True)
+
+
+def test_a_sample_says_which_labels_it_lost_and_one_class_is_no_sample(encoder, tmp_path):
+    names = ["a"] * 30 + ["b"] * 2
+    rows = [{"text_a": f"第{n}句", "label": name} for n, name in enumerate(names)]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train.json").write_text(json.dumps(rows), "utf-8")
+    words = ("train", tmp_path / "data", "-o", tmp_path / "m", "--encoder", encoder)
+    done = main(*words, "--set", "data.train_rows=1")
+    assert (done.code, "D29 the sample of 1 rows has too few labels" in done.err) == (2, True), done
+    listed = [{**row, "label": [row["label"]]} for row in rows]
+    (tmp_path / "data" / "train.json").write_text(json.dumps(listed), "utf-8")
+    done = main(*words, "--set", "data.train_rows=1", "--set", "training.max_steps=1")
+    assert "1 label without a row in the sample: b" in done.err, done
 
 
 def test_one_file_is_split_by_seed_and_leaks_are_refused(encoder, tmp_path):

@@ -133,8 +133,12 @@ class Classifier:
         return self.bundle.space.names
 
     def with_rule(self, **changes: Any) -> Classifier:
-        """The same model with parts of its decision rule replaced, for example `thresholds`."""
+        """The same model with parts of its decision rule replaced, for example `thresholds`.
+
+        ConfigError for a rule that does not fit the model's labels.
+        """
         rule: Rule = replace(self.bundle.rule, **changes)
+        rule.check_fits(len(self.labels))
         return Classifier(replace(self.bundle, rule=rule), self.engine, self.text)
 
     def predict(self, texts: Sequence[Text], *, out_of_domain: bool = False) -> list[Prediction]:

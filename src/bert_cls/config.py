@@ -114,7 +114,7 @@ class TrainingConfig(Section):
     """Stop after this many steps; the schedule is laid out for them."""
     micro_tokens: int = Field(2048, ge=64)
     """Padded tokens computed at once; larger batches are accumulated. Changes memory, and results
-    by rounding and by which values dropout hits; 1,024 to 4,096 were equally fast."""
+    by rounding; 1,024 to 4,096 were equally fast."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """`auto` is bfloat16 autocast where the processor multiplies it in hardware, else float32."""
     patience: int | None = Field(None, ge=1)
@@ -137,7 +137,8 @@ class LossConfig(Section):
     """What training minimises."""
 
     name: str | None = None
-    """A name from the loss registry; None: bce, cross_entropy or mse by task."""
+    """A loss by name (`bert-cls settings --losses` shows them and their options); None: bce,
+    cross_entropy or mse by task."""
     options: dict[str, float | bool | str] = Field(default_factory=dict)
     """The loss's own options, for example {"gamma_negative": 4}."""
     class_weights: Literal["none", "balanced", "sqrt", "auto"] | dict[str, float] = "none"
@@ -267,7 +268,7 @@ def resolve_config(
 
 
 def describe_fields() -> list[tuple[str, str, str]]:
-    """(section.field, default, sentence) of every setting, for `--help` and the reference page."""
+    """(section.field, default, sentence) of every setting."""
     return [
         (f"{name}.{key}", json.dumps(field.default, default=str), field.description or "")
         for name, section in SECTIONS.items()

@@ -13,6 +13,8 @@ from bert_cls.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from bert_cls.bundle import Bundle
+    from bert_cls.data import Example
     from bert_cls.decision import Rule
     from bert_cls.report import ReportData
 
@@ -54,7 +56,6 @@ def evaluate(
     import orjson
 
     from bert_cls.classifier import Classifier
-    from bert_cls.data import read
     from bert_cls.explain import weigher
     from bert_cls.folders import refuse_overwriting, write_file
     from bert_cls.nearest import finder, training_rows
@@ -78,12 +79,10 @@ def evaluate(
         seen = Classifier.load(model, engine="torch", check=False)  # others give logits alone
         nearest = finder(seen, known, count=neighbours)
         open_console().print(f"comparing with {len(known):,} training rows", highlight=False)
-    rows = read(file, encoding=encoding, task=bundle.task)
-    for problem in rows.problems:
-        open_console().print(f"note   {problem}", highlight=False, markup=False)
+    examples = _read(file, encoding, bundle)
     passed_over: list[str] = []
     found = classifier.report(
-        rows.examples,
+        examples,
         about=About.today(model, file, "file", seen_rows(bundle, file)),
         linear_bar=lambda evaluation: stored_bar(bundle, file, evaluation),
         texts=texts,
@@ -100,6 +99,18 @@ def evaluate(
     if report is not None:
         write_file(report, page(found).encode("utf-8"))
         console.print(f"report: {report}", markup=False, highlight=False)
+
+
+def _read(file: Path, encoding: str | None, bundle: Bundle) -> list[Example]:
+    """The rows; DataError for labels that the model does not have (D25)."""
+    from bert_cls.data import raise_errors, read, unknown_labels
+
+    rows = read(file, encoding=encoding, task=bundle.task)
+    for problem in rows.problems:
+        open_console().print(f"note   {problem}", highlight=False, markup=False)
+    if bundle.space.names:
+        raise_errors(unknown_labels(rows, dict.fromkeys(bundle.space.names, 0), "the model"))
+    return rows.examples
 
 
 def _check_flags(task: str, *, abstain: bool, explain: bool, near: bool, texts: bool) -> None:

@@ -99,7 +99,7 @@ def explain(
         write_file(written, orjson.dumps(content, option=orjson.OPT_INDENT_2))
     console = open_console(stderr=False)
     for each, near in zip(found, alike, strict=True):
-        _show(console, each, numbers=numbers)
+        _show(console, each, numbers=numbers or console.color_system is None)
         for row in near:
             console.print(f"  {row.similarity:.3f}  {_line(row)}", markup=False, highlight=False)
     console.print(

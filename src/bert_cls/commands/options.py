@@ -16,7 +16,11 @@ BatchSize = Annotated[int | None, typer.Option(help="Rows of a step.")]
 ConfigFile = Annotated[Path | None, typer.Option(help="TOML or JSON file of settings.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Any setting; may be repeated."),
+    typer.Option(
+        "--set",
+        metavar="SECTION.FIELD=VALUE",
+        help="Any setting (`bert-cls settings` shows them); may be repeated.",
+    ),
 ]
 Overwrite = Annotated[bool, typer.Option(help="Replace an earlier run in the folder.")]
 

@@ -81,7 +81,8 @@ def predict(
     from bert_cls.resumable import can_resume
 
     if (file is None) == (not text):
-        raise ConfigError("predict needs a FILE or --text.", hint="bert-cls predict --help")
+        said = "takes a FILE or --text, not both" if text else "needs a FILE or --text"
+        raise ConfigError(f"predict {said}.", hint="bert-cls predict --help")
     resumable = can_resume(output) and file not in (None, STDIO)
     if resume and not resumable:
         raise ConfigError(

@@ -36,7 +36,9 @@ def train(
     epochs: options.Epochs = None,
     learning_rate: options.LearningRate = None,
     batch_size: options.BatchSize = None,
-    loss: Annotated[str | None, typer.Option(help="A loss by name.")] = None,
+    loss: Annotated[
+        str | None, typer.Option(help="A loss by name; `bert-cls settings` says where they stand.")
+    ] = None,
     leak: Annotated[
         str | None, typer.Option(help="Texts of train in dev or test: error, drop, allow.")
     ] = None,

@@ -50,7 +50,8 @@ def _strata(examples: Sequence[Example], task: Task) -> list[tuple[Hashable, ...
         values = np.array([float(e.label) for e in examples if isinstance(e.label, int | float)])
         edges = np.quantile(values, np.linspace(0, 1, _BINS + 1)[1:-1])
         return [(int(b),) for b in np.searchsorted(edges, values, side="right")]
-    return [e.label if isinstance(e.label, tuple) else (e.label,) for e in examples]
+    # rows without a label are a stratum too: both sides have their share of them
+    return [(e.label or (None,)) if isinstance(e.label, tuple) else (e.label,) for e in examples]
 
 
 def _deal(

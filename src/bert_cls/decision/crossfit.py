@@ -118,6 +118,7 @@ def tune(
 
 def check_settings(
     task: Task,
+    labels: int,
     *,
     tuner: str,
     objective: str | None,
@@ -127,17 +128,18 @@ def check_settings(
     abstain: float | None,
     min_confidence: float | None,
 ) -> None:
-    """ConfigError for settings that could do nothing with the task, or contradict each other.
+    """ConfigError for settings that the task and its labels cannot use, or that contradict.
 
     They are used after the last step of a training, and are to be refused before the first.
     """
     _methods(task, calibrate)
-    row = np.zeros((1, 2 if task != "regression" else 1))
+    row = np.zeros((1, max(1, labels)))
     rule = replace(
         _untuned(row, task, _goal(task, objective), calibrated=True),
         min_labels=min_labels,
         max_labels=max_labels,
     )
+    rule.check_fits(labels)
     _tried(rule, tuner)
     with_abstention(rule, rule.scores(row), share=abstain, least=min_confidence)
 

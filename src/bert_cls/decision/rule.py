@@ -128,6 +128,20 @@ class Rule:
                 f"Got {self.min_confidence!r} instead."
             )
 
+    def check_fits(self, labels: int) -> None:
+        """ConfigError for a rule of label sets that is not one for so many labels."""
+        if self.task != "multilabel":
+            return
+        if len(self.thresholds) != labels:
+            raise ConfigError(
+                f"thresholds must be {labels}, one a label. Got {len(self.thresholds)} instead."
+            )
+        if self.min_labels > labels:
+            raise ConfigError(
+                f"min_labels must be at most {labels}, which are all labels there are. "
+                f"Got {self.min_labels} instead."
+            )
+
     def _check_thresholds(self) -> None:
         wanted = {"multilabel": "one or more", "binary": "no or one"}.get(self.task, "no")
         count = len(self.thresholds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from bert_cls.errors import BertClsError, EngineError, exit_code
+from bert_cls.errors import BertClsError, DataError, EngineError, exit_code
 from bert_cls.legacy.flags import check, in_old_words, make_parser, waits_for_first
 from bert_cls.legacy.log import LOG, logging_to_stderr, say
 
@@ -50,8 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             hint = "pip install 'bert-cls[train]'"
             return _failed(EngineError(f"{error.name} is not installed.", hint=hint))
         except OSError as error:
-            LOG.error("%s", error)
-            return 1
+            place = error.filename2 or error.filename
+            return _failed(DataError(f"{place}: {error.strerror}." if place else str(error)))
         except KeyboardInterrupt:
             LOG.error("stopped")
             return 130

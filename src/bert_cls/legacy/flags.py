@@ -169,6 +169,10 @@ def remarks(arguments: Namespace) -> list[str]:
         said.append("--multi_label_loss has no meaning without --multilabel.")
     if arguments.eval_all_checkpoints and not arguments.do_eval:
         said.append("--eval_all_checkpoints has no meaning without --do_eval.")
+    if not arguments.do_train and (idle := _for_training(arguments)):
+        said.append(
+            f"without --do_train the model's own settings count; {', '.join(idle)} change nothing."
+        )
     if arguments.do_train and arguments.learning_rate is None:
         said.append(
             "--learning_rate was not given: the recipe chooses rates, warm-up and pooling for this "
@@ -177,6 +181,12 @@ def remarks(arguments: Namespace) -> list[str]:
     elif arguments.do_train:
         said.append("the recipe chooses pooling and the head's learning rate for this encoder.")
     return said
+
+
+def _for_training(arguments: Namespace) -> list[str]:
+    """Flags that were given and matter only where a model is trained."""
+    names = (*SETTINGS, "model_type", "do_lower_case")
+    return [f"--{name}" for name in names if getattr(arguments, name)]
 
 
 def in_old_words(text: str) -> str:
@@ -283,7 +293,7 @@ _MODES: dict[str, tuple[Task, ...]] = {
     "classification": ("binary", "multiclass", "multilabel"),
     "regression": ("regression",),
 }
-_SPELLINGS = {"xlmroberta": "xlm-roberta"}
+_SPELLINGS = {"xlmroberta": "xlm-roberta", "macbert": "bert"}
 _WORDS = {
     "lower training.keep_checkpoints": "give a larger --save_steps",
     "then go on with --resume": "then go on with bert-cls train --resume",

@@ -106,11 +106,15 @@ def predict(arguments: Namespace, classifier: Classifier) -> int:
     path = file_of(data, "test")
     rows = stream(path) if path else held_rows(data, "test", classifier.bundle)[0]
     target = output / TEST_PREDICTIONS
+    (output / TEST_RESULTS).unlink(missing_ok=True)  # figures of other rows
     counts = write_predictions(classifier.predict_stream(rows), str(target))
     add_file(output, TEST_PREDICTIONS)
     LOG.info("%d predictions written to %s", counts.rows, target)
     if counts.errors:
-        LOG.warning("%d of them are errors: the rows could not be read", counts.errors)
+        LOG.warning(
+            "%d of them are errors: the rows could not be read; no figures are shown",
+            counts.errors,
+        )
         return 1
     labelled, _ = held_rows(data, "test", classifier.bundle)
     if any(example.label is not None for example in labelled):

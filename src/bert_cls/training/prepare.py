@@ -17,6 +17,7 @@ from bert_cls.data.audit import Settings, audit_gathered
 from bert_cls.data.dataset import assemble, gather
 from bert_cls.data.findings import Audit, Finding, Lengths
 from bert_cls.data.lengths import EstimatedLengths, TokenLengths, unknown_id
+from bert_cls.data.problems import count, some
 from bert_cls.data.raw import Options
 from bert_cls.data.split import split, text_key
 from bert_cls.data.text_findings import summed, too_long, unknown_tokens
@@ -233,7 +234,24 @@ def _sampled(dataset: Dataset, wanted: int | None, seed: int, observer: Observer
         return dataset
     chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:wanted])
     observer.noticed(f"training on a seeded sample of {wanted} of {len(rows)} rows")
-    return replace(dataset, train=[rows[int(i)] for i in chosen])
+    kept = [rows[int(i)] for i in chosen]
+    _check_sampled(dataset, kept, observer)
+    return replace(dataset, train=kept)
+
+
+def _check_sampled(dataset: Dataset, kept: Sequence[Example], observer: Observer) -> None:
+    """Say which labels the sample has no row of; DataError where too few are left (D29)."""
+    if dataset.task == "regression":
+        return
+    left = {n for e in kept for n in (e.label if isinstance(e.label, tuple) else (e.label,))}
+    gone = [name for name in dataset.space.names if name not in left]
+    if len(left - {None}) < (1 if dataset.task == "multilabel" else 2):
+        raise DataError(
+            f"D29 the sample of {len(kept)} rows has too few labels to learn from.",
+            hint="take more rows (data.train_rows).",
+        )
+    if gone:
+        observer.noticed(f"{count(len(gone), 'label')} without a row in the sample: {some(gone)}")
 
 
 def encode(examples: Sequence[Example], dataset: Dataset, text: TextEncoder) -> Encoded:

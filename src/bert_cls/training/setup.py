@@ -114,7 +114,7 @@ def set_up(request: Request, prepared: Prepared, observer: Observer) -> Setup:
     """
     dataset, distillation = prepared.dataset, request.distillation
     config, task = request.config, dataset.task
-    check_settings(task, **config.decision.model_dump())
+    check_settings(task, len(dataset.space), **config.decision.model_dump())
     if distillation is None:
         folder = resolve(config.encoder.name, notify=observer.phase)
     else:
