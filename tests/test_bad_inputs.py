@@ -485,7 +485,7 @@ def test_d25_a_label_the_model_does_not_know_stops_an_evaluation(model, tmp_path
     (tmp_path / "rows.json").write_text(json.dumps(rows("好", "好 ")), "utf-8")
     done = main("evaluate", model, tmp_path / "rows.json")
     assert done.code == 2
-    assert "label '好 ' is not one of the model's 2 labels" in done.err
+    assert "rows.json: row 2 (line 1): label '好 ' is not in the model" in done.err
 
 
 def test_d38_a_figure_that_does_not_exist_is_null_with_a_reason(model, tmp_path):
