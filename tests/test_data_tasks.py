@@ -552,3 +552,27 @@ def test_a_load_gives_a_fitting_data_set_or_a_data_error(tmp_path, train, dev, t
     else:
         assert set(kept) <= set(data.space.names)
         assert (len(data.space) == 2) == (data.task == "binary") or task == "multiclass"
+
+
+def test_multilabel_rows_without_the_key_label_go_to_quarantine(tmp_path):
+    rows = [{"text_a": f"第{n}句", "label": ["甲"] if n % 2 else ["乙"]} for n in range(4)]
+    rows += [{"text_a": "没人看过", "label": None}, {"text_a": "缺了键", "来源": "论坛"}]
+    path = tmp_path / "train.jsonl"
+    path.write_text("".join(f"{json.dumps(r, ensure_ascii=False)}\n" for r in rows), "utf-8")
+    for refuse in (load, lambda path: read(path, task="multilabel")):  # evaluate reads like this
+        with pytest.raises(DataError, match="1 row without the key label, .*: line 6"):
+            refuse(path)
+    found = load(path, on_bad_row="quarantine")
+    assert [e.text_a for e in found.train] == [f"第{n}句" for n in range(4)]
+    assert [e.text_a for e in found.unlabelled] == ["没人看过"]
+    (problem,) = (p for p in found.problems if p.severity == "error")
+    assert (problem.code, problem.row, problem.key) == ("D31", "line 6", "label")
+    assert json.loads(problem.raw) == rows[5]
+
+
+def test_a_row_with_an_index_again_is_kept_whole_for_quarantine(tmp_path):
+    rows = [{"index": 1, "text_a": t, "label": t, "来源": "论坛"} for t in ("甲", "乙")]
+    path = tmp_path / "train.jsonl"
+    path.write_text("".join(f"{json.dumps(r, ensure_ascii=False)}\n" for r in rows), "utf-8")
+    (problem,) = (p for p in read(path, on_bad_row="quarantine").problems if p.code == "D13")
+    assert json.loads(problem.raw) == rows[1]

@@ -66,7 +66,9 @@ def check(
 
     from bert_cls.data import read_label_merges
     from bert_cls.data.audit import audit
+    from bert_cls.data.label_files import read_labels
     from bert_cls.data.repair import repair
+    from bert_cls.errors import DataError
     from bert_cls.folders import refuse_overwriting, write_file
 
     if json_file is not None and str(json_file) != STDIO:
@@ -88,6 +90,8 @@ def check(
             write_file(json_file, content)
     if fix is not None:
         repaired = repair(data, fix, encoding=encoding, **options)
+        with suppress(DataError):  # the audit says it; the copy is UTF-8, the label file is not
+            checked["labels"] = labels and read_labels(labels, encoding=encoding, merges=merges)
         found = audit(repaired.data, **options, **checked)
         _show_repair(repaired, found, stderr=str(json_file) == STDIO)
     if found.of("error"):

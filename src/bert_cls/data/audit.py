@@ -42,7 +42,7 @@ from bert_cls.data.raw import Options
 from bert_cls.data.read import OnBadRow, check_on_bad_row
 from bert_cls.data.rows import KEYLESS_HINT
 from bert_cls.data.survey import DataFile, FileRows, OpenRows, Survey, survey
-from bert_cls.data.task import SHAPES
+from bert_cls.data.task import CLASS_TASKS, SHAPES, unmatched_merges
 from bert_cls.data.text_findings import (
     CONFLICTS,
     LEAKS,
@@ -155,6 +155,7 @@ def _audited(
     if settled == "multilabel":
         about_task += _keyless(surveys, settings.row_severity)
     counts = counted(surveys, settled, merges)
+    problems.noticed(unmatched_merges(merges, _names_before(surveys, settled), plain(path.name)))
     found = problems.findings() + about_task + about_pairs(surveys, shown=shown)
     corpus = Corpus(surveys, shown=shown)
     if settled is not None:
@@ -178,6 +179,14 @@ def _audited(
         lengths=measured,
         findings=in_order(found + about_texts),
     )
+
+
+def _names_before(surveys: Sequence[Survey], task: Task | None) -> set[str]:
+    """All label names of the rows, those merged into others too."""
+    tallies = [survey.labels for survey in surveys]
+    numbers = {name for tally in tallies for name in tally.whole_numbers}
+    names = {name for tally in tallies for name in (*tally.names, *tally.merged_names)}
+    return names | numbers if task in CLASS_TASKS else names
 
 
 def _keyless(surveys: Sequence[Survey], severity: Severity) -> list[Finding]:

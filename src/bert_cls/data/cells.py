@@ -13,11 +13,18 @@ from collections.abc import Sequence
 
 from bert_cls.data.example import Task
 from bert_cls.data.layout import LABEL_KEYS, LIST_KEY, TEXT_KEYS, find_layout
-from bert_cls.data.problems import some
+from bert_cls.data.problems import Problem, some
 from bert_cls.data.raw import NumberLiteral, spells_number
+from bert_cls.data.source import Source
 from bert_cls.errors import DataError
 
 SEPARATORS = ("|", ";")
+DELIMITERS = {
+    ",": "name the file .csv",
+    "\t": "name the file .tsv",
+    ";": "save it with commas, or as .tsv with tabs",
+    "|": "save it with commas, or as .tsv with tabs",
+}
 PLAIN_COLUMNS = frozenset(("index", "id", "text_b"))
 
 
@@ -28,17 +35,43 @@ class TableRow(dict[str, object]):
     cells: dict[str, str]
 
 
-def check_columns(names: Sequence[str], file: str) -> None:
-    """DataError unless the names are distinct and one of them is the text."""
-    if repeated := sorted({name for name in names if name and names.count(name) > 1}):
-        raise DataError(f"{file}: the first line names the columns {some(repeated)} twice.")
-    if not set(names) & set(TEXT_KEYS):
-        misspelt = [fault.message for fault in find_layout(names).faults if fault.code == "D08"]
+def column_names(names: Sequence[str], source: Source, delimiter: str | None = None) -> list[str]:
+    """The names of the columns; several without one are called by their place, said in a note.
+
+    DataError unless they are distinct and one of them is the text. `delimiter` is what stood
+    between them, in a file of lines.
+    """
+    named = list(names)
+    blank = [place for place, name in enumerate(names) if not name]
+    if len(blank) > 1:
+        for place in blank:
+            named[place] = f"column {place + 1}"
+        message = f"columns without a name are called {some(named[place] for place in blank)}."
+        source.notes.append(Problem("D21", source.name, "", None, message, "note"))
+    if repeated := sorted({name for name in named if named.count(name) > 1}):
+        raise DataError(f"{source.name}: the first line names the columns {some(repeated)} twice.")
+    if not set(named) & set(TEXT_KEYS):
         raise DataError(
-            f"{file}: the first line must name the columns, and text_a is missing. "
-            f"Got {some(names)} instead.",
-            hint=misspelt[0] if misspelt else 'for example: "text_a,label"',
+            f"{source.name}: the first line must name the columns, and text_a is missing. "
+            f"Got {some(named)} instead.",
+            hint=_other_delimiter(named, delimiter) or _misspelt(named),
         )
+    return named
+
+
+def _other_delimiter(names: Sequence[str], delimiter: str | None) -> str | None:
+    """What to do with a file whose cells are separated by something else."""
+    if delimiter is None or len(names) > 1:
+        return None
+    for other, remedy in DELIMITERS.items():
+        if other != delimiter and set(TEXT_KEYS) & set(names[0].split(other)):
+            return f"the cells are separated by {other!r}: {remedy}"
+    return None
+
+
+def _misspelt(names: Sequence[str]) -> str:
+    misspelt = [fault.message for fault in find_layout(names).faults if fault.code == "D08"]
+    return misspelt[0] if misspelt else 'for example: "text_a,label"'
 
 
 def row_of_cells(names: Sequence[str], cells: Sequence[object], task: Task | None) -> TableRow:

@@ -1,18 +1,27 @@
-"""csv and tsv with named columns, in constant memory; cells mean what cells.py says."""
+"""csv and tsv with named columns, in constant memory; cells mean what cells.py says.
+
+A quote that is never closed would take every later line into its cell. So a record that is no
+csv is only its first line, and the lines after it are read again, as rows of their own.
+"""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from dataclasses import replace
 
-from bert_cls.data.cells import SEPARATORS, check_columns, row_of_cells
+from bert_cls.data.cells import SEPARATORS, column_names, row_of_cells
 from bert_cls.data.labels import SURROGATE
 from bert_cls.data.layout import LABEL_KEYS
 from bert_cls.data.problems import Problem, count
 from bert_cls.data.raw import Fault, Options, RawRow
 from bert_cls.data.source import Source
+from bert_cls.errors import DataError
 
 LONGEST_CELL = (1 << 31) - 1
+MOST_REREAD = 5_000_000  # lines; where every line opens a quote, the time would grow with N * N
+MANY_LINES = 4  # a record of so many lines may be rows that a quote without an end has taken in
+QUOTE_HINT = 'every quote that opens a cell needs its closing ", and "" is a quote inside a cell'
 
 
 def read_csv(source: Source, options: Options) -> Iterator[RawRow]:
@@ -25,47 +34,115 @@ def read_tsv(source: Source, options: Options) -> Iterator[RawRow]:
     return _read(source, options, "\t")
 
 
+class _Lines(Iterator[str]):
+    """Lines for csv.reader, of which those of the record at hand can be read again.
+
+    `number` is the line, from 1, where that record begins, and `taken` are its lines so far.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.number = 1
+        self.taken: list[str] = []
+        self._source = source
+        self._new = source.lines()
+        self._again: list[str] = []
+        self._reread = 0
+
+    def __next__(self) -> str:
+        if self._again:
+            line = self._again.pop()
+        else:
+            line = next(self._new).decode(self._source.codec, "surrogateescape") + "\n"
+        self.taken.append(line)
+        return line
+
+    def begin(self) -> None:
+        """The next line begins a record."""
+        self.number += len(self.taken)
+        self.taken.clear()
+
+    def give_back(self) -> None:
+        """All lines of the record but the first are to be read again."""
+        self._again += self.taken[:0:-1]
+        self._reread += len(self.taken) - 1
+        del self.taken[1:]
+        if self._reread > MOST_REREAD:
+            raise DataError(
+                f"{self._source.name}: line {self.number}: too many quotes before it open a cell "
+                "and are not closed.",
+                hint=QUOTE_HINT,
+            )
+
+
 def _read(source: Source, options: Options, delimiter: str) -> Iterator[RawRow]:
     # The module's own limit is 128 KiB a cell, and it is one for the whole process.
     csv.field_size_limit(LONGEST_CELL)
-    reader = csv.reader(_text_lines(source), delimiter=delimiter, strict=True)
+    lines = _Lines(source)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     names: list[str] | None = None
-    joined, first_joined = 0, 0
+    noted = {"joined": _Noted(), "many lines": _Noted()}
     while True:
-        line = reader.line_num + 1
+        lines.begin()
+        fault = None
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            yield line, _malformed(error, source)
-            continue
+            cells, fault = [], _malformed(error, lines)
         if cells is None:
             break
-        if not cells:
+        if not cells and fault is None:
             continue
         if names is None:
-            names = [name.removeprefix("\ufeff") for name in cells]
-            check_columns(names, source.name)
+            names = _header(cells, fault, lines, delimiter, source)
             continue
-        row = _row(names, cells, source, options)
-        if isinstance(row, dict) and _looks_joined(row):
-            joined, first_joined = joined + 1, first_joined or line
-        yield line, row
-    if joined:
-        source.notes.append(_joined_note(joined, f"line {first_joined}", source.name))
+        row = fault or _row(names, cells, lines, source, options)
+        swallowed = len(lines.taken) >= MANY_LINES and _are_rows(lines.taken, names, delimiter)
+        if isinstance(row, Fault):
+            if fault or swallowed:
+                lines.give_back()
+            row = replace(row, raw="".join(lines.taken).removesuffix("\n"))
+        else:
+            noted["joined"].add(lines.number, _looks_joined(row))
+            noted["many lines"].add(lines.number, swallowed)
+        yield lines.number, row
+    source.notes += [NOTES[name](n, source.name) for name, n in noted.items() if n.rows]
 
 
-def _text_lines(source: Source) -> Iterator[str]:
-    for line in source.lines():
-        yield line.decode(source.codec, "surrogateescape") + "\n"
+class _Noted:
+    """Rows with something worth a note: how many, and the line of the first."""
+
+    def __init__(self) -> None:
+        self.rows = self.first = 0
+
+    def add(self, line: int, found: bool) -> None:
+        if found:
+            self.rows += 1
+            self.first = self.first or line
+
+
+def _header(
+    cells: list[str], fault: Fault | None, lines: _Lines, delimiter: str, source: Source
+) -> list[str]:
+    if fault is not None:
+        raise DataError(f"{source.name}: line {lines.number}: {fault.message}", hint=fault.hint)
+    if len(lines.taken) >= MANY_LINES:
+        end = lines.number + len(lines.taken) - 1
+        raise DataError(
+            f"{source.name}: the names of the columns go from line {lines.number} to line {end}.",
+            hint=QUOTE_HINT,
+        )
+    return column_names([cells[0].removeprefix("\ufeff"), *cells[1:]], source, delimiter)
 
 
 def _row(
-    names: list[str], cells: list[str], source: Source, options: Options
+    names: list[str], cells: list[str], lines: _Lines, source: Source, options: Options
 ) -> dict[str, object] | Fault:
     if len(cells) != len(names):
-        message = f"{count(len(cells), 'cell')} where the first line names {len(names)} columns."
+        message = f"{count(len(cells), 'cell')} where the first line names {len(names)} columns"
+        end = lines.number + len(lines.taken) - 1
+        message += f" (lines {lines.number} to {end})." if end > lines.number else "."
         hint = 'a cell that holds the separator or a line break stands in quotes: "..."'
-        return Fault("D05", message, hint, raw=str(cells))
+        return Fault("D05", message, hint)
     for cell in cells:
         if not cell.isprintable() and SURROGATE.search(cell):
             hint = "mend that place, or say what the file is with --encoding"
@@ -73,12 +150,30 @@ def _row(
     return row_of_cells(names, cells, options.task)
 
 
-def _malformed(error: csv.Error, source: Source) -> Fault:
+def _malformed(error: csv.Error, lines: _Lines) -> Fault:
+    end = lines.number + len(lines.taken) - 1
     if "unexpected end" in str(error):
-        message = "the file ends inside a quoted cell: is it still being written?"
-        return Fault("D04", message, 'every quote that opens a cell needs its closing "')
-    hint = 'a quote inside a quoted cell is written twice: ""'
-    return Fault("D05", f"not csv: {error}.", hint)
+        message = "the file ends inside a quoted cell that begins here"
+        message += ": is it still being written?" if end == lines.number else "."
+        return Fault("D04", message, QUOTE_HINT)
+    place = f" at line {end}" if end > lines.number else ""
+    return Fault("D05", f"not csv: {error}{place}.", QUOTE_HINT)
+
+
+def _are_rows(lines: list[str], names: list[str], delimiter: str) -> bool:
+    """Whether most of the lines inside a record look like rows: a quote before may be too much."""
+    if len(names) < 2:
+        return False
+    inner = lines[1:-1]
+    rows = sum(_width(line, delimiter) == len(names) for line in inner)
+    return rows > len(inner) / 2
+
+
+def _width(line: str, delimiter: str) -> int:
+    try:
+        return len(next(csv.reader([line], delimiter=delimiter, strict=True)))
+    except csv.Error:
+        return 0
 
 
 def _looks_joined(row: dict[str, object]) -> bool:
@@ -86,7 +181,18 @@ def _looks_joined(row: dict[str, object]) -> bool:
     return isinstance(label, str) and any(separator in label for separator in SEPARATORS)
 
 
-def _joined_note(n: int, place: str, file: str) -> Problem:
-    message = f"{count(n, 'label')} with | or ; in it: each is read as one name."
+def _joined_note(noted: _Noted, file: str) -> Problem:
+    message = f"{count(noted.rows, 'label')} with | or ; in it: each is read as one name."
     hint = "to have several labels a row, name the column labels, or give the task multilabel"
-    return Problem("D32", file, place, "label", message, "note", hint)
+    return Problem("D32", file, f"line {noted.first}", "label", message, "note", hint)
+
+
+def _many_lines_note(noted: _Noted, file: str) -> Problem:
+    message = (
+        f"{count(noted.rows, 'row')} of many lines that look like rows of their own: read as one "
+        "row each, for they stand in quotes."
+    )
+    return Problem("D05", file, f"line {noted.first}", None, message, "note", QUOTE_HINT)
+
+
+NOTES = {"joined": _joined_note, "many lines": _many_lines_note}

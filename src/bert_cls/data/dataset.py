@@ -11,10 +11,25 @@ from bert_cls.data.example import Example, LabelSpace, Task
 from bert_cls.data.label_files import checked_names, merged_names, read_labels
 from bert_cls.data.problems import Problem, count, raise_errors, some
 from bert_cls.data.raw import Options, number
-from bert_cls.data.read import READERS, OnBadRow, check_any, check_on_bad_row, collect
+from bert_cls.data.read import (
+    READERS,
+    OnBadRow,
+    check_any,
+    check_on_bad_row,
+    collect,
+    without_keyless,
+)
 from bert_cls.data.rows import Rows
 from bert_cls.data.source import check_is_file
-from bert_cls.data.task import fit_labels, infer_task, label_space, merge_labels, space_of
+from bert_cls.data.task import (
+    counts_of,
+    fit_labels,
+    infer_task,
+    label_space,
+    merge_labels,
+    space_of,
+    unmatched_merges,
+)
 from bert_cls.errors import DataError
 
 LABELS_FILE = "labels.json"
@@ -117,17 +132,22 @@ def assemble(
         task,
         infer_task(list(splits.values()), task=task, names=names, merges=label_merges),
     )
-    if task == "multilabel" and on_bad_row == "fail":
-        raise_errors(rows.keyless.problem() for rows in splits.values() if rows.keyless)
+    if task == "multilabel":
+        if on_bad_row == "fail":
+            raise_errors(rows.keyless.problem() for rows in splits.values() if rows.keyless)
+        splits = {split: without_keyless(rows, on_bad_row) for split, rows in splits.items()}
+    fitted = [fit_labels(rows, task) for rows in splits.values()]
+    found = [name for rows in fitted for name in counts_of(rows)]
+    unmatched = unmatched_merges(label_merges, found, gathered.path.name)
     splits = {
-        split: merge_labels(fit_labels(rows, task), label_merges) for split, rows in splits.items()
+        split: merge_labels(rows, label_merges) for split, rows in zip(splits, fitted, strict=True)
     }
     pair = check_pairs(list(splits.values()))
     splits, unlabelled, set_aside = _set_unlabelled_aside(splits)
     space, about_labels = _space(splits, task, names)
     raise_errors(about_labels)
     notes = [*gathered.notes, *(p for rows in splits.values() for p in rows.problems)]
-    notes += set_aside + about_labels
+    notes += unmatched + set_aside + about_labels
     if stated is None and names is None:
         notes += _doubts(splits, task, space)
     if task == "regression" and names is not None:

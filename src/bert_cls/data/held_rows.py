@@ -10,7 +10,7 @@ from bert_cls.data.example import Example
 from bert_cls.data.problem_tally import ProblemTally
 from bert_cls.data.problems import Problem
 from bert_cls.data.rows import Keyless, Rows
-from bert_cls.data.survey import DataFile, with_merged_label
+from bert_cls.data.survey import DataFile, Merger
 from bert_cls.errors import DataError
 
 
@@ -21,7 +21,7 @@ class HeldRows:
     """
 
     def __init__(self, file: DataFile, problems: ProblemTally, read: Rows | DataError) -> None:
-        self.merged = 0
+        self.merger = Merger(file.merges)
         self._file = file
         self._problems = problems
         self._read = read
@@ -48,7 +48,7 @@ class HeldRows:
         for _, of_row in groupby(errors, key=lambda problem: problem.row):
             yield 0, 0, list(of_row)
         for i, example in enumerate(read.examples):
-            yield read.positions[i], read.numbers[i], self._merge(example)
+            yield read.positions[i], read.numbers[i], self.merger(example)
 
     def at(self, positions: Sequence[int]) -> Iterator[tuple[int, int, Example]]:
         """The good rows at some positions, which rise."""
@@ -57,9 +57,4 @@ class HeldRows:
             return
         for position in positions:
             i = bisect_left(read.positions, position)
-            yield position, read.numbers[i], self._merge(read.examples[i])
-
-    def _merge(self, example: Example) -> Example:
-        found = with_merged_label(example, self._file.merges)
-        self.merged += found is not example
-        return found
+            yield position, read.numbers[i], self.merger(read.examples[i])

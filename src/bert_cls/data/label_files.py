@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from bert_cls.data.json_text import JsonParser, explain, extra_data
@@ -97,7 +98,24 @@ def read_label_merges(path: str | Path, *, encoding: str | None = None) -> dict[
 
 
 def _json_of(path: str | Path, encoding: str | None, hint: str) -> object:
-    name, text = _text_of(path, encoding)
+    """The value in a file; `encoding`, which is the data's, counts where it cannot be told."""
+    try:
+        name, text = _text_of(path, None)
+    except DataError:
+        if encoding is None:
+            raise
+        return _parsed(*_text_of(path, encoding), hint)
+    try:
+        return _parsed(name, text, hint)
+    except DataError:
+        # UTF-16 without its mark can be read as UTF-8 too, though never as JSON.
+        if encoding is not None:
+            with suppress(DataError):
+                return _parsed(*_text_of(path, encoding), hint)
+        raise
+
+
+def _parsed(name: str, text: str, hint: str) -> object:
     if not text:
         raise DataError(f"{name}: the file is empty.", hint=hint)
     parser = JsonParser()
@@ -115,13 +133,6 @@ def _json_of(path: str | Path, encoding: str | None, hint: str) -> object:
 
 
 def _text_of(path: str | Path, encoding: str | None) -> tuple[str, str]:
-    """The file's name and text; `encoding`, which is the data's, counts where it cannot be told."""
-    try:
-        with opened(path) as source:
-            text = source.text()
-    except DataError:
-        if encoding is None:
-            raise
-        with opened(path, encoding=encoding) as source:
-            text = source.text()
+    with opened(path, encoding=encoding) as source:
+        text = source.text()
     return source.name, text.removeprefix("\ufeff").strip()

@@ -18,7 +18,8 @@ class LabelTally:
 
     `names` counts rows by label name, and `whole_numbers` by number, as written for a class name.
     `shapes` counts labelled rows by shape, `sides` rows without (False) and with a second text.
-    Names past NAMES_KEPT are in `names_left_out` alone.
+    Names past NAMES_KEPT are in `names_left_out` alone. `merged` counts rows whose label was
+    merged, and `merged_names` are the names that are no more.
     """
 
     def __init__(self, shown: int) -> None:
@@ -29,6 +30,7 @@ class LabelTally:
         self.sides: Counter[bool] = Counter()
         self.unlabelled = self.without_any = self.one_each = self.fractions = self.merged = 0
         self.names_left_out = 0
+        self.merged_names: set[str] = set()
         self.smallest, self.largest, self.total = float("inf"), float("-inf"), 0.0
         self.places: dict[tuple[str, object], list[Occurrence]] = {}
 

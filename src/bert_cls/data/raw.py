@@ -15,11 +15,15 @@ _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How rows are read: `coerce_numbers` D09, `fix_unicode` D14, `task` for cells and exports."""
+    """How rows are read: `coerce_numbers` D09, `fix_unicode` D14, `task` for cells and exports.
+
+    `every_column`: of parquet the columns that nobody asks for have their values too.
+    """
 
     coerce_numbers: bool = False
     fix_unicode: bool = False
     task: Task | None = None
+    every_column: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,9 @@ class NumberLiteral(str):
     """A JSON number as it was spelled, so that 1.50 can become the text "1.50"."""
 
     __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def spells_number(text: str) -> bool:

@@ -14,12 +14,14 @@ from bert_cls.data.example import Example, Task
 from bert_cls.data.exports import adapt
 from bert_cls.data.json_array import read_json_array
 from bert_cls.data.jsonl import read_jsonl
+from bert_cls.data.layout import LABEL_KEYS
+from bert_cls.data.parquet_rows import read_parquet
 from bert_cls.data.problems import Problem, raise_errors
 from bert_cls.data.raw import Options, Reader
-from bert_cls.data.rows import RowChecker, Rows
+from bert_cls.data.rows import KEYLESS_HINT, RowChecker, Rows, as_written
 from bert_cls.data.source import Source, opened
-from bert_cls.data.tables import read_parquet, read_xlsx
 from bert_cls.data.task import fit_labels
+from bert_cls.data.xlsx_rows import read_xlsx
 from bert_cls.errors import ConfigError, DataError
 
 OnBadRow = Literal["fail", "quarantine"]
@@ -66,7 +68,7 @@ class RowStream(Iterator[Example | Problem]):
             found = find_format(source)
             checker = RowChecker(source.name, found.place, options)
             yield from _take(source.notes)
-            for _, _, item in _checked(source, found.reader, checker, options):
+            for *_, item in _checked(source, found.reader, checker, options):
                 yield item if isinstance(item, Example) else _one(item)
             yield from _take(source.notes)
             yield from checker.notes()
@@ -114,7 +116,37 @@ def read(
     check_any(rows)
     if on_bad_row == "fail":
         raise_errors(rows.problems)
+    if task == "multilabel":
+        rows = without_keyless(rows, on_bad_row)
     return rows if task is None else fit_labels(rows, task)
+
+
+def without_keyless(rows: Rows, on_bad_row: OnBadRow) -> Rows:
+    """The rows, for multilabel data, without those that lack the key label (D31).
+
+    DataError with on_bad_row="fail"; with "quarantine" each is a problem of the rows that are left.
+    """
+    keyless = rows.keyless
+    if keyless is None:
+        return rows
+    if on_bad_row == "fail":
+        raise_errors([keyless.problem()])
+    problems = [
+        Problem(
+            "D31",
+            rows.file,
+            rows.place(i),
+            "label",
+            "the key label is missing, which other rows have.",
+            hint=KEYLESS_HINT,
+            index=rows.examples[i].index,
+            raw=raw,
+        )
+        for i, raw in keyless.examples
+    ]
+    left_out = {i for i, _ in keyless.examples}
+    kept = rows.only([i for i in range(len(rows.examples)) if i not in left_out])
+    return replace(kept, problems=[*rows.problems, *problems], keyless=None)
 
 
 def check_on_bad_row(on_bad_row: str) -> None:
@@ -169,10 +201,11 @@ def _parsed(line: bytes) -> object:
 
 def _checked(
     source: Source, reader: Reader, checker: RowChecker, options: Options
-) -> Iterator[tuple[int, int, Example | list[Problem]]]:
+) -> Iterator[tuple[int, int, object, Example | list[Problem]]]:
+    """(position from 0, line or table row, the raw row, its example or what is wrong with it)."""
     position = -1
     for position, (number, raw) in enumerate(adapt(reader(source, options), source, options)):
-        yield position, number, checker.check(raw, position, number)
+        yield position, number, raw, checker.check(raw, position, number)
     if position < 0:
         raise DataError(f"{source.name}: no rows.")
 
@@ -184,34 +217,29 @@ def _read_all(source: Source, options: Options) -> Rows:
     problems: list[Problem] = []
     numbers, positions = array("Q"), array("Q")
     seen: dict[int | str, tuple[int, int]] = {}
-    for position, number, item in _checked(source, found.reader, checker, options):
+    lacking: list[tuple[int, str | None]] = []
+    for position, number, raw, item in _checked(source, found.reader, checker, options):
         if not isinstance(item, Example):
             problems += item
         elif item.index in seen:
             first = checker.place(*seen[item.index])
             message = f"index {item.index!r} is used again; it is also at {first}."
-            place, index = checker.place(position, number), item.index
+            at, raw_text = checker.place(position, number), as_written(raw)
             problems.append(
-                Problem("D13", source.name, place, "index", message, index=index, raw=_raw(item))
+                Problem("D13", source.name, at, "index", message, index=item.index, raw=raw_text)
             )
         else:
+            if item.label is None and isinstance(raw, dict) and raw.keys().isdisjoint(LABEL_KEYS):
+                lacking.append((len(examples), as_written(raw)))
             seen[item.index] = position, number
             examples.append(item)
             numbers.append(number)
             positions.append(position)
     notes = [*source.notes, *checker.notes()]
     said, keyless = notes + problems, checker.keyless()
+    if keyless is not None:
+        keyless = replace(keyless, examples=tuple(lacking))
     return Rows(examples, said, source.name, numbers, positions, found.place, keyless)
-
-
-def _raw(example: Example) -> str:
-    row = {
-        "index": example.index,
-        "text_a": example.text_a,
-        "text_b": example.text_b,
-        "label": example.label,
-    }
-    return json.dumps(row, ensure_ascii=False)
 
 
 def _one(problems: list[Problem]) -> Problem:

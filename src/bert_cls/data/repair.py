@@ -6,6 +6,7 @@ The copy holds what training would read with --on-bad-row quarantine, --coerce-n
 
 from __future__ import annotations
 
+import math
 import secrets
 import shutil
 from array import array
@@ -37,7 +38,8 @@ from bert_cls.errors import DataError
 CHANGES_FILE = "changes.jsonl"
 LAYOUTS_KEPT = 1000
 TABLES = (".csv", ".tsv")
-READ_OTHERWISE = ("D01", "D02", "D03", "D21")  # notes on how the bytes were read
+RECODED = ("D02", "D03")
+READ_OTHERWISE = ("D01", *RECODED, "D21")  # notes on how the bytes were read
 Step = tuple[str, str, Callable[[object], object]]  # code, words, the same object when all is well
 RawObject = dict[str, object]
 
@@ -90,7 +92,7 @@ def repair(
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
         raise DataError(f"{target}: is not empty.", hint="name a new folder for the copy")
     paths, _ = find_splits(path)
-    options = Options(coerce_numbers=True, task=task)
+    options = Options(coerce_numbers=True, task=task, every_column=True)
     held = array("q")
     copies: dict[str, _Copy] = {}
     with _appearing(target) as scratch, (scratch / CHANGES_FILE).open("wb") as stream:
@@ -145,7 +147,7 @@ def _is_utf8(content: bytes) -> bool:
         content.decode("utf-8")
     except UnicodeDecodeError:
         return False
-    return True
+    return b"\0" not in content  # UTF-16 without its mark
 
 
 class _Copy:
@@ -190,9 +192,11 @@ class _Copy:
             ) from None
         if not self.texts:
             raise DataError(f"{source.name}: no row would be left in a repaired copy.")
-        for note in source.notes:
-            if note.code in READ_OTHERWISE:
-                self._log(self._change("", note.code, f"{note.message} Written as {words}"))
+        said = [note for note in source.notes if note.code in READ_OTHERWISE]
+        for note in said:
+            self._log(self._change("", note.code, f"{note.message} Written as {words}"))
+        if not source.stored_as.startswith("utf-8") and not any(n.code in RECODED for n in said):
+            self._log(self._change("", "D02", f"read as {source.stored_as}. Written as {words}"))
         if name != source.name:
             self._log(self._change("", "D21", f"{source.name} is written as {name}, {words}"))
 
@@ -222,12 +226,17 @@ class _Copy:
         row = dict(raw)
         changes: list[Change] = []
         steps = {layout.text_a: TEXT, layout.text_b: TEXT, layout.index: INDEX}
-        for key, chain in (*steps.items(), (layout.label, self._labels)):
+        chains = (*steps.items(), (layout.label, self._labels))
+        if self._suffix != self._source.suffix:
+            others = row.keys() - {key for key, _ in chains}
+            chains += tuple((key, OTHER) for key in sorted(others))
+        for key, chain in chains:
             for code, words, mend in chain if key in row else ():
                 before, after = row[key], mend(row[key])
                 if after is not before:
                     row[key] = after
-                    changes.append(self._change(place, code, words, key, before, after))
+                    stood = before if _finite(before) is before else show(before)
+                    changes.append(self._change(place, code, words, key, stood, after))
         return row, changes
 
     def _refusal(self, item: Example | list[Problem]) -> tuple[str, str] | None:
@@ -315,6 +324,19 @@ def _whole(value: object) -> object:
     return value
 
 
+def _finite(value: object) -> object:
+    """The value with null for what JSON has no number for, in lists and objects too."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list):
+        found = [_finite(item) for item in value]
+        return value if all(a is b for a, b in zip(found, value, strict=True)) else found
+    if isinstance(value, dict):
+        fields = {key: _finite(item) for key, item in value.items()}
+        return value if all(fields[key] is item for key, item in value.items()) else fields
+    return value
+
+
 def _once(value: object) -> object:
     if not isinstance(value, list) or not all(type(item) is str for item in value):
         return value
@@ -338,4 +360,5 @@ HELD_OUT_FIRST = ("test", "dev", "train")
 WHOLE = ("D14", "half characters replaced by U+FFFD", _whole_characters)
 INDEX: list[Step] = [WHOLE]
 TEXT: list[Step] = [("D09", "a number written as text", _number_as_text), WHOLE]
+OTHER: list[Step] = [("D06", "a value that is no number left empty", _finite)]
 LABEL: list[Step] = [WHOLE, ("D32", "a label named once instead of twice", _once)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from bert_cls.data.labels import (
 from bert_cls.data.layout import Layout, find_layout
 from bert_cls.data.problems import Problem, count
 from bert_cls.data.raw import Fault, NumberLiteral, Options
+from bert_cls.data.written import dumped
 
 REPLACEMENT = "\ufffd"
 PLACES_SHOWN = 3
@@ -40,6 +40,8 @@ class Keyless:
     file: str
     rows: int
     places: tuple[str, ...]
+    examples: tuple[tuple[int, str | None], ...] = ()
+    """place in the list of examples and raw text of each, where the file was read whole"""
 
     @property
     def message(self) -> str:
@@ -279,7 +281,7 @@ class RowChecker:
 def as_written(raw: object) -> str | None:
     """A raw row as JSON text for quarantine; None when it is nested too deep for that."""
     try:
-        return json.dumps(raw, ensure_ascii=False, default=str)
+        return dumped(raw)
     except RecursionError:
         return None
 

@@ -70,6 +70,11 @@ class Source:
     def share(self, share: float) -> None:
         self._share = share
 
+    @property
+    def stored_as(self) -> str:
+        """The encoding of the file's bytes, known once the first of them were read."""
+        return self._stored_as
+
     def measured_by(self, read_share: Callable[[], float]) -> None:
         """Take `read_share` for how much of the file has been read from disk."""
         self._read_share = read_share

@@ -121,8 +121,8 @@ class Survey:
 class CheckedRows(Protocol):
     """The checked rows of a file, labels merged; what is wrong with it is told elsewhere."""
 
-    merged: int
-    """Rows whose label was merged so far."""
+    merger: Merger
+    """What merges the labels of rows, with its counts so far."""
 
     @property
     def keyless(self) -> Keyless | None:
@@ -145,7 +145,7 @@ class FileRows:
     """The rows of a file, read anew each time; what is wrong with it goes to `problems`."""
 
     def __init__(self, file: DataFile, problems: ProblemTally) -> None:
-        self.merged = 0
+        self.merger = Merger(file.merges)
         self._file = file
         self._problems = problems
         self._checker: RowChecker | None = None
@@ -163,7 +163,7 @@ class FileRows:
         """Every row as (position, number, the example or its problems)."""
         for checker, position, number, raw in self._raw():
             item = checker.check(raw, position, number)
-            yield position, number, self._merge(item) if isinstance(item, Example) else item
+            yield position, number, self.merger(item) if isinstance(item, Example) else item
 
     def at(self, positions: Sequence[int]) -> Iterator[tuple[int, int, Example]]:
         """The good rows at some positions, which rise; nothing is read past the last of them."""
@@ -174,7 +174,7 @@ class FileRows:
                 continue
             item = checker.check(raw, position, number)
             if isinstance(item, Example):
-                yield position, number, self._merge(item)
+                yield position, number, self.merger(item)
             wanted = next(left, None)
             if wanted is None:
                 return
@@ -201,16 +201,24 @@ class FileRows:
         finally:
             self._problems.noticed([*source.notes, *(checker.notes() if checker else ())])
 
-    def _merge(self, example: Example) -> Example:
-        found = with_merged_label(example, self._file.merges)
-        self.merged += found is not example
-        return found
 
+class Merger:
+    """Replaces label names of examples, and counts the `rows` and `names` that it changed."""
 
-def with_merged_label(example: Example, merges: Mapping[str, str]) -> Example:
-    """The example with its label names replaced; the same object when none is."""
-    label = merged(example.label, merges) if merges else example.label
-    return example if label == example.label else replace(example, label=label)
+    def __init__(self, merges: Mapping[str, str]) -> None:
+        self.rows = 0
+        self.names: set[str] = set()
+        self._merges = merges
+
+    def __call__(self, example: Example) -> Example:
+        """The example with its label names replaced; the same object when none is."""
+        label = merged(example.label, self._merges) if self._merges else example.label
+        if label == example.label:
+            return example
+        self.rows += 1
+        names = example.label if isinstance(example.label, tuple) else (example.label,)
+        self.names.update(name for name in names if isinstance(name, str) and name in self._merges)
+        return replace(example, label=label)
 
 
 def survey(
@@ -240,7 +248,7 @@ def survey(
             found.measure(window, lengths)
             window, characters = [], 0
     found.measure(window, lengths)
-    found.labels.merged = rows.merged
+    found.labels.merged, found.labels.merged_names = rows.merger.rows, rows.merger.names
     found.keyless = rows.keyless
     if found.refused and not len(found):
         problems.broken(DataError(f"{file.name}: no rows that can be read."), file.name)

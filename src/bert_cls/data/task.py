@@ -119,6 +119,19 @@ def merge_labels(rows: Rows, merges: Mapping[str, str]) -> Rows:
     return replace(rows, examples=examples, problems=[*rows.problems, note])
 
 
+def unmatched_merges(merges: Mapping[str, str], found: Iterable[str], file: str) -> list[Problem]:
+    """A note (D27) when labels are to be merged that no row has; `found` are those of all rows."""
+    names = sorted(set(found))
+    problems: list[Problem] = []
+    missing = [old for old, new in merges.items() if old != new and old not in names]
+    if missing:
+        near = nearest(missing[0], names, furthest=max(1, len(missing[0]) - 1))
+        hint = f"the label nearest to {missing[0]!r} is {near!r}" if near else None
+        message = f"labels are to be merged that no row has: {some(missing)}."
+        problems.append(Problem("D27", file, "", "label", message, "note", hint))
+    return problems
+
+
 def label_space(
     train: Rows, others: Sequence[Rows] = (), *, task: Task, names: Sequence[str] | None = None
 ) -> tuple[LabelSpace, list[Problem]]:
@@ -130,10 +143,10 @@ def label_space(
     """
     if task == "regression":
         return LabelSpace(()), []
-    in_train = _counts(train)
+    in_train = counts_of(train)
     space = LabelSpace(tuple(sorted(in_train) if names is None else names))
     _check_classes(train, in_train, space, task)
-    problems = _alike([*space.names, *(n for rows in others for n in _counts(rows))], train.file)
+    problems = _alike([*space.names, *(n for rows in others for n in counts_of(rows))], train.file)
     declared = "train" if names is None else "the label names"
     checked = others if names is None else [train, *others]
     for rows in checked:
@@ -154,7 +167,7 @@ def space_of(
     """The label names when there is no train file: the declared ones, else all, sorted."""
     if task == "regression":
         return LabelSpace(()), []
-    found = {name for rows in files for name in _counts(rows)}
+    found = {name for rows in files for name in counts_of(rows)}
     space = LabelSpace(tuple(sorted(found) if names is None else names))
     problems = _alike(sorted(found | set(space.names)), files[0].file)
     for rows in files:
@@ -166,7 +179,7 @@ def unknown_labels(
     rows: Rows, known: Mapping[str, int], declared: str = "the label names"
 ) -> list[Problem]:
     """An error (D25) for each label of the file that is not in `known`: name to rows in train."""
-    counts = _counts(rows)
+    counts = counts_of(rows)
     unknown = [name for name in counts if name not in known]
     first = _first_places(rows, set(unknown))
     problems: list[Problem] = []
@@ -247,7 +260,8 @@ def _names_of(label: Label | None) -> tuple[str, ...]:
     return label if isinstance(label, tuple) else ()
 
 
-def _counts(rows: Rows) -> Counter[str]:
+def counts_of(rows: Rows) -> Counter[str]:
+    """Rows by label name; numbers are no names."""
     return Counter(name for example in rows.examples for name in _names_of(example.label))
 
 
@@ -289,7 +303,7 @@ def _alike(names: Iterable[str], file: str) -> list[Problem]:
 
 
 def _without_rows(rows: Rows, names: Sequence[str]) -> list[Problem]:
-    counts = _counts(rows)
+    counts = counts_of(rows)
     missing = [name for name in names if name not in counts]
     if not missing or not counts:
         return []

@@ -318,7 +318,11 @@ def too_long(found: Lengths, rows: int, *, long: str = "head") -> list[Finding]:
         f"{found.max_length} tokens, which {what}; the middle row has {found.median:,}, 99 of "
         f"100 have at most {found.p99:,}, the longest has {found.longest:,}."
     )
-    remedy = "keep head and tail with --set text.long=head_tail, or read all in windows (=windows)"
+    remedy = "read all in windows with --set text.long=windows"
+    if long != "head_tail":
+        remedy = (
+            "keep head and tail with --set text.long=head_tail, or read all in windows (=windows)"
+        )
     if long == "error":
         remedy = f"shorten or split them, {remedy}"
     if found.p99 > found.max_length:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import json
@@ -26,7 +27,12 @@ def dumped(value: object) -> str:
         return f"{{{', '.join(f'{dumped(str(k))}: {dumped(v)}' for k, v in value.items())}}}"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(dumped, value))}]"
-    return json.dumps(value, default=str)
+    return json.dumps(value, default=_as_text)
+
+
+def _as_text(value: object) -> str:
+    """Bytes in base64, and dates and the like as they are printed."""
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
 
 
 @contextmanager

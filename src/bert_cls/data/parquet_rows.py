@@ -1,0 +1,86 @@
+"""parquet: nothing is inferred from the values; list columns are lists of names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from bert_cls.data.cells import column_names
+from bert_cls.data.layout import KNOWN_KEYS
+from bert_cls.data.problems import Problem, some
+from bert_cls.data.raw import Options, RawRow
+from bert_cls.data.source import Source
+from bert_cls.data.tables import missing, plain_file
+from bert_cls.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+BATCH_ROWS = 1024
+
+
+def read_parquet(source: Source, options: Options) -> Iterator[RawRow]:
+    """(row from 1, row) in constant memory; list columns are lists of names."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise missing(source, "pyarrow") from None
+    try:
+        with parquet.ParquetFile(plain_file(source)) as file:
+            names = column_names(file.schema_arrow.names, source)
+            # Other columns may hold what Python has no value for; their names are enough.
+            known = [name for name in names if name in KNOWN_KEYS]
+            blank = dict.fromkeys(names)
+            columns = None if options.every_column else known
+            if columns is None:
+                _note_text_columns(file.schema_arrow, names, source)
+            number, rows = 0, max(1, file.metadata.num_rows)
+            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns):
+                read = batch if columns else _as_json_has_them(batch.rename_columns(names))
+                for row in read.to_pylist():
+                    number += 1
+                    source.share = number / rows
+                    yield number, {**blank, **row}
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{source.name}: cannot be read as parquet: {error}") from None
+
+
+def _note_text_columns(schema: pyarrow.Schema, names: list[str], source: Source) -> None:
+    """Say which columns, of those that nothing is read from, become text."""
+    as_text = [
+        name
+        for name, kind in zip(names, schema.types, strict=True)
+        if name not in KNOWN_KEYS and _has_no_json(kind)
+    ]
+    if as_text:
+        message = f"the columns {some(as_text)} hold what JSON has not, and become text."
+        source.notes.append(Problem("D21", source.name, "", None, message, "note"))
+
+
+def _as_json_has_them(batch: pyarrow.RecordBatch) -> pyarrow.RecordBatch:
+    """The batch with times and exact decimals as text, for Python would not hold all of them."""
+    import pyarrow
+
+    columns = [
+        column.cast(pyarrow.string())
+        if name not in KNOWN_KEYS and _is_cast(column.type)
+        else column
+        for name, column in zip(batch.schema.names, batch.columns, strict=True)
+    ]
+    return pyarrow.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def _is_cast(kind: pyarrow.DataType) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_temporal(kind) or types.is_decimal(kind))
+
+
+def _has_no_json(kind: pyarrow.DataType) -> bool:
+    from pyarrow import types
+
+    if types.is_nested(kind):
+        return any(_has_no_json(kind.field(i).type) for i in range(kind.num_fields))
+    binary = (types.is_binary, types.is_large_binary, types.is_fixed_size_binary)
+    return _is_cast(kind) or any(is_kind(kind) for is_kind in binary)
