@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bert_cls.commands import options
 from bert_cls.commands.console import STDIO, open_console, quiet_hub
 from bert_cls.errors import ConfigError
 
@@ -62,7 +63,7 @@ def explain(
     import orjson
 
     from bert_cls.classifier import Classifier
-    from bert_cls.data import Example, read
+    from bert_cls.data import read
     from bert_cls.explain import PASSES
     from bert_cls.folders import refuse_overwriting, write_file
     from bert_cls.nearest import nearest, training_rows
@@ -79,8 +80,11 @@ def explain(
     refuse_overwriting(written, file, train)
     best = "torch" if method == "gradient" or neighbours else "auto"
     classifier = Classifier.load(model, engine=engine or best)
+    seconds = [] if text_b is None else [text_b]
     examples = (
-        [Example(0, text or "", text_b)] if file is None else read(file, encoding=encoding).examples
+        options.typed_rows([text], seconds, pair=classifier.bundle.pair)
+        if text is not None
+        else read(str(file), encoding=encoding).examples
     )
     found = classifier.explain(examples, label, method=method, passes=passes or PASSES)
     alike: list[list[Neighbour]] = [[] for _ in examples]

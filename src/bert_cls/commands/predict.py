@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bert_cls.commands import options
 from bert_cls.commands.console import STDIO, open_console, quiet_hub, terminable
 from bert_cls.errors import ConfigError
 
@@ -30,6 +31,10 @@ def predict(
     ] = STDIO,
     text: Annotated[
         list[str] | None, typer.Option(help="A text to predict; may be repeated.")
+    ] = None,
+    text_b: Annotated[
+        list[str] | None,
+        typer.Option(help="The second text of a pair; repeated as often as --text."),
     ] = None,
     threshold: Annotated[
         float | None,
@@ -75,7 +80,7 @@ def predict(
     """
     quiet_hub()
     from bert_cls.classifier import Classifier
-    from bert_cls.data import Example, stream
+    from bert_cls.data import stream
     from bert_cls.folders import refuse_overwriting
     from bert_cls.outputs import write_predictions
     from bert_cls.resumable import can_resume
@@ -83,6 +88,8 @@ def predict(
     if (file is None) == (not text):
         said = "takes a FILE or --text, not both" if text else "needs a FILE or --text"
         raise ConfigError(f"predict {said}.", hint="bert-cls predict --help")
+    if text_b and not text:
+        raise ConfigError("--text-b belongs to --text; rows of a file have their own text_b.")
     resumable = can_resume(output) and file not in (None, STDIO)
     if resume and not resumable:
         raise ConfigError(
@@ -106,13 +113,13 @@ def predict(
         given = {"top": top, "threshold": threshold, "encoding": encoding, **changes}
         given |= {"out_of_domain": out_of_domain or None, "plain_csv": plain_csv or None}
         job = _job(classifier, Path(file), {k: v for k, v in given.items() if v is not None})
-        options: dict[str, Any] = {"top": top, "out_of_domain": out_of_domain}
+        answered: dict[str, Any] = {"top": top, "out_of_domain": out_of_domain}
         counts = _write_resumable(
             classifier,
             Path(file),
             Path(output),
             job,
-            options,
+            answered,
             encoding=encoding,
             plain_csv=plain_csv,
             resume=resume,
@@ -121,7 +128,7 @@ def predict(
         rows: Any = (
             stream(file, encoding=encoding)
             if file is not None
-            else [Example(i, content) for i, content in enumerate(text or [])]
+            else options.typed_rows(text or [], text_b or [], pair=classifier.bundle.pair)
         )
         shown = file is not None and not (output == STDIO and sys.stdout.isatty())
         with _progress(rows) if shown else nullcontext(_unseen) as computed:
