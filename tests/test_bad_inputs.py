@@ -22,7 +22,7 @@ import typer
 
 from bert_cls import Classifier, cli
 from bert_cls.config import RunConfig
-from bert_cls.training.check_command import FLAGS, check_command
+from bert_cls.training.check_command import SHARED, check_command
 from doors import main
 from small import class_rows, multilabel_rows, write_folder
 
@@ -614,7 +614,7 @@ def test_the_check_that_a_run_names_has_the_defaults_of_a_run():
     defaults = RunConfig().model_dump()
     command = typer.main.get_command(cli.app).commands["check"]
     flags = {max(p.opts, key=len): p for p in command.params}
-    for key, flag in FLAGS.items():
+    for key, flag in SHARED.items():
         section, field = key.split(".")
         assert flags[flag].default == defaults[section][field], flag
     assert {"--encoder", "--labels"} <= set(flags)

@@ -85,11 +85,7 @@ def predict(
     from bert_cls.outputs import write_predictions
     from bert_cls.resumable import can_resume
 
-    if (file is None) == (not text):
-        said = "takes a FILE or --text, not both" if text else "needs a FILE or --text"
-        raise ConfigError(f"predict {said}.", hint="bert-cls predict --help")
-    if text_b and not text:
-        raise ConfigError("--text-b belongs to --text; rows of a file have their own text_b.")
+    _check_input(file, text, text_b)
     resumable = can_resume(output) and file not in (None, STDIO)
     if resume and not resumable:
         raise ConfigError(
@@ -147,6 +143,15 @@ def predict(
         )
     if counts.errors:
         raise typer.Exit(1)
+
+
+def _check_input(file: str | None, text: list[str] | None, text_b: list[str] | None) -> None:
+    """ConfigError unless there is a file or texts, not both."""
+    if (file is None) == (not text):
+        said = "takes a FILE or --text, not both" if text else "needs a FILE or --text"
+        raise ConfigError(f"predict {said}.", hint="bert-cls predict --help")
+    if text_b and not text:
+        raise ConfigError("--text-b belongs to --text; rows of a file have their own text_b.")
 
 
 def _cuts(classifier: Classifier) -> int:

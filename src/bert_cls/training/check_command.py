@@ -6,18 +6,11 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from bert_cls.config import RunConfig
+from bert_cls.config import FLAGS, RunConfig
 from bert_cls.data.findings import plain
 
-FLAGS: dict[str, str] = {
-    "data.task": "--task",
-    "data.merge_labels": "--merge-labels",
-    "data.leak": "--leak",
-    "data.conflict": "--conflict",
-    "data.on_bad_row": "--on-bad-row",
-    "data.coerce_numbers": "--coerce-numbers",
-    "data.fix_unicode": "--fix-unicode",
-    "data.encoding": "--encoding",
+SHARED: dict[str, str] = {
+    **{key: flag for key, flag in FLAGS.items() if key.startswith("data.")},
     "text.max_length": "--max-length",
     "text.long": "--long",
 }
@@ -37,7 +30,7 @@ def check_command(
     """
     words = ["bert-cls", "check", str(data)]
     settings, defaults = config.model_dump(), RunConfig().model_dump()
-    for key, flag in FLAGS.items():
+    for key, flag in SHARED.items():
         section, _, field = key.partition(".")
         value = settings[section][field]
         if value != defaults[section][field]:
