@@ -494,6 +494,18 @@ def test_d25_a_label_the_model_does_not_know_stops_an_evaluation(model, tmp_path
     assert "rows.json: row 2 (line 1): label '好 ' is not in the model" in done.err
 
 
+def test_d33_no_other_task_is_advised_where_the_task_is_the_models(model, tmp_path):
+    (tmp_path / "rows.json").write_text(json.dumps(rows(["好"], ["差", "好"])), "utf-8")
+    done = main("evaluate", model, tmp_path / "rows.json")
+    assert done.code == 2
+    assert "the task binary needs single names as labels. Got lists of names in 2 rows" in done.err
+    assert 'hint: write every label as a name, such as "1"' in done.err
+    (tmp_path / "rows.json").write_text(json.dumps(rows(1, 0.5)), "utf-8")
+    done = main("evaluate", model, tmp_path / "rows.json")
+    assert "row 2 (line 1): the task binary needs names as labels. Got 0.5 instead." in done.err
+    assert "give the task" not in done.err
+
+
 def test_d38_a_figure_that_does_not_exist_is_null_with_a_reason(model, tmp_path):
     (tmp_path / "rows.json").write_text(json.dumps(rows("好", "好", "好")), "utf-8")
     done = main("evaluate", model, tmp_path / "rows.json", "-o", tmp_path / "figures.json")
