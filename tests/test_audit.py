@@ -144,6 +144,7 @@ LEAKY = {"train.json": GOOD, "dev.json": [*DEV, {**GOOD[0], "index": 7}]}
 HALF = '{"text_a": "a\\ud800", "label": "灯光"}'
 SPACED = {"train.json": GOOD, "test.json": rows_of("车灯", "天亮", label="灯 光")}
 SPELLINGS = {"train.json": labelled("Sport", "sport ", "ＳＰＯＲＴ", "sport ", "b")}
+BARE_DEV = {"train.json": labelled(["甲"], ["乙"]), "dev.json": labelled([], [], start=9)}
 CLOSE = {
     "train.json": GOOD,
     "dev.json": [*DEV, row(text_a="尾灯换过一次，还是进水了，店里说胶条老化！")],
@@ -239,6 +240,16 @@ CASES = [
     case(
         *("D26", "warning", {"train.json": GOOD, "dev.json": DEV[:1]}),
         *("dev has no row of 1 label of train: '内饰'; metrics show support 0",),
+    ),
+    case(
+        *(
+            "D26",
+            "warning",
+            {"train.json": labelled(["甲"], ["乙"]), "dev.json": labelled([], [], start=9)},
+        ),
+        *("no row of dev has any label: neither can the best epoch be chosen nor thresholds",),
+        n=2,
+        remedy="put rows with labels into dev",
     ),
     case(
         *("D26", "warning", {"train.json": GOOD, "labels.json": ["内饰", "外观", "灯光"]}),

@@ -16,6 +16,7 @@ from bert_cls.data import Dataset, Example, Label, load, read_label_merges, targ
 from bert_cls.data.audit import Settings, audit_gathered
 from bert_cls.data.dataset import assemble, gather
 from bert_cls.data.findings import Audit, Finding, Lengths
+from bert_cls.data.label_findings import UNJUDGED
 from bert_cls.data.lengths import EstimatedLengths, TokenLengths, unknown_id
 from bert_cls.data.problems import count, some
 from bert_cls.data.raw import Options
@@ -173,6 +174,11 @@ def _hold_out(dataset: Dataset, name: str, share: float, seed: int, observer: Ob
     observer.noticed(
         f"no {name} file: held out {len(held)} of {len(rows)} rows (stratified, seed {seed})"
     )
+    if dataset.task == "multilabel" and not any(rows[i].label for i in held):
+        observer.noticed(
+            f"no row held out for {name} has any label: {UNJUDGED[name]}. Label more rows, give a "
+            f"{name} file, or hold out more (--set data.{name}_share=0.3)"
+        )
     parts: dict[str, Any] = {"train": [rows[i] for i in kept], name: [rows[i] for i in held]}
     return replace(dataset, **parts)
 
