@@ -198,6 +198,36 @@ def test_the_audit_is_not_written_where_it_would_be_read_as_data(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_folders_of_outputs_are_made_and_that_is_said(trained, tmp_path):
+    other = model_folder(trained["root"] / "encoder", tmp_path / "other")
+    rows = tmp_path / "rows.json"
+    content = [{"text_a": f"天窗{i}", "label": ["甲"]} for i in range(4)]
+    rows.write_text(json.dumps(content), "utf-8")
+    commands = [
+        ("as JSON: {}.json", ("check", rows, "--json")),
+        ("as JSON: {}.json", ("compare", other, other, rows, "--resamples", 2, "--json")),
+        ("as JSON: {}.json", ("explain", other, "天窗", "--passes", 8, "--json")),
+        ("as JSON: {}.json", ("evaluate", other, rows, "--resamples", 0, "-o")),
+        ("report: {}.html", ("evaluate", other, rows, "--resamples", 0, "--report")),
+        ("4 rows -> {}.jsonl", ("predict", other, rows, "-o")),
+        ("4 rows -> {}.parquet", ("predict", other, rows, "-o")),
+    ]
+    for number, (said, command) in enumerate(commands):
+        new = tmp_path / f"new{number}"
+        wanted = said.split()[-1].format(new / "deep" / "out")
+        done = main(*command, wanted)
+        assert done.code == 0, done
+        assert f"{said.format(new / 'deep' / 'out')} (new folder {new})" in done.said
+        assert Path(wanted).is_file()
+        again = main(*command, wanted)
+        assert "new folder" not in again.said
+        in_the_way = f"{trained['data'] / 'train.json'}/deep/out{Path(wanted).suffix}"
+        done = main(*command, in_the_way)
+        assert done.code == 2
+        assert f"{in_the_way} cannot be made: {trained['data']}/train.json is a file." in done.err
+        assert done.out == ""
+
+
 def test_a_full_device_is_named(tmp_path):
     rows = [{"text_a": f"text {n}", "label": ["a" if n % 2 else "b"]} for n in range(8)]
     (tmp_path / "train.json").write_text(json.dumps(rows), "utf-8")

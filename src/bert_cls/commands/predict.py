@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bert_cls.commands import options
-from bert_cls.commands.console import STDIO, open_console, quiet_hub, terminable
+from bert_cls.commands.console import STDIO, open_console, quiet_hub, said_place, terminable
 from bert_cls.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def predict(
     quiet_hub()
     from bert_cls.classifier import Classifier
     from bert_cls.data import stream
-    from bert_cls.folders import refuse_overwriting
+    from bert_cls.folders import check_output
     from bert_cls.outputs import write_predictions
     from bert_cls.resumable import can_resume
 
@@ -95,7 +95,8 @@ def predict(
     if plain_csv and Path(output).suffix.lower() != ".csv":
         raise ConfigError("--plain-csv needs an output in .csv.")
     if output != STDIO:
-        refuse_overwriting(Path(output), Path(file) if file not in (None, STDIO) else None, model)
+        check_output(Path(output), Path(file) if file not in (None, STDIO) else None, model)
+    place = said_place(Path(output))
     classifier = Classifier.load(model, engine=engine)
     typer.echo(f"engine: {classifier.engine.name}", err=True)
     changes: dict[str, Any] = {"min_labels": min_labels, "max_labels": max_labels}
@@ -138,8 +139,10 @@ def predict(
             f"{counts.rows} rows"
             + (f", {counts.errors} of them errors" if counts.errors else "")
             + (f", {cut}" if counts.truncated else "")
-            + (f" -> {output}" if output != STDIO else ""),
+            + (f" -> {place}" if output != STDIO else ""),
+            markup=False,
             highlight=False,
+            soft_wrap=True,
         )
     if counts.errors:
         raise typer.Exit(1)

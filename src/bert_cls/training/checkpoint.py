@@ -14,7 +14,6 @@ No generator state is needed: every draw is a function of (seed, epoch) or (seed
 from __future__ import annotations
 
 import math
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -32,7 +31,7 @@ from torch import Tensor
 
 from bert_cls.errors import BundleError, TrainingError
 from bert_cls.files import read_object
-from bert_cls.folders import read_manifest, remove_folder, verify, write_folder
+from bert_cls.folders import nearest_folder, read_manifest, remove_folder, verify, write_folder
 from bert_cls.network import tensors_by_name
 from bert_cls.request import RUN
 from bert_cls.training.loop import Trainer
@@ -79,13 +78,6 @@ def writing(target: Path, *, need: int) -> Iterator[None]:
             f"{target} could not be written: {error}.{room}{untouched}",
             hint=f"make it writable or free some space, {go_on}.",
         ) from error
-
-
-def nearest_folder(path: Path) -> Path:
-    """The path, or else the first of the folders above it that is there."""
-    while not os.path.lexists(path):  # False also where a folder may not be looked into
-        path = path.absolute().parent
-    return path
 
 
 def checkpoint_bytes(trainer: Trainer) -> int:

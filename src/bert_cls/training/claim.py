@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+from bert_cls import folders
 from bert_cls.bundle import DESCRIPTION
 from bert_cls.decision.domain import FILE as DOMAIN_FILE
 from bert_cls.errors import BundleError, ConfigError
@@ -19,7 +20,6 @@ from bert_cls.sample import SAMPLE
 from bert_cls.training.checkpoint import (
     checkpoints,
     is_checkpoint,
-    nearest_folder,
     step_of,
     writing,
 )
@@ -120,13 +120,13 @@ def claim(lock: Lock, *, resume: bool, overwrite: bool, notice: Callable[[str], 
 
 def check_place(output: Path) -> None:
     """ConfigError when there is, and can be, no folder at this path that we may write to."""
-    there = nearest_folder(output)
-    where = "" if there == output else f" cannot be made: {there}"
-    if not there.is_dir():
-        raise ConfigError(f"output folder {output}{where} is a file.", hint="give another folder.")
-    if not os.access(there, os.W_OK | os.X_OK):
+    if not output.exists():
+        folders.check_place(output)
+    elif not output.is_dir():
+        raise ConfigError(f"output folder {output} is a file.", hint="give another folder.")
+    elif not os.access(output, os.W_OK | os.X_OK):
         raise ConfigError(
-            f"output folder {output}{where} may not be written to.",
+            f"output folder {output} may not be written to.",
             hint="give another folder, or the right to write there.",
         )
 
