@@ -622,7 +622,7 @@ def test_the_check_that_a_run_names_finds_what_the_run_found(encoder, tmp_path):
     assert errors[0] in again.out
 
 
-def test_the_check_that_a_run_names_has_the_defaults_of_a_run():
+def test_the_check_that_a_run_names_has_the_defaults_of_a_run(tmp_path):
     defaults = RunConfig().model_dump()
     command = typer.main.get_command(cli.app).commands["check"]
     flags = {max(p.opts, key=len): p for p in command.params}
@@ -634,3 +634,6 @@ def test_the_check_that_a_run_names_has_the_defaults_of_a_run():
     assert named == (
         "bert-cls check d --encoder t --labels FILE (a JSON list of the 2 label names given)"
     )
+    (tmp_path / "labels.json").write_text("[]")
+    beside = check_command(tmp_path, RunConfig(), labels=("甲", "乙"))
+    assert beside == f"bert-cls check {tmp_path}"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bert_cls.config import FLAGS, RunConfig
+from bert_cls.data.dataset import LABELS_FILE
 from bert_cls.data.findings import plain
 
 SHARED: dict[str, str] = {
@@ -41,6 +42,7 @@ def check_command(
     if isinstance(labels, Path):
         words += ["--labels", str(labels)]
     command = plain(shlex.join(words))
-    if labels is None or isinstance(labels, Path):
+    # beside the data they are found, and a run refuses names that are not the same
+    if labels is None or isinstance(labels, Path) or (data / LABELS_FILE).is_file():
         return command
     return f"{command} --labels FILE (a JSON list of the {len(labels)} label names given)"
