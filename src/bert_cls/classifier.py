@@ -101,7 +101,7 @@ class Classifier:
             Path(output),
             preset=preset,
             file=_path(config),
-            flags={**(settings or {}), **({"encoder.name": str(encoder)} if encoder else {})},
+            flags={"encoder.name": encoder and str(encoder), **(settings or {})},
             labels=names if names is None or isinstance(names, Path) else tuple(names),
             init_from=_path(init_from),
             renames=_path(rename_labels),
