@@ -144,6 +144,7 @@ LEAKY = {"train.json": GOOD, "dev.json": [*DEV, {**GOOD[0], "index": 7}]}
 HALF = '{"text_a": "a\\ud800", "label": "灯光"}'
 SPACED = {"train.json": GOOD, "test.json": rows_of("车灯", "天亮", label="灯 光")}
 SPELLINGS = {"train.json": labelled("Sport", "sport ", "ＳＰＯＲＴ", "sport ", "b")}
+BARE_DEV = {"train.json": labelled(["甲"], ["乙"]), "dev.json": labelled([], [], start=9)}
 CLOSE = {
     "train.json": GOOD,
     "dev.json": [*DEV, row(text_a="尾灯换过一次，还是进水了，店里说胶条老化！")],
@@ -239,6 +240,16 @@ CASES = [
     case(
         *("D26", "warning", {"train.json": GOOD, "dev.json": DEV[:1]}),
         *("dev has no row of 1 label of train: '内饰'; metrics show support 0",),
+    ),
+    case(
+        *(
+            "D26",
+            "warning",
+            {"train.json": labelled(["甲"], ["乙"]), "dev.json": labelled([], [], start=9)},
+        ),
+        *("no row of dev has any label: neither can the best epoch be chosen nor thresholds",),
+        n=2,
+        remedy="put rows with labels into dev",
     ),
     case(
         *("D26", "warning", {"train.json": GOOD, "labels.json": ["内饰", "外观", "灯光"]}),
@@ -967,23 +978,26 @@ def test_memory_does_not_grow_with_the_texts(tmp_path):
 # ---- what an audit is ----------------------------------------------------------------------------
 
 
+AGAIN = "bert-cls check DATA"
+
+
 def test_errors_can_be_raised_and_say_what_and_where(tmp_path):
     found = audit(put(tmp_path, LEAKY))
     with pytest.raises(DataError) as caught:
-        found.raise_errors()
+        found.raise_errors(AGAIN)
     message = str(caught.value)
     assert f"{found.data}: D34 the same text twice: 1 row of train" in message
     assert 'train.json: row 1 (line 1): "尾灯换过一次' in message
     assert "the same at dev.json: row 3 (line 1)" in message
     assert caught.value.hint.startswith("--leak drop trains without them")
-    audit(tmp_path, leak="allow").raise_errors()
+    audit(tmp_path, leak="allow").raise_errors(AGAIN)
     two = audit(put(tmp_path / "two", {**LEAKY, "test.json": [row(text_a="")]}))
     with pytest.raises(
         DataError, match=r"two: 3 errors, 0 warnings, 0 notes\nD20 no rows: "
     ) as caught:
-        two.raise_errors()
+        two.raise_errors(AGAIN)
     assert "\n  remedy: --leak drop trains" in str(caught.value)
-    assert caught.value.hint == f"bert-cls check {two.data}"
+    assert caught.value.hint == AGAIN
 
 
 def test_an_audit_in_short_has_codes_and_counts_and_no_words_of_rows(tmp_path):

@@ -11,13 +11,18 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import typer
 
-from bert_cls import Classifier
+from bert_cls import Classifier, cli
+from bert_cls.config import RunConfig
+from bert_cls.training.check_command import SHARED, check_command
 from doors import main
 from small import class_rows, multilabel_rows, write_folder
 
@@ -394,7 +399,8 @@ def test_each_bad_input_is_said_by_check_and_train(tmp_path, monkeypatch, case):
     if case.loudly:
         assert case.says[0] in trained.err, trained
     if case.stops:
-        assert "./nowhere" not in trained.err, "the encoder was asked for"
+        said = trained.err.replace("--encoder ./nowhere", "")  # in the command to read on
+        assert "./nowhere" not in said, "the encoder was asked for"
     if case.mended:
         words = [*options, *case.mended]
         assert main("check", data, *words).code == 0
@@ -488,6 +494,18 @@ def test_d25_a_label_the_model_does_not_know_stops_an_evaluation(model, tmp_path
     assert "rows.json: row 2 (line 1): label '好 ' is not in the model" in done.err
 
 
+def test_d33_no_other_task_is_advised_where_the_task_is_the_models(model, tmp_path):
+    (tmp_path / "rows.json").write_text(json.dumps(rows(["好"], ["差", "好"])), "utf-8")
+    done = main("evaluate", model, tmp_path / "rows.json")
+    assert done.code == 2
+    assert "the task binary needs single names as labels. Got lists of names in 2 rows" in done.err
+    assert 'hint: write every label as a name, such as "1"' in done.err
+    (tmp_path / "rows.json").write_text(json.dumps(rows(1, 0.5)), "utf-8")
+    done = main("evaluate", model, tmp_path / "rows.json")
+    assert "row 2 (line 1): the task binary needs names as labels. Got 0.5 instead." in done.err
+    assert "give the task" not in done.err
+
+
 def test_d38_a_figure_that_does_not_exist_is_null_with_a_reason(model, tmp_path):
     (tmp_path / "rows.json").write_text(json.dumps(rows("好", "好", "好")), "utf-8")
     done = main("evaluate", model, tmp_path / "rows.json", "-o", tmp_path / "figures.json")
@@ -558,3 +576,64 @@ def test_d23_texts_that_are_refused_are_counted_and_named_before_training(encode
         assert "D23" not in done.said, done
     wrong = main("check", data, "--long", "eror")
     assert (wrong.code, "did you mean 'error'?" in wrong.err) == (2, True), wrong
+
+
+# ---- what a run names to read on ---------------------------------------------------------------
+
+
+def command_in(said: str) -> list[str]:
+    """The words of the `bert-cls check` that a run's message ends with."""
+    found = re.search(
+        r"(?:to see them all|hint): bert-cls (check .*?)(?= note | \d+:\d\d |$)", said
+    )
+    assert found, said
+    return shlex.split(found[1])
+
+
+def test_the_check_that_a_run_names_finds_what_the_run_found(encoder, tmp_path):
+    other = rows("丙", "丁", start=40)
+    train = [*TRAIN, {**other[0], "index": 80}, {**DEV[0], "index": 90}]
+    files: dict[str, Content | None] = {
+        "train.json": json.dumps(train, ensure_ascii=False).encode("gb18030"),
+        "dev.json": DEV,
+        "names.json": ["乙", "甲"],
+        "merges.json": json.dumps({"丙": "甲"}),
+    }
+    data = put(tmp_path / "some data", files)
+    options = [
+        *("--encoding", "gb18030", "--labels", data / "names.json", "--leak", "allow"),
+        *("--merge-labels", data / "merges.json", "--task", "binary", "--coerce-numbers"),
+        *("--set", "text.max_length=9", "--encoder", encoder("bert")),
+    ]
+    trained = main("train", data, "-o", tmp_path / "o", *options, "--set", "training.max_steps=1")
+    assert trained.code == 0, trained
+    command = command_in(trained.err)
+    for flag in ("--coerce-numbers", "--max-length", "--merge-labels", "--encoding", "--labels"):
+        assert flag in command
+    assert main(*command).code == 0
+    assert main("check", data).code == 1  # without the options other things are wrong
+    bad = [*train, {"text_a": "", "label": "甲"}, {**other[1], "index": 81}]
+    (data / "train.json").write_bytes(json.dumps(bad, ensure_ascii=False).encode("gb18030"))
+    refused = main("train", data, "-o", tmp_path / "p", *options)
+    again = main(*command_in(refused.err))
+    assert (refused.code, again.code) == (2, 1)
+    errors = re.search(r"\d+ errors,", refused.err)
+    assert errors is not None
+    assert errors[0] in again.out
+
+
+def test_the_check_that_a_run_names_has_the_defaults_of_a_run(tmp_path):
+    defaults = RunConfig().model_dump()
+    command = typer.main.get_command(cli.app).commands["check"]
+    flags = {max(p.opts, key=len): p for p in command.params}
+    for key, flag in SHARED.items():
+        section, field = key.split(".")
+        assert flags[flag].default == defaults[section][field], flag
+    assert {"--encoder", "--labels"} <= set(flags)
+    named = check_command(Path("d"), RunConfig(), labels=("甲", "乙"), teacher=Path("t"))
+    assert named == (
+        "bert-cls check d --encoder t --labels FILE (a JSON list of the 2 label names given)"
+    )
+    (tmp_path / "labels.json").write_text("[]")
+    beside = check_command(tmp_path, RunConfig(), labels=("甲", "乙"))
+    assert beside == f"bert-cls check {tmp_path}"

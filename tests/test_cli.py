@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from bert_cls.resumable import part_of
+from doors import main
 from exported import model_folder
 from small import multilabel_rows, write_folder
 from test_predict import send_at
@@ -80,6 +81,34 @@ def test_predict_reads_files_standard_input_and_texts(trained, tmp_path):
     answer = json.loads(typed.stdout)
     assert answer["labels"] == []
     assert len(answer["scores"]) == 1
+
+
+def test_a_pair_is_typed_with_its_second_text(encoder, tmp_path):
+    pairs = model_folder(encoder("bert"), tmp_path / "pairs", pair=True)
+    single = model_folder(encoder("bert"), tmp_path / "single")
+    rows = [{"text_a": "尾灯很亮", "text_b": "灯"}, {"text_a": "天窗漏水", "text_b": "窗"}]
+    file = tmp_path / "rows.json"
+    file.write_text(json.dumps(rows), "utf-8")
+    words = [w for r in rows for w in ("--text", r["text_a"], "--text-b", r["text_b"])]
+    typed = main("predict", pairs, *words)
+    assert (typed.code, typed.out) == (0, main("predict", pairs, file).out)
+    assert main("explain", pairs, "尾灯很亮", "--text-b", "灯").code == 0
+    for arguments in (
+        ("predict", pairs, "--text", "尾灯"),
+        ("predict", pairs, *words, "--text-b", "灯"),
+        ("explain", pairs, "尾灯"),
+    ):
+        done = main(*arguments)
+        assert done.code == 2
+        assert "this model reads pairs of texts." in done.err
+        assert "give --text-b" in done.err
+    for arguments in (("predict", single, *words), ("explain", single, "灯", "--text-b", "")):
+        done = main(*arguments)
+        assert done.code == 2
+        assert "--text-b is the second text of a pair. This model reads single texts." in done.err
+    done = main("predict", pairs, file, "--text-b", "灯")
+    assert done.code == 2
+    assert "rows of a file have their own text_b" in done.err
 
 
 def test_bad_rows_become_error_lines_and_the_exit_code_says_so(trained, tmp_path):
@@ -169,6 +198,36 @@ def test_the_audit_is_not_written_where_it_would_be_read_as_data(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_folders_of_outputs_are_made_and_that_is_said(trained, tmp_path):
+    other = model_folder(trained["root"] / "encoder", tmp_path / "other")
+    rows = tmp_path / "rows.json"
+    content = [{"text_a": f"天窗{i}", "label": ["甲"]} for i in range(4)]
+    rows.write_text(json.dumps(content), "utf-8")
+    commands = [
+        ("as JSON: {}.json", ("check", rows, "--json")),
+        ("as JSON: {}.json", ("compare", other, other, rows, "--resamples", 2, "--json")),
+        ("as JSON: {}.json", ("explain", other, "天窗", "--passes", 8, "--json")),
+        ("as JSON: {}.json", ("evaluate", other, rows, "--resamples", 0, "-o")),
+        ("report: {}.html", ("evaluate", other, rows, "--resamples", 0, "--report")),
+        ("4 rows -> {}.jsonl", ("predict", other, rows, "-o")),
+        ("4 rows -> {}.parquet", ("predict", other, rows, "-o")),
+    ]
+    for number, (said, command) in enumerate(commands):
+        new = tmp_path / f"new{number}"
+        wanted = said.split()[-1].format(new / "deep" / "out")
+        done = main(*command, wanted)
+        assert done.code == 0, done
+        assert f"{said.format(new / 'deep' / 'out')} (new folder {new})" in done.said
+        assert Path(wanted).is_file()
+        again = main(*command, wanted)
+        assert "new folder" not in again.said
+        in_the_way = f"{trained['data'] / 'train.json'}/deep/out{Path(wanted).suffix}"
+        done = main(*command, in_the_way)
+        assert done.code == 2
+        assert f"{in_the_way} cannot be made: {trained['data']}/train.json is a file." in done.err
+        assert done.out == ""
+
+
 def test_a_full_device_is_named(tmp_path):
     rows = [{"text_a": f"text {n}", "label": ["a" if n % 2 else "b"]} for n in range(8)]
     (tmp_path / "train.json").write_text(json.dumps(rows), "utf-8")

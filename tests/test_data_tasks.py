@@ -560,7 +560,7 @@ def test_multilabel_rows_without_the_key_label_go_to_quarantine(tmp_path):
     path = tmp_path / "train.jsonl"
     path.write_text("".join(f"{json.dumps(r, ensure_ascii=False)}\n" for r in rows), "utf-8")
     for refuse in (load, lambda path: read(path, task="multilabel")):  # evaluate reads like this
-        with pytest.raises(DataError, match="1 row without the key label, .*: line 6"):
+        with pytest.raises(DataError, match=r"1 row without the key label, .*: line 6"):
             refuse(path)
     found = load(path, on_bad_row="quarantine")
     assert [e.text_a for e in found.train] == [f"第{n}句" for n in range(4)]

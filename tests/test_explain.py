@@ -194,9 +194,9 @@ def test_tokens_that_share_a_character_become_one_span():
 
 
 def test_what_cannot_be_explained_is_said(model):
-    with pytest.raises(ConfigError, match="--label must be one of"):
+    with pytest.raises(ConfigError, match=r"^label must be one of"):
         model.explain(["尾灯"], ["灯泡"])
-    with pytest.raises(ConfigError, match="--method must be one of"):
+    with pytest.raises(ConfigError, match=r"^method must be one of"):
         model.explain(["尾灯"], method="lime")
     with pytest.raises(DataError, match="empty"):
         model.explain([" "])

@@ -206,7 +206,7 @@ def test_without_rows_there_is_no_export(encoder, tmp_path):
     folder = model_folder(encoder("bert"), tmp_path / "model", sample=False)
     with pytest.raises(EngineError, match=r"cannot be checked(.|\n)*calibration_rows"):
         export(folder, "onnx", quiet)
-    with pytest.raises(ConfigError, match="--to must be one of"):
+    with pytest.raises(ConfigError, match="the engine to export to must be one of"):
         export(folder, "onnx-int4", quiet)
 
 
@@ -316,7 +316,7 @@ def test_int8_that_is_not_good_enough_is_refused(limits, said, encoder, tmp_path
         monkeypatch.setattr(f"bert_cls.export.run.{name}", limit)
     with pytest.raises(EngineError, match=said) as refused:
         export(folder, "onnx-int8", tried.append)
-    assert refused.value.hint == "--to onnx"
+    assert refused.value.hint == "export to onnx"
     # with 8 of 8 layers in float32 it would be int8 by name only
     assert [t for t in tried if t.startswith("quantising")] == [
         "quantising",

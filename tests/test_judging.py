@@ -103,7 +103,7 @@ def test_figures_on_rows_that_training_saw_are_called_too_good(root, tmp_path, s
         ("explain multilabel --file F --text-b x", "--text-b belongs to a TEXT"),
         ("explain multilabel 尾灯 --train /nonexistent", "--train is where --neighbours are"),
         ("explain multilabel 尾灯 --method gradient --passes 64", "--passes is how often"),
-        ("explain regression 尾灯 --label 好", "--label must be one of ['score']"),
+        ("explain regression 尾灯 --label 好", "label must be one of ['score']"),
     ],
 )
 def test_flags_that_could_do_nothing_are_refused(root, tmp_path, arguments, said):

@@ -590,7 +590,25 @@ def test_an_output_that_is_a_file_is_refused(train, tmp_path):
     (tmp_path / "out").write_text("a file")
     _, code, messages = train()
     assert code == 2
-    assert "is a file" in messages[-1]
+    assert messages[-2].endswith("out is a file.")
+
+
+@pytest.mark.parametrize("place", ["a file/out", "closed/out", "/proc/none/out"])
+def test_an_output_that_cannot_be_made_is_said_as_it_is(run, data, encoder, tmp_path, place):
+    (tmp_path / "a file").write_text("")
+    (tmp_path / "closed").mkdir(mode=0o500)
+    if place.startswith("closed") and os.access(tmp_path / "closed", os.W_OK):
+        pytest.skip("this user may write everywhere")
+    if place.startswith("/proc") and not Path("/proc/self").exists():
+        pytest.skip("no /proc here")
+    words = ["--data_dir", data["multilabel"], "--output_dir", tmp_path / place, "--do_train"]
+    words += ["--model_name_or_path", encoder("bert"), "--multilabel", "--max_steps", "1"]
+    code, messages = run(*words)
+    assert code in (2, 4)
+    said = "".join(messages[-2:])
+    assert re.search("cannot be made: .* (is a file|may not be written)|could not be written", said)
+    assert re.search("give another (folder|place)", said)
+    assert "--resume" not in said
 
 
 # evaluating and predicting without training
@@ -624,6 +642,12 @@ def test_other_dev_rows_are_judged_by_the_models_own_thresholds(run, margin_mode
     hits = sum(len({*p.labels} & {*r["label"]}) for p, r in zip(predicted, rows, strict=True))
     given = sum(len(p.labels) for p in predicted)
     assert figures_of(output)["P_micro"] == f"{hits / given:.4f}"
+
+    as_names = [{**row, "label": "天窗"} for row in rows]
+    (folder / "dev.json").write_text(json.dumps(as_names), "utf-8")
+    code, messages = run("--data_dir", folder, "--output_dir", output, "--do_eval", "--multilabel")
+    assert code == 2
+    assert messages[-1] == 'ERROR hint: write every label as a list, such as ["a"]'
 
     rows[3]["label"] = ["引擎"]
     (folder / "dev.json").write_text(json.dumps(rows), "utf-8")

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from bert_cls import Classifier
-from bert_cls.config import resolve_config
+from bert_cls.config import RunConfig, resolve_config
 from bert_cls.data import Example, read
 from bert_cls.engines.torch_engine import TorchEngine
 from bert_cls.errors import (
@@ -342,6 +342,25 @@ def test_one_file_is_split_by_seed_and_leaks_are_refused(encoder, tmp_path):
     assert any("dropped from train" in note for note in notes.notes)
     audit = dropped.bundle.details["data"]["audit"]
     assert [(e["severity"], e["count"]) for e in audit if e["code"] == "D34"] == [("note", 1)]
+
+
+def test_held_out_rows_without_any_label_are_said_before_training(tmp_path):
+    rows = multilabel_rows(40)
+    few = [{**row, "label": ["天窗"] if row["index"] < 2 else []} for row in rows]
+    for name, content in (("few", few), ("rows", rows)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content, ensure_ascii=False), "utf-8")
+    notes = Notes()
+    read_audited(tmp_path / "few.json", RunConfig(), notes)
+    said = [note for note in notes.notes if "has any label" in note]
+    assert [note.partition(":")[0] for note in said] == [
+        "no row held out for test has any label",
+        "no row held out for dev has any label",
+    ]
+    assert "nor thresholds be tuned" in said[1]
+    assert "--set data.dev_share=0.3" in said[1]
+    notes = Notes()
+    read_audited(tmp_path / "rows.json", RunConfig(), notes)
+    assert not any("has any label" in note for note in notes.notes)
 
 
 def test_texts_with_different_labels_are_kept_dropped_or_an_error(tmp_path):

@@ -227,7 +227,7 @@ def test_modernbert_keeps_its_kinds_of_attention(encoder, copied, tmp_path):
     kept = json.loads((tmp_path / "one" / "config.json").read_bytes())
     assert kept["layer_types"] == ["full_attention"]
     assert len(hidden_states(tmp_path / "one", TEXTS[:1])) == 1
-    with pytest.raises(EncoderError, match="must be 0"):
+    with pytest.raises(ConfigError, match="--layers must begin with 0"):
         trim(folder, tmp_path / "two", layers=[1, 0])
     older = {k: v for k, v in config.items() if k != "layer_types"}
     older["global_attn_every_n_layers"] = 2
@@ -239,8 +239,16 @@ def test_modernbert_keeps_its_kinds_of_attention(encoder, copied, tmp_path):
 
 @pytest.mark.parametrize("layers", [[], [2], [-1], [0, 0]])
 def test_layers_an_encoder_has_not_are_refused(encoder, tmp_path, layers):
-    with pytest.raises(EncoderError, match="distinct numbers from 0 to 1"):
+    with pytest.raises(ConfigError, match="--layers must be distinct numbers from 0 to 1"):
         trim(encoder("bert"), tmp_path / "t", layers=layers)
+    assert not (tmp_path / "t").exists()
+
+
+@pytest.mark.parametrize("words", ["5", "0,0", "-1", "all", ""])
+def test_layers_that_cannot_be_are_an_error_of_usage(encoder, tmp_path, words):
+    done = main("encoders", "trim", encoder("bert"), "-o", tmp_path / "t", f"--layers={words}")
+    assert done.code == 2
+    assert "--layers" in done.err
     assert not (tmp_path / "t").exists()
 
 

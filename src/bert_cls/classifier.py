@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 from bert_cls import bundle as bundles
 from bert_cls.bundle import Bundle
-from bert_cls.config import resolve_config
 from bert_cls.data import Example, Problem, targets
 from bert_cls.decision import Domain, Rule
 from bert_cls.decision.domain import FILE as DOMAIN_FILE
 from bert_cls.encoders.facts import read_config
 from bert_cls.engines import Engine, open_engine, run
-from bert_cls.errors import BundleError, DataError
+from bert_cls.errors import BundleError
 from bert_cls.explain import PASSES, Explanation
 from bert_cls.explainers import explain as run_explainer
 from bert_cls.files import read_bounded
 from bert_cls.foreign_tokenizer import MOST_BYTES
-from bert_cls.judging import evaluation_of, labelled, misfit
+from bert_cls.judging import Text, evaluation_of, labelled, misfit, readable
 from bert_cls.lookahead import ahead, windows_of
 from bert_cls.metrics import Evaluation
 from bert_cls.prediction import Prediction, predictions
+from bert_cls.python_names import naming_keywords
 from bert_cls.report import (
     About,
     Explain,
@@ -40,7 +40,6 @@ from bert_cls.text import TextEncoder, TextError, Tokens
 if TYPE_CHECKING:
     from bert_cls.training.loop import Observer
 
-Text = str | tuple[str, str] | Example
 # batches are made of rows of like length out of so many: 3 to 15 % of what is computed is padding
 # then (ten data sets in file order, median 5 %), against 10 to 40 % with 1,024
 WINDOW = 4096
@@ -70,31 +69,60 @@ class Classifier:
         return cls(bundle, open_engine(bundle, engine), text)
 
     @classmethod
+    @naming_keywords()
     def train(
         cls,
         data: str | Path,
         output: str | Path = "model",
         *,
-        encoder: str | None = None,
+        encoder: str | Path | None = None,
+        labels: str | Path | Sequence[str] | None = None,
         preset: str = "balanced",
+        config: str | Path | None = None,
         settings: Mapping[str, Any] | None = None,
+        init_from: str | Path | None = None,
+        rename_labels: str | Path | None = None,
         overwrite: bool = False,
         observer: Observer | None = None,
     ) -> Classifier:
         """Train on a folder or file and open the result.
 
-        `settings` maps "section.field" to values (see `bert-cls train --help`). Needs the extra
-        `train`. DataError, ConfigError, EncoderError and TrainingError say what is wrong.
+        `labels` are the label names in order, or a file of them. `settings` maps "section.field",
+        as `bert-cls settings` lists them, to values; they stand above those of the file `config`.
+        `init_from` is a model to start from, `rename_labels` a file {its label: the name now}.
+        Needs the extra `train`. DataError, ConfigError, EncoderError and TrainingError say what is
+        wrong; after an interruption `resume` goes on.
         """
-        from bert_cls.training import Request, Silent, train
+        from bert_cls.training import Silent, requested, train
 
-        config, origins = resolve_config(
-            preset=preset, flags={"encoder.name": encoder, **(settings or {})}
+        names = Path(labels) if isinstance(labels, str) else labels
+        request = requested(
+            Path(data),
+            Path(output),
+            preset=preset,
+            file=_path(config),
+            flags={"encoder.name": encoder and str(encoder), **(settings or {})},
+            labels=names if names is None or isinstance(names, Path) else tuple(names),
+            init_from=_path(init_from),
+            renames=_path(rename_labels),
+            origin="argument",
         )
-        request = Request(Path(data), Path(output), config, origins, preset)
         train(request, observer or Silent(), overwrite=overwrite)
         return cls.load(output)
 
+    @classmethod
+    @naming_keywords()
+    def resume(cls, output: str | Path, *, observer: Observer | None = None) -> Classifier:
+        """Go on with the interrupted run in a folder, bit for bit, and open the result.
+
+        ConfigError when its model is finished, or what it was started with has changed.
+        """
+        from bert_cls.training import Silent, resumed, train
+
+        train(resumed(Path(output)), observer or Silent(), resume=True)
+        return cls.load(output)
+
+    @naming_keywords()
     def distill(
         self,
         output: str | Path,
@@ -103,6 +131,7 @@ class Classifier:
         data: str | Path | None = None,
         unlabelled: str | Path | None = None,
         preset: str = "balanced",
+        config: str | Path | None = None,
         settings: Mapping[str, Any] | None = None,
         overwrite: bool = False,
         observer: Observer | None = None,
@@ -119,10 +148,12 @@ class Classifier:
             self.bundle.folder,
             Path(output),
             layers=layers,
-            data=Path(data) if data is not None else None,
-            unlabelled=Path(unlabelled) if unlabelled is not None else None,
+            data=_path(data),
+            unlabelled=_path(unlabelled),
             preset=preset,
+            file=_path(config),
             flags=settings,
+            origin="argument",
         )
         train(request, observer or Silent(), overwrite=overwrite)
         return type(self).load(output)
@@ -147,7 +178,7 @@ class Classifier:
         `out_of_domain` adds how strange each text is. DataError when a text is empty, or a pair
         was given to a model of single texts or the reverse.
         """
-        return self._predict(self._readable(texts), out_of_domain=out_of_domain)
+        return self._predict(readable(self.bundle, texts), out_of_domain=out_of_domain)
 
     def explain(
         self,
@@ -164,19 +195,8 @@ class Classifier:
         or gradient (the torch engine); `passes` bounds the hidden versions of a text. ConfigError
         for an unknown label or method, DataError for texts as in `predict`.
         """
-        examples = self._readable(texts)
+        examples = readable(self.bundle, texts)
         return run_explainer(method, self, examples, labels, passes=passes)
-
-    def _readable(self, texts: Sequence[Text]) -> list[Example]:
-        if isinstance(texts, str):
-            raise DataError(
-                "one text was given where a list is expected.", hint="put it into one: [text]"
-            )
-        examples = [_example(i, text) for i, text in enumerate(texts)]
-        for example in examples:
-            if problem := misfit(self.bundle, example):
-                raise DataError(f"text {example.index}: {problem}")
-        return examples
 
     def predict_stream(
         self,
@@ -372,12 +392,5 @@ class _Ready:
     skip: int
 
 
-def _example(index: int, text: Text) -> Example:
-    if isinstance(text, Example):
-        return text
-    if isinstance(text, str):
-        return Example(index, text)
-    match text:
-        case (str(first), str(second)):
-            return Example(index, first, second)
-    raise DataError(f"text {index}: {type(text).__name__} is neither a text nor a pair of texts.")
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)

@@ -232,6 +232,23 @@ SECTIONS: dict[str, type[Section]] = {
     "report": ReportConfig,
     "export": ExportConfig,
 }
+FLAGS: dict[str, str] = {
+    "encoder.name": "--encoder",
+    "data.task": "--task",
+    "data.leak": "--leak",
+    "data.conflict": "--conflict",
+    "data.on_bad_row": "--on-bad-row",
+    "data.encoding": "--encoding",
+    "data.coerce_numbers": "--coerce-numbers",
+    "data.fix_unicode": "--fix-unicode",
+    "data.merge_labels": "--merge-labels",
+    "training.epochs": "--epochs",
+    "training.learning_rate": "--learning-rate",
+    "training.batch_size": "--batch-size",
+    "training.seed": "--seed",
+    "loss.name": "--loss",
+}
+"""the settings that `bert-cls train` has flags for"""
 
 
 def resolve_config(
@@ -241,13 +258,14 @@ def resolve_config(
     settings: Sequence[str] = (),
     flags: Mapping[str, Any] | None = None,
     inherited: Mapping[str, Any] | None = None,
+    origin: str = "flag",
 ) -> tuple[RunConfig, Origins]:
     """Merge defaults, a preset, a TOML or JSON file, `section.field=value` and flags.
 
-    `flags` maps "section.field" to a value; a flag that is None was not given. `inherited`, of the
-    same form, is what a student takes over from its teacher: above defaults, below all else. Gives
-    the configuration and, for each field that is not a default, where its value came from.
-    ConfigError names an unknown field and the nearest known one.
+    `flags` maps "section.field" to a value; a flag that is None was not given; `origin` is what
+    they are called. `inherited`, of the same form, is what a student takes over from its teacher:
+    above defaults, below all else. Gives the configuration and, for each field that is not a
+    default, where its value came from. ConfigError names an unknown field and the nearest one.
     """
     layers: list[tuple[str, dict[str, Any]]] = [
         (TEACHER, dict(inherited or {})),
@@ -256,14 +274,14 @@ def resolve_config(
     if file is not None:
         layers.append((file.name, _flatten(_read_file(file), file.name)))
     layers.append(("--set", dict(_parse_setting(text) for text in settings)))
-    layers.append(("flag", {k: v for k, v in (flags or {}).items() if v is not None}))
+    layers.append((origin, {k: v for k, v in (flags or {}).items() if v is not None}))
     merged: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
     origins: Origins = {}
-    for origin, values in layers:
+    for source, values in layers:
         for key, value in values.items():
-            section, field = _known_field(key, origin)
+            section, field = _known_field(key, source)
             merged[section][field] = value
-            origins[key] = origin
+            origins[key] = source
     return _validated(merged, origins), origins
 
 

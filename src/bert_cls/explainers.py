@@ -49,7 +49,7 @@ def explain(
     passes: int,
 ) -> list[Explanation]:
     """See `Classifier.explain`; every example is one the model can read."""
-    explainer = pick(EXPLAINERS, method, "--method")
+    explainer = pick(EXPLAINERS, method, "method")
     out = []
     for at in range(0, len(examples), ROWS_AT_ONCE):
         out += explainer(model, examples[at : at + ROWS_AT_ONCE], labels, passes)
@@ -64,11 +64,11 @@ def _columns(
     scores = rule.scores(logits)
     if rule.task == "regression":
         for name in labels or ():
-            pick({SCORE: 0}, name, "--label")
+            pick({SCORE: 0}, name, "label")
         return [[0]] * len(scores), scores[:, None]
     if labels is not None:
         ids = model.bundle.space.ids
-        return [[pick(ids, name, "--label") for name in labels]] * len(scores), scores
+        return [[pick(ids, name, "label") for name in labels]] * len(scores), scores
     decided = rule.decide(scores)
     if rule.task == "multilabel":
         given = [

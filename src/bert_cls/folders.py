@@ -107,12 +107,16 @@ def _scratch_beside(path: Path) -> Path:
     return path.parent / f"{_SCRATCH}{secrets.token_hex(8)}"
 
 
-def refuse_overwriting(output: Path | None, *inputs: Path | None) -> None:
-    """ConfigError when a file that is to be written is one of those that are read.
+def check_output(output: Path | None, *inputs: Path | None) -> None:
+    """ConfigError when a file cannot be written there, or is one of those that are read.
 
     Of a model folder those are the files of its manifest.
     """
-    if output is None or not output.exists():
+    if output is None:
+        return
+    if not _is_written_to(output):
+        check_place(output)
+    if not output.exists():
         return
     for path in inputs:
         read = [path] if path is not None else []
@@ -138,8 +142,7 @@ def replacing(path: Path) -> Iterator[Path]:
     A device or pipe is `path` itself. A link is replaced and not followed, for in a stranger's
     folder it may lead anywhere; only those of the system, such as /dev/stdout, are.
     """
-    is_system = path.parent == Path("/dev")
-    if path.exists() and (is_system or not (path.is_symlink() or path.is_file())):
+    if _is_written_to(path):
         with _named(path):
             yield path
         return
@@ -153,6 +156,39 @@ def replacing(path: Path) -> Iterator[Path]:
         _sync(path.parent)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def _is_written_to(path: Path) -> bool:
+    """Whether a file is no file that could be replaced: a device, a pipe, a link of the system."""
+    is_system = path.parent == Path("/dev")
+    return path.exists() and (is_system or not (path.is_symlink() or path.is_file()))
+
+
+def nearest_folder(path: Path) -> Path:
+    """The path, or else the first of the folders above it that is there."""
+    while not os.path.lexists(path):  # False also where a folder may not be looked into
+        path = path.absolute().parent
+    return path
+
+
+def missing_folder(path: Path) -> Path | None:
+    """The uppermost folder that has to be made for a path; None when its folder is there."""
+    missing = [folder for folder in path.absolute().parents if not os.path.lexists(folder)]
+    return missing[-1] if missing else None
+
+
+def check_place(path: Path) -> None:
+    """ConfigError when nothing can be made at a path: a file is in the way, or we may not."""
+    there = nearest_folder(path.absolute().parent)
+    if not there.is_dir():
+        raise ConfigError(
+            f"{path} cannot be made: {there} is a file.", hint="give another place to write to."
+        )
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"{path} cannot be made: {there} may not be written to.",
+            hint="give another place, or the right to write there.",
+        )
 
 
 @contextmanager

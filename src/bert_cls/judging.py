@@ -1,4 +1,4 @@
-"""What a model makes of labelled rows: checked labels, and figures."""
+"""What a model can read, and what it makes of labelled rows: checked labels, and figures."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from bert_cls.errors import DataError
 from bert_cls.metrics import Evaluation, evaluate
 from bert_cls.report import Judged
 
+Text = str | tuple[str, str] | Example
 _KINDS = {"multilabel": tuple, "regression": (int, float)}
 
 
@@ -28,6 +29,30 @@ def misfit(bundle: Bundle, example: Example) -> str | None:
     if not all(map(is_visible, both)):
         return "the text is empty."
     return None
+
+
+def readable(bundle: Bundle, texts: Sequence[Text]) -> list[Example]:
+    """Texts and pairs as examples; DataError for one that the model cannot read."""
+    if isinstance(texts, str):
+        raise DataError(
+            "one text was given where a list is expected.", hint="put it into one: [text]"
+        )
+    examples = [_example(i, text) for i, text in enumerate(texts)]
+    for example in examples:
+        if problem := misfit(bundle, example):
+            raise DataError(f"text {example.index}: {problem}")
+    return examples
+
+
+def _example(index: int, text: Text) -> Example:
+    if isinstance(text, Example):
+        return text
+    if isinstance(text, str):
+        return Example(index, text)
+    match text:
+        case (str(first), str(second)):
+            return Example(index, first, second)
+    raise DataError(f"text {index}: {type(text).__name__} is neither a text nor a pair of texts.")
 
 
 def labelled(bundle: Bundle, examples: Sequence[Example]) -> list[Example]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from bert_cls.config import Origins, RunConfig
+from bert_cls.config import Origins, RunConfig, resolve_config
 from bert_cls.errors import BundleError, ConfigError
 from bert_cls.files import read_object
 from bert_cls.folders import verify, write_file
@@ -68,6 +68,30 @@ class Request:
     """a model folder to start from; what it gives is in `config` and the first checkpoint"""
     renames: Path | None = None
     """JSON object {label of that model: its name in the data}"""
+
+
+def requested(
+    data: Path,
+    output: Path,
+    *,
+    preset: str = "balanced",
+    file: Path | None = None,
+    settings: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+    labels: Path | tuple[str, ...] | None = None,
+    init_from: Path | None = None,
+    renames: Path | None = None,
+    origin: str = "flag",
+) -> Request:
+    """The request of a run that trains on `data`; the settings are those of `resolve_config`."""
+    if renames is not None and init_from is None:
+        raise ConfigError("--rename-labels needs --init-from MODEL.")
+    config, origins = resolve_config(
+        preset=preset, file=file, settings=settings, flags=flags, origin=origin
+    )
+    return Request(
+        data, output, config, origins, preset, labels, init_from=init_from, renames=renames
+    )
 
 
 def resumed(output: Path) -> Request:

@@ -44,7 +44,8 @@ class TerminalObserver:
     def phase(self, message: str) -> None:
         """What is being done now."""
         self.close()
-        self.console.print(f"[dim]{_clock(self._began)}[/dim]  {escape(message)}", highlight=False)
+        said = f"[dim]{_clock(self._began)}[/dim]  {escape(message)}"
+        self.console.print(said, highlight=False, soft_wrap=True)  # it may hold a command to copy
 
     def noticed(self, message: str) -> None:
         """Something a user must know."""

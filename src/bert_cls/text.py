@@ -277,7 +277,7 @@ class TextEncoder:
             if "".join(folded) != (text := unicodedata.normalize("NFKC", text)):
                 raise DataError(
                     "normalising joins characters of this text, so tokens cannot be traced.",
-                    hint="use --method occlusion.",
+                    hint="use the method occlusion.",
                 )
         offsets = self.tokenizer.encode(text, add_special_tokens=False).offsets
         return [(origin[s], origin[e - 1] + 1) if e > s else (0, 0) for s, e in offsets]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from bert_cls.commands.console import STDIO, open_console, quiet_hub
+from bert_cls.commands.console import STDIO, open_console, quiet_hub, write_output
 from bert_cls.errors import ConfigError, pick
 
 if TYPE_CHECKING:
@@ -69,10 +69,10 @@ def check(
     from bert_cls.data.label_files import read_labels
     from bert_cls.data.repair import repair
     from bert_cls.errors import DataError
-    from bert_cls.folders import refuse_overwriting, write_file
+    from bert_cls.folders import check_output
 
     if json_file is not None and str(json_file) != STDIO:
-        refuse_overwriting(json_file, *_inputs(data), labels, merge_labels)
+        check_output(json_file, *_inputs(data), labels, merge_labels)
         _refuse_as_data(json_file, data)
     merges = read_label_merges(merge_labels, encoding=encoding) if merge_labels else None
     options: dict[str, Any] = {"task": task, "label_merges": merges}
@@ -87,7 +87,7 @@ def check(
     else:
         _show_audit(found)
         if json_file is not None:
-            write_file(json_file, content)
+            write_output(json_file, content, "as JSON", open_console(stderr=False))
     if fix is not None:
         repaired = repair(data, fix, encoding=encoding, **options)
         with suppress(DataError):  # the audit says it; the copy is UTF-8, the label file is not

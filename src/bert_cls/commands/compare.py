@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bert_cls.commands.console import open_console, quiet_hub
+from bert_cls.commands.console import open_console, quiet_hub, write_output
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,9 +44,9 @@ def compare(
     import orjson
 
     from bert_cls.comparison import compare as run
-    from bert_cls.folders import refuse_overwriting, write_file
+    from bert_cls.folders import check_output
 
-    refuse_overwriting(json_file, file, *models)
+    check_output(json_file, file, *models)
     compared = run(models, file, encoding=encoding, resamples=resamples, seed=seed)
     console = open_console(stderr=False)
     for at in range(len(compared.others)):
@@ -55,7 +55,7 @@ def compare(
         console.print(f"- {note}", markup=False, highlight=False)
     if json_file is not None:
         content = orjson.dumps(compared.to_dict(), option=orjson.OPT_INDENT_2)
-        write_file(json_file, content)
+        write_output(json_file, content, "as JSON", console)
 
 
 def _show(console: Console, compared: Compared, at: int, *, examples: int, labels: int) -> None:

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bert_cls.signals import leave_alternate_stack
@@ -34,6 +35,23 @@ def quiet_hub() -> None:
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+
+
+def write_output(path: Path, content: bytes, what: str, console: Console) -> None:
+    """Write a file, and say where it is."""
+    from bert_cls.folders import write_file
+
+    place = said_place(path)
+    write_file(path, content)
+    console.print(f"{what}: {place}", markup=False, highlight=False, soft_wrap=True)
+
+
+def said_place(path: Path) -> str:
+    """A path that is about to be written, and the folder that is made for it."""
+    from bert_cls.folders import missing_folder
+
+    missing = missing_folder(path)
+    return str(path) if missing is None else f"{path} (new folder {missing})"
 
 
 @contextmanager

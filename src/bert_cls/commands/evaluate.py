@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bert_cls.commands.console import open_console, quiet_hub
+from bert_cls.commands.console import open_console, quiet_hub, write_output
 from bert_cls.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -57,12 +57,12 @@ def evaluate(
 
     from bert_cls.classifier import Classifier
     from bert_cls.explain import weigher
-    from bert_cls.folders import refuse_overwriting, write_file
+    from bert_cls.folders import check_output
     from bert_cls.nearest import finder, training_rows
     from bert_cls.report import About, page, seen_rows, stored_bar
 
     for written in (output, report):
-        refuse_overwriting(written, file, model, train)
+        check_output(written, file, model, train)
     if (explain or neighbours) and output is None and report is None:
         said = "--explain marks" if explain else "--neighbours are shown beside"
         raise ConfigError(f"{said} rows in the report.", hint="give --report HTML, or -o.")
@@ -95,10 +95,10 @@ def evaluate(
     for reason in passed_over:
         console.print(f"- not explained: {reason}", markup=False, highlight=False)
     if output is not None:
-        write_file(output, orjson.dumps(found.to_dict(), option=orjson.OPT_INDENT_2))
+        content = orjson.dumps(found.to_dict(), option=orjson.OPT_INDENT_2)
+        write_output(output, content, "as JSON", console)
     if report is not None:
-        write_file(report, page(found).encode("utf-8"))
-        console.print(f"report: {report}", markup=False, highlight=False)
+        write_output(report, page(found).encode("utf-8"), "report", console)
 
 
 def _read(file: Path, encoding: str | None, bundle: Bundle) -> list[Example]:

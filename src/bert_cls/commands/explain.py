@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bert_cls.commands.console import STDIO, open_console, quiet_hub
+from bert_cls.commands import options
+from bert_cls.commands.console import STDIO, open_console, quiet_hub, write_output
 from bert_cls.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -62,9 +63,9 @@ def explain(
     import orjson
 
     from bert_cls.classifier import Classifier
-    from bert_cls.data import Example, read
+    from bert_cls.data import read
     from bert_cls.explain import PASSES
-    from bert_cls.folders import refuse_overwriting, write_file
+    from bert_cls.folders import check_output
     from bert_cls.nearest import nearest, training_rows
 
     if (file is None) == (text is None):
@@ -76,11 +77,14 @@ def explain(
     if passes is not None and method == "gradient":
         raise ConfigError("--passes is how often occlusion hides parts; gradient hides none.")
     written = None if json_file in (None, STDIO) else Path(str(json_file))
-    refuse_overwriting(written, file, train)
+    check_output(written, file, train)
     best = "torch" if method == "gradient" or neighbours else "auto"
     classifier = Classifier.load(model, engine=engine or best)
+    seconds = [] if text_b is None else [text_b]
     examples = (
-        [Example(0, text or "", text_b)] if file is None else read(file, encoding=encoding).examples
+        options.typed_rows([text], seconds, pair=classifier.bundle.pair)
+        if text is not None
+        else read(str(file), encoding=encoding).examples
     )
     found = classifier.explain(examples, label, method=method, passes=passes or PASSES)
     alike: list[list[Neighbour]] = [[] for _ in examples]
@@ -95,9 +99,10 @@ def explain(
     if json_file == STDIO:
         typer.echo(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode())
         return
-    if written is not None:
-        write_file(written, orjson.dumps(content, option=orjson.OPT_INDENT_2))
     console = open_console(stderr=False)
+    if written is not None:
+        dumped = orjson.dumps(content, option=orjson.OPT_INDENT_2)
+        write_output(written, dumped, "as JSON", console)
     for each, near in zip(found, alike, strict=True):
         _show(console, each, numbers=numbers or console.color_system is None)
         for row in near:

@@ -1,13 +1,17 @@
-"""What the options of `train` and `distill` have in common."""
+"""What options of several commands have in common."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bert_cls.errors import ConfigError
+
+if TYPE_CHECKING:
+    from bert_cls.data import Example
 
 Preset = Annotated[str, typer.Option(help="fast, balanced or accurate.")]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the rows.")]
@@ -38,3 +42,26 @@ def check_alone(context: typer.Context, resume: Path) -> None:
             f"--resume takes everything from the run in {resume}; {', '.join(given)} cannot apply.",
             hint="leave them out; other settings need a run of their own.",
         )
+
+
+def typed_rows(texts: Sequence[str], seconds: Sequence[str], *, pair: bool) -> list[Example]:
+    """Rows of texts that were given as arguments; ConfigError unless `seconds` fit the model.
+
+    `pair`: the model reads pairs, and each text needs its second one.
+    """
+    from bert_cls.data import Example
+
+    if pair and len(seconds) != len(texts):
+        raise ConfigError(
+            f"this model reads pairs of texts. Got {len(texts)} of the first and {len(seconds)} of "
+            "the second.",
+            hint="give --text-b, the second text, once for each first one.",
+        )
+    if seconds and not pair:
+        raise ConfigError(
+            "--text-b is the second text of a pair. This model reads single texts.",
+            hint="leave --text-b out.",
+        )
+    if not pair:
+        return [Example(i, text) for i, text in enumerate(texts)]
+    return [Example(i, a, b) for i, (a, b) in enumerate(zip(texts, seconds, strict=True))]

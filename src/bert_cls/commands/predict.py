@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bert_cls.commands.console import STDIO, open_console, quiet_hub, terminable
+from bert_cls.commands import options
+from bert_cls.commands.console import STDIO, open_console, quiet_hub, said_place, terminable
 from bert_cls.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ def predict(
     ] = STDIO,
     text: Annotated[
         list[str] | None, typer.Option(help="A text to predict; may be repeated.")
+    ] = None,
+    text_b: Annotated[
+        list[str] | None,
+        typer.Option(help="The second text of a pair; repeated as often as --text."),
     ] = None,
     threshold: Annotated[
         float | None,
@@ -75,14 +80,12 @@ def predict(
     """
     quiet_hub()
     from bert_cls.classifier import Classifier
-    from bert_cls.data import Example, stream
-    from bert_cls.folders import refuse_overwriting
+    from bert_cls.data import stream
+    from bert_cls.folders import check_output
     from bert_cls.outputs import write_predictions
     from bert_cls.resumable import can_resume
 
-    if (file is None) == (not text):
-        said = "takes a FILE or --text, not both" if text else "needs a FILE or --text"
-        raise ConfigError(f"predict {said}.", hint="bert-cls predict --help")
+    _check_input(file, text, text_b)
     resumable = can_resume(output) and file not in (None, STDIO)
     if resume and not resumable:
         raise ConfigError(
@@ -92,7 +95,8 @@ def predict(
     if plain_csv and Path(output).suffix.lower() != ".csv":
         raise ConfigError("--plain-csv needs an output in .csv.")
     if output != STDIO:
-        refuse_overwriting(Path(output), Path(file) if file not in (None, STDIO) else None, model)
+        check_output(Path(output), Path(file) if file not in (None, STDIO) else None, model)
+    place = said_place(Path(output))
     classifier = Classifier.load(model, engine=engine)
     typer.echo(f"engine: {classifier.engine.name}", err=True)
     changes: dict[str, Any] = {"min_labels": min_labels, "max_labels": max_labels}
@@ -106,13 +110,13 @@ def predict(
         given = {"top": top, "threshold": threshold, "encoding": encoding, **changes}
         given |= {"out_of_domain": out_of_domain or None, "plain_csv": plain_csv or None}
         job = _job(classifier, Path(file), {k: v for k, v in given.items() if v is not None})
-        options: dict[str, Any] = {"top": top, "out_of_domain": out_of_domain}
+        answered: dict[str, Any] = {"top": top, "out_of_domain": out_of_domain}
         counts = _write_resumable(
             classifier,
             Path(file),
             Path(output),
             job,
-            options,
+            answered,
             encoding=encoding,
             plain_csv=plain_csv,
             resume=resume,
@@ -121,7 +125,7 @@ def predict(
         rows: Any = (
             stream(file, encoding=encoding)
             if file is not None
-            else [Example(i, content) for i, content in enumerate(text or [])]
+            else options.typed_rows(text or [], text_b or [], pair=classifier.bundle.pair)
         )
         shown = file is not None and not (output == STDIO and sys.stdout.isatty())
         with _progress(rows) if shown else nullcontext(_unseen) as computed:
@@ -135,11 +139,22 @@ def predict(
             f"{counts.rows} rows"
             + (f", {counts.errors} of them errors" if counts.errors else "")
             + (f", {cut}" if counts.truncated else "")
-            + (f" -> {output}" if output != STDIO else ""),
+            + (f" -> {place}" if output != STDIO else ""),
+            markup=False,
             highlight=False,
+            soft_wrap=True,
         )
     if counts.errors:
         raise typer.Exit(1)
+
+
+def _check_input(file: str | None, text: list[str] | None, text_b: list[str] | None) -> None:
+    """ConfigError unless there is a file or texts, not both."""
+    if (file is None) == (not text):
+        said = "takes a FILE or --text, not both" if text else "needs a FILE or --text"
+        raise ConfigError(f"predict {said}.", hint="bert-cls predict --help")
+    if text_b and not text:
+        raise ConfigError("--text-b belongs to --text; rows of a file have their own text_b.")
 
 
 def _cuts(classifier: Classifier) -> int:

@@ -76,8 +76,7 @@ def train(
     """Train, tune, evaluate, and write a model folder."""
     quiet_hub()
     early = ("stopped before training began: nothing is lost.", "give the same command again.")
-    from bert_cls.config import resolve_config
-    from bert_cls.request import Request, resumed
+    from bert_cls.request import requested, resumed
 
     if resume is not None:
         options.check_alone(context, resume)
@@ -101,18 +100,14 @@ def train(
             "training.seed": seed,
             "loss.name": loss,
         }
-        resolved, origins = resolve_config(
-            preset=preset, file=config, settings=settings or (), flags=flags
-        )
-        if rename_labels is not None and init_from is None:
-            raise ConfigError("--rename-labels needs --init-from MODEL.")
-        request = Request(
+        request = requested(
             data,
             output,
-            resolved,
-            origins,
-            preset,
-            labels,
+            preset=preset,
+            file=config,
+            settings=settings or (),
+            flags=flags,
+            labels=labels,
             init_from=init_from,
             renames=rename_labels,
         )

@@ -183,7 +183,7 @@ def _looks_joined(row: dict[str, object]) -> bool:
 
 def _joined_note(noted: _Noted, file: str) -> Problem:
     message = f"{count(noted.rows, 'label')} with | or ; in it: each is read as one name."
-    hint = "to have several labels a row, name the column labels, or give the task multilabel"
+    hint = "several labels a row are in a column named labels, or of the task multilabel"
     return Problem("D32", file, f"line {noted.first}", "label", message, "note", hint)
 
 

@@ -70,7 +70,7 @@ def _single(row: Row) -> Row | Fault:
         return row
     if len(labels) != 1:
         message = f"{count(len(labels), 'label')} where the task wants one."
-        return Fault("D33", message, "give the task multilabel", "label")
+        return Fault("D33", message, "keep one; several a row are the task multilabel", "label")
     return {**row, "label": labels[0]}
 
 

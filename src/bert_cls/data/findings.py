@@ -109,18 +109,20 @@ class Audit:
         """The findings of one severity."""
         return [finding for finding in self.findings if finding.severity == severity]
 
-    def raise_errors(self) -> None:
-        """DataError that says every finding of severity "error"; nothing when there is none."""
+    def raise_errors(self, command: str) -> None:
+        """DataError that says every finding of severity "error"; nothing when there is none.
+
+        `command` is where to read on: the `bert-cls check` that finds the same.
+        """
         errors = self.of("error")
         if not errors:
             return
-        more = f"bert-cls check {self.data}"
         if len(errors) == 1:
             (error,) = errors
             said = "\n".join(spelled(replace(error, remedy=None)))
-            raise DataError(f"{self.data}: {said}", hint=error.remedy or more)
+            raise DataError(f"{self.data}: {said}", hint=error.remedy or command)
         lines = [line for error in errors for line in spelled(error)]
-        raise DataError("\n".join([f"{self.data}: {self.totals()}", *lines]), hint=more)
+        raise DataError("\n".join([f"{self.data}: {self.totals()}", *lines]), hint=command)
 
     def totals(self) -> str:
         """`1 error, 2 warnings, 0 notes`."""

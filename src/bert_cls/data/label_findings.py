@@ -305,6 +305,11 @@ def _with_nearest(name: str, rows: int, labels: Labels) -> str:
 
 def _without_rows(labels: Labels) -> list[Finding]:
     found = []
+    rows = {survey.file.split: survey.labels.labelled for survey in labels.surveys}
+    for split in (s for s in UNJUDGED if rows.get(s) and not labels.counts.get(s)):
+        message = f"no row of {split} has any label: {UNJUDGED[split]}."
+        remedy = f"put rows with labels into {split}"
+        found.append(_finding("D26", "warning", rows[split], message, remedy))
     in_train = [name for name in labels.names if name in labels.train]
     for split, counter in labels.counts.items():
         missing = [name for name in in_train if name not in counter]
@@ -386,4 +391,9 @@ NO_LABEL = {
     "train": "label some rows of it",
     "dev": "label some, or take the file away: dev rows are then held out of train",
 }
+UNJUDGED = {
+    "dev": "neither can the best epoch be chosen nor thresholds be tuned on it",
+    "test": "its figures say nothing of labels",
+}
+"""what held-out rows that have no label at all cannot show"""
 RULES = (_too_few, _alike, _unknown, _without_rows, _rare, _too_many, _other_readings)

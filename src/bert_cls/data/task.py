@@ -70,16 +70,19 @@ def infer_task(
 def check_task(rows: Rows, task: Task) -> None:
     """DataError unless the labels of a file, if it has any, fit the task (D11, D33)."""
     fitting = pick(SHAPES, task, "task")
+    wanted = fitting[0]
+    # the task may be a model's, which nobody can choose anew: the way out is in the labels
+    hint = f"write every label as {WORDS[wanted][0]}, such as {EXAMPLES[wanted]}"
     seen = _survey([rows])
     if not seen:
         return
     shape = _only_shape(seen)
     if shape not in fitting:
         raise DataError(
-            f"{seen[shape].places[0]}: the task {task} needs {WORDS[fitting[0]][1]} as labels. "
+            f"{seen[shape].places[0]}: the task {task} needs {WORDS[wanted][1]} as labels. "
             f"Got {WORDS[shape][1]} in {count(seen[shape].rows, 'row')}: the file is "
             f"{DETECTED[shape]}.",
-            hint=_way_out(task, shape),
+            hint=hint,
         )
     if shape == "number" and task != "regression":
         for i, example in enumerate(rows.examples):
@@ -87,7 +90,7 @@ def check_task(rows: Rows, task: Task) -> None:
                 raise DataError(
                     f"{rows.file}: {rows.place(i)}: the task {task} needs names as labels. "
                     f"Got {example.label} instead.",
-                    hint="for numbers give the task regression",
+                    hint=hint,
                 )
 
 
@@ -229,12 +232,6 @@ def _only_shape(seen: Mapping[Shape, _Seen]) -> Shape:
         f"{WORDS[common][0]}, {', '.join(parts)}.",
         hint=f"write every label as {WORDS[wanted][0]}, such as {EXAMPLES[wanted]}",
     )
-
-
-def _way_out(task: Task, shape: Shape) -> str:
-    if task == "multilabel" and shape == "name":
-        return f"write every label as a list, such as {EXAMPLES['list']}; or leave the task out"
-    return f"give the task {DETECTED[shape]}, or write the labels anew"
 
 
 def _labelled(rows: Rows) -> list[Example]:

@@ -23,7 +23,7 @@ from tokenizers import Tokenizer, decoders
 
 from bert_cls.encoders.facts import read_config
 from bert_cls.encoders.tokenizer_files import open_tokenizer
-from bert_cls.errors import EncoderError, pick
+from bert_cls.errors import ConfigError, EncoderError, pick
 
 _CJK = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0002ffff]+")
 _LATIN = re.compile(r"[A-Za-z]+")
@@ -116,8 +116,8 @@ def trim(
     """Write a smaller copy of the encoder folder `source` to `target`.
 
     `keep` are vocabulary pieces besides the special ones (None keeps all), `layers` the numbers of
-    the layers to keep, in order. EncoderError for a tokenizer of an unknown kind, a layer the
-    encoder has not, or weights in several files.
+    the layers to keep, in order. ConfigError for layers the encoder has not, EncoderError for a
+    tokenizer of an unknown kind, or weights in several files.
     """
     opened = open_tokenizer(source)
     tokenizer = orjson.loads(opened.to_str())
@@ -297,8 +297,9 @@ def _keep_layers(
     weights: dict[str, NDArray[Any]], layers: Sequence[int], count: int
 ) -> dict[str, NDArray[Any]]:
     if not layers or len(set(layers)) < len(layers) or any(not 0 <= n < count for n in layers):
-        raise EncoderError(
-            f"layers must be distinct numbers from 0 to {count - 1}. Got {list(layers)} instead."
+        raise ConfigError(
+            f"--layers must be distinct numbers from 0 to {count - 1}, the layers of this encoder "
+            f"to keep. Got {','.join(map(str, layers)) or 'none'} instead."
         )
     place = {old: new for new, old in enumerate(layers)}
     kept = {}
@@ -316,8 +317,9 @@ def _keep_layer_types(config: dict[str, Any], layers: Sequence[int]) -> None:
     if config["model_type"] != "modernbert":
         return
     if layers[0] != 0:
-        raise EncoderError(
-            f"the first layer to keep of a modernbert must be 0. Got {list(layers)} instead."
+        raise ConfigError(
+            "--layers must begin with 0 for a modernbert, and have distinct numbers to "
+            f"{int(config['num_hidden_layers']) - 1}. Got {','.join(map(str, layers))} instead."
         )
     every = int(config.get("global_attn_every_n_layers", 3))
     count = int(config["num_hidden_layers"])

@@ -178,7 +178,7 @@ def open_engine(bundle: Bundle, name: str = "auto") -> Engine:
     """
     if name == "auto":
         name = choose(bundle)
-    kind = pick(ENGINES, name, "--engine")
+    kind = pick(ENGINES, name, "engine")
     if not _has(bundle, kind):
         raise EngineError(
             f"{bundle.folder} has no file for the engine {name} ({kind.file}).",

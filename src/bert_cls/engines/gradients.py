@@ -44,13 +44,13 @@ def gradient_spans(
     """
     if not isinstance(engine, TorchEngine):
         raise EngineError(
-            f"--method gradient needs the torch engine. This one is {engine.name}.",
-            hint="use --method occlusion, which works through every engine.",
+            f"the method gradient needs the torch engine. This one is {engine.name}.",
+            hint="use the method occlusion, which works through every engine.",
         )
     if len(tokens.pieces) > len(tokens):
         raise EngineError(
-            "--method gradient reads one window a text, and a text here has several.",
-            hint="use --method occlusion, which reads texts as the model does.",
+            "the method gradient reads one window a text, and a text here has several.",
+            hint="use the method occlusion, which reads texts as the model does.",
         )
     known = [text.tokenizer.token_to_id(name) for name in _UNKNOWN]
     unknown = next((number for number in known if number is not None), pad_id)

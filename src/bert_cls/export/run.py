@@ -71,7 +71,7 @@ def export(folder: Path, target: str, notify: Notify) -> list[Exported]:
     EngineError when the answers differ by more than is stated in `check`; the folder is then as it
     was.
     """
-    pick(FILES, target, "--to")
+    pick(FILES, target, "the engine to export to")
     bundle = bundles.load(folder)
     notify("reading rows to check by")
     rows = rows_of(bundle)
@@ -136,7 +136,7 @@ def _int8(work: _Work, name: str, notify: Notify) -> Exported:
         raise EngineError(
             f"{name} is unsure of {facts['second_looks']:.0%} of the rows (at most "
             f"{MOST_SECOND_LOOKS:.0%}), which would be computed twice. Nothing was written.",
-            hint=f"--to {name.removesuffix('-int8')}",
+            hint=f"export to {name.removesuffix('-int8')}",
         )
     raise _refused(name, agreement, _tolerance(work.bundle))
 
@@ -177,7 +177,7 @@ def _refused(name: str, agreement: Agreement, tolerance: float) -> EngineError:
         f"{name} answers differently from the trained network: {agreement.flips} of "
         f"{agreement.rows} rows get other labels, and a score differs by "
         f"{agreement.largest_difference:.2g} (at most {tolerance}). Nothing was written.",
-        hint=None if not name.endswith("-int8") else f"--to {name.removesuffix('-int8')}",
+        hint=None if not name.endswith("-int8") else f"export to {name.removesuffix('-int8')}",
     )
 
 

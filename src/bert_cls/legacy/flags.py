@@ -301,5 +301,4 @@ _WORDS = {
     "give the task multilabel": "give --multilabel",
     "give the task regression": "give --output_mode regression",
     "give the task multiclass": "take --multilabel and --output_mode regression away",
-    "or leave the task out": "or take --multilabel away",
 }

@@ -22,7 +22,7 @@ from bert_cls.request import add_file, resumed
 from bert_cls.training import Request, Trained
 from bert_cls.training import train as run_training
 from bert_cls.training.checkpoint import checkpoints
-from bert_cls.training.claim import is_in_use
+from bert_cls.training.claim import check_place, is_in_use
 from bert_cls.training.prepare import read_audited
 
 EVAL_RESULTS = "eval_results.txt"
@@ -155,8 +155,7 @@ def _labels(arguments: Namespace) -> Path | None:
 
 
 def _check_output(output: Path, *, overwrite: bool) -> None:
-    if output.is_file():
-        raise ConfigError(f"--output_dir {output} is a file.")
+    check_place(output)
     if overwrite or not is_in_use(output):
         return
     if _is_unfinished(output):

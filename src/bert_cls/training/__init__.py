@@ -1,6 +1,6 @@
 """Training: the one loop, and a run from a data set to a model folder."""
 
-from bert_cls.request import Request, resumed
+from bert_cls.request import Request, requested, resumed
 from bert_cls.training.finish import Trained
 from bert_cls.training.loop import EpochResult, Observer, Progress, Silent
 from bert_cls.training.run import train
@@ -13,6 +13,7 @@ __all__ = [
     "Request",
     "Silent",
     "Trained",
+    "requested",
     "resumed",
     "student_request",
     "train",

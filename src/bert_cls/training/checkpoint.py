@@ -31,8 +31,9 @@ from torch import Tensor
 
 from bert_cls.errors import BundleError, TrainingError
 from bert_cls.files import read_object
-from bert_cls.folders import read_manifest, remove_folder, verify, write_folder
+from bert_cls.folders import nearest_folder, read_manifest, remove_folder, verify, write_folder
 from bert_cls.network import tensors_by_name
+from bert_cls.request import RUN
 from bert_cls.training.loop import Trainer
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
@@ -61,16 +62,21 @@ def save_checkpoint(trainer: Trainer, parent: Path) -> Path:
 
 @contextmanager
 def writing(target: Path, *, need: int) -> Iterator[None]:
-    """What the disk refuses becomes a TrainingError: the path, the bytes needed and those free."""
+    """What the disk refuses becomes a TrainingError: the path, the bytes needed and those free.
+
+    Only where a run was begun is there something to go on with.
+    """
     try:
         yield
     except (OSError, SafetensorError) as error:
-        there = next(path for path in (target, *target.absolute().parents) if path.exists())
-        free = shutil.disk_usage(there).free
-        room = f"{need / 1e6:.3g} MB are needed, {free / 1e6:.3g} MB are free."
+        begun = any((folder / RUN).is_file() for folder in (target, target.parent))
+        free = shutil.disk_usage(nearest_folder(target)).free
+        room = f" {need / 1e6:.3g} MB are needed, {free / 1e6:.3g} MB are free." if need else ""
+        untouched = " Older checkpoints are untouched." if begun else ""
+        go_on = "then go on with --resume" if begun else "or give another folder"
         raise TrainingError(
-            f"{target} could not be written: {error}. {room} Older checkpoints are untouched.",
-            hint="make it writable or free some space, then go on with --resume.",
+            f"{target} could not be written: {error}.{room}{untouched}",
+            hint=f"make it writable or free some space, {go_on}.",
         ) from error
 
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+from bert_cls import folders
 from bert_cls.bundle import DESCRIPTION
 from bert_cls.decision.domain import FILE as DOMAIN_FILE
 from bert_cls.errors import BundleError, ConfigError
@@ -16,7 +17,12 @@ from bert_cls.files import inside
 from bert_cls.folders import MANIFEST, clean_orphans, is_scratch, read_manifest, remove_folder
 from bert_cls.request import RUN, read_run
 from bert_cls.sample import SAMPLE
-from bert_cls.training.checkpoint import checkpoints, is_checkpoint, step_of, writing
+from bert_cls.training.checkpoint import (
+    checkpoints,
+    is_checkpoint,
+    step_of,
+    writing,
+)
 
 if sys.platform != "win32":
     import fcntl
@@ -89,13 +95,12 @@ class Lock:
 def claim(lock: Lock, *, resume: bool, overwrite: bool, notice: Callable[[str], None]) -> None:
     """Make sure that a run may write to the lock's folder, then tidy up after an interrupted write.
 
-    ConfigError, with nothing removed, when it is a file, another run is at work there, it holds
-    something and is neither to be resumed nor overwritten, or what it holds and no run of ours
-    wrote would be replaced.
+    ConfigError, with nothing removed, when it cannot be a folder, another run is at work there, it
+    holds something and is neither to be resumed nor overwritten, or what it holds and no run of
+    ours wrote would be replaced.
     """
     output = lock.folder
-    if output.exists() and not output.is_dir():
-        raise ConfigError(f"output folder {output} is a file.", hint="give another folder.")
+    check_place(output)
     with writing(output, need=0):
         lock.take()
         if not resume and not overwrite and is_in_use(output):
@@ -111,6 +116,19 @@ def claim(lock: Lock, *, resume: bool, overwrite: bool, notice: Callable[[str], 
             )
         for name in clean_orphans(output):
             notice(f"removed {name}, left by an interrupted write")
+
+
+def check_place(output: Path) -> None:
+    """ConfigError when there is, and can be, no folder at this path that we may write to."""
+    if not output.exists():
+        folders.check_place(output)
+    elif not output.is_dir():
+        raise ConfigError(f"output folder {output} is a file.", hint="give another folder.")
+    elif not os.access(output, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"output folder {output} may not be written to.",
+            hint="give another folder, or the right to write there.",
+        )
 
 
 def is_in_use(output: Path) -> bool:

@@ -16,6 +16,7 @@ from bert_cls.data import Dataset, Example, Label, load, read_label_merges, targ
 from bert_cls.data.audit import Settings, audit_gathered
 from bert_cls.data.dataset import assemble, gather
 from bert_cls.data.findings import Audit, Finding, Lengths
+from bert_cls.data.label_findings import UNJUDGED
 from bert_cls.data.lengths import EstimatedLengths, TokenLengths, unknown_id
 from bert_cls.data.problems import count, some
 from bert_cls.data.raw import Options
@@ -24,6 +25,7 @@ from bert_cls.data.text_findings import summed, too_long, unknown_tokens
 from bert_cls.encoders import describe, open_tokenizer, resolve
 from bert_cls.errors import ConfigError, DataError
 from bert_cls.text import TextEncoder, TextSettings, Tokens
+from bert_cls.training.check_command import check_command
 from bert_cls.training.loop import Observer
 
 PLACES_SHOWN = 3
@@ -60,7 +62,7 @@ def read_audited(
 
     Lengths are estimated, for the encoder may have to be fetched; they are counted, by its
     tokenizer or the `teacher`'s, only when a text that is too long stops the run. DataError with
-    all errors of the audit; `bert-cls check` has the rest.
+    all errors of the audit, and the `bert-cls check` that has the rest.
     """
     merges = _merges(config)
     options = Options(config.data.coerce_numbers, config.data.fix_unicode, config.data.task)
@@ -80,8 +82,9 @@ def read_audited(
         folder = teacher or resolve(config.encoder.name, notify=observer.phase)
         settings = replace(settings, text_lengths=_token_lengths(folder, config.text))
         audit = audit_gathered(gathered, options, settings)
-    _say(audit, observer)
-    audit.raise_errors()
+    command = check_command(data, config, labels=labels, teacher=teacher)
+    _say(audit, observer, command)
+    audit.raise_errors(command)
     dataset = assemble(
         gathered,
         task=config.data.task,
@@ -124,9 +127,9 @@ def _merges(config: RunConfig) -> dict[str, str]:
     return read_label_merges(path, encoding=config.data.encoding) if path else {}
 
 
-def _say(audit: Audit, observer: Observer) -> None:
+def _say(audit: Audit, observer: Observer, command: str) -> None:
     """The audit in short: a line for each warning; errors come as an exception."""
-    observer.phase(f"audit: {audit.totals()}; bert-cls check {audit.data} shows them all")
+    observer.phase(f"audit: {audit.totals()}; to see them all: {command}")
     for finding in audit.of("warning"):
         observer.noticed(f"{finding.code} {finding.title}: {finding.message}")
     notes = [entry for entry in audit.summary() if entry["severity"] == "note"]
@@ -171,6 +174,11 @@ def _hold_out(dataset: Dataset, name: str, share: float, seed: int, observer: Ob
     observer.noticed(
         f"no {name} file: held out {len(held)} of {len(rows)} rows (stratified, seed {seed})"
     )
+    if dataset.task == "multilabel" and not any(rows[i].label for i in held):
+        observer.noticed(
+            f"no row held out for {name} has any label: {UNJUDGED[name]}. Label more rows, give a "
+            f"{name} file, or hold out more (--set data.{name}_share=0.3)"
+        )
     parts: dict[str, Any] = {"train": [rows[i] for i in kept], name: [rows[i] for i in held]}
     return replace(dataset, **parts)
 

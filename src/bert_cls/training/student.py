@@ -36,6 +36,7 @@ def student_request(
     file: Path | None = None,
     settings: Sequence[str] = (),
     flags: Mapping[str, Any] | None = None,
+    origin: str = "flag",
 ) -> Request:
     """The run that trains a student of `layers` layers from the model folder `teacher`.
 
@@ -53,7 +54,12 @@ def student_request(
     where = data or _own_data(bundle)
     inherited = _inherited(bundle)
     config, origins = resolve_config(
-        preset=preset, file=file, settings=settings, flags=flags, inherited=inherited
+        preset=preset,
+        file=file,
+        settings=settings,
+        flags=flags,
+        inherited=inherited,
+        origin=origin,
     )
     _check_fixed(config, origins, inherited, where)
     distillation = Distillation(teacher, sha256(teacher / MANIFEST), kept, unlabelled)

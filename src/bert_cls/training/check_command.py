@@ -1,0 +1,48 @@
+"""The `bert-cls check` that looks at data as a run does: what a run's messages name to read on."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from bert_cls.config import FLAGS, RunConfig
+from bert_cls.data.dataset import LABELS_FILE
+from bert_cls.data.findings import plain
+
+SHARED: dict[str, str] = {
+    **{key: flag for key, flag in FLAGS.items() if key.startswith("data.")},
+    "text.max_length": "--max-length",
+    "text.long": "--long",
+}
+"""Setting to the flag of `check`; both have the same default."""
+
+
+def check_command(
+    data: Path,
+    config: RunConfig,
+    *,
+    labels: Path | Sequence[str] | None = None,
+    teacher: Path | None = None,
+) -> str:
+    """The command for a shell, with every option that is not the default.
+
+    Label names that were given as such have no file: the command says what it must hold.
+    """
+    words = ["bert-cls", "check", str(data)]
+    settings, defaults = config.model_dump(), RunConfig().model_dump()
+    for key, flag in SHARED.items():
+        section, _, field = key.partition(".")
+        value = settings[section][field]
+        if value != defaults[section][field]:
+            words += [flag] if value is True else [flag, str(value)]
+    encoder = str(teacher or config.encoder.name)
+    if encoder != defaults["encoder"]["name"]:
+        words += ["--encoder", encoder]
+    if isinstance(labels, Path):
+        words += ["--labels", str(labels)]
+    command = plain(shlex.join(words))
+    # beside the data they are found, and a run refuses names that are not the same
+    if labels is None or isinstance(labels, Path) or (data / LABELS_FILE).is_file():
+        return command
+    return f"{command} --labels FILE (a JSON list of the {len(labels)} label names given)"
