@@ -268,7 +268,7 @@ def test_a_table_without_a_text_column_says_what_it_has(tmp_path):
     with pytest.raises(DataError, match=r"text_a is missing\. Got 'txet', 'label'") as caught:
         read(put(tmp_path, "rows.csv", "txet,label\na,b\n"))
     assert caught.value.hint == "unknown key 'txet'; did you mean 'text'?"
-    with pytest.raises(DataError, match="names the columns 'text' twice"):
+    with pytest.raises(DataError, match="columns are named twice: 'text'"):
         read(put(tmp_path, "rows.csv", "text,text\na,b\n"))
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
+import re
+import zipfile
 from datetime import datetime
 from decimal import Decimal
 
@@ -13,6 +16,7 @@ import pyarrow
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from openpyxl.chart import BarChart, Reference
 from pyarrow import parquet
 
 from bert_cls.data import Example, load, read, stream, write_quarantine
@@ -245,3 +249,143 @@ def test_merges_of_labels_that_no_row_has_are_said(tmp_path):
     assert "the label nearest to 'Sprt' is 'Sport'" in out
     good = {"Sport": "运动"}
     assert not any("no row has" in str(p) for p in load(data, label_merges=good).problems)
+
+
+def sheet_with(path, change, *rows: list[object]) -> None:
+    """A workbook whose sheet is changed as XML, as other programs might have written it."""
+    sheet(path, *rows)
+    with zipfile.ZipFile(path) as book:
+        parts = {name: book.read(name) for name in book.namelist()}
+    parts[SHEET] = change(parts[SHEET].decode()).encode()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as book:
+        for name, content in parts.items():
+            book.writestr(name, content)
+
+
+SHEET = "xl/worksheets/sheet1.xml"
+ROWS = [["text_a", "label"], *([f"第{n}句", "甲乙"[n % 2]] for n in range(9))]
+
+
+@pytest.mark.parametrize("size", ["A1", "A1:A3", "A1:B11"])
+def test_a_sheet_is_read_past_the_size_it_gives(tmp_path, size):
+    path = tmp_path / "train.xlsx"
+    sheet_with(path, lambda xml: re.sub('ref="[^"]*"', f'ref="{size}"', xml, count=1), *ROWS)
+    assert [[e.text_a, e.label] for e in read(path).examples] == ROWS[1:]
+
+
+def test_a_row_number_that_no_sheet_has_is_an_error(tmp_path):
+    path = tmp_path / "train.xlsx"
+    sheet_with(path, lambda xml: xml.replace('<row r="9">', '<row r="99999999999">'), *ROWS)
+    with pytest.raises(DataError, match="a row has a number over 1,048,576"):
+        read(path)
+
+
+def test_a_formula_that_gives_an_empty_text_is_an_empty_cell(tmp_path):
+    path = tmp_path / "train.xlsx"
+    stored = '<c r="B3" t="str"><f>IF(1,"","")</f><v></v></c>'
+    sheet_with(path, lambda xml: re.sub('<c r="B3".*?</c>', stored, xml), *ROWS)
+    labels = [e.label for e in read(path).examples]
+    assert labels == ["甲", None, *(label for _, label in ROWS[3:])]
+
+
+def test_errors_of_excel_are_no_texts_and_no_labels(tmp_path):
+    path = tmp_path / "train.xlsx"
+    failed = '<c r="B3" t="e"><f>VLOOKUP(1,C1:D2,2)</f><v>#N/A</v></c>'
+    sheet_with(path, lambda xml: re.sub('<c r="B3".*?</c>', failed, xml), *ROWS)
+    (problem,) = (p for p in items_of(path) if isinstance(p, Problem))
+    assert (problem.row, problem.message) == ("row 3", "label is the error #N/A, and no text.")
+
+
+def test_an_array_formula_without_a_value_is_shown_as_it_was_typed(tmp_path):
+    path = tmp_path / "train.xlsx"
+    typed = '<c r="B3"><f t="array" ref="B3">A2:A3</f></c>'
+    sheet_with(path, lambda xml: re.sub('<c r="B3".*?</c>', typed, xml), *ROWS)
+    (problem,) = (p for p in items_of(path) if isinstance(p, Problem))
+    assert problem.message == "label is a formula without a stored value: =A2:A3."
+
+
+def test_chart_sheets_are_passed_over(tmp_path):
+    book = openpyxl.Workbook()
+    for cells in ROWS:
+        book.active.append(cells)
+    chart = BarChart()
+    chart.add_data(Reference(book.active, min_col=1, min_row=1, max_row=4))
+    book.create_chartsheet("图", 0).add_chart(chart)
+    path = tmp_path / "train.xlsx"
+    book.save(path)
+    assert len(read(path).examples) == 9
+    assert any("'Sheet' is read, and not '图'" in note for note in notes_of(path))
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(at=st.integers(0, 20_000), byte=st.integers(0, 255), inside=st.booleans())
+def test_a_damaged_workbook_never_ends_in_a_traceback(tmp_path, at, byte, inside):
+    path = tmp_path / "train.xlsx"
+    if inside:
+        changed = f'{chr(byte)}"' if byte > 127 else chr(byte)
+        sheet_with(
+            path, lambda xml: f"{xml[: at % len(xml)]}{changed}{xml[at % len(xml) :]}", *ROWS
+        )
+    else:
+        sheet(path, *ROWS)
+        content = bytearray(path.read_bytes())
+        content[at % len(content)] = byte
+        path.write_bytes(content)
+    with contextlib.suppress(DataError):
+        read(path, on_bad_row="quarantine")
+
+
+def test_the_log_counts_rows_left_out_by_kind_and_keeps_their_words(tmp_path):
+    content = "text_a,label\n天窗,甲\n" + "".join(f'"{n}"x,甲\n' for n in range(20)) + "尾灯,乙\n"
+    done = repair(put(tmp_path / "data", {"train.csv": content}), tmp_path / "copy")
+    assert done.changes == {("D05", "row left out: malformed row"): 20}
+    assert all("',' expected" in c["what"] for c in changes_of(done.data))
+
+
+def test_times_inside_lists_become_text_or_an_error_that_names_the_column(tmp_path):
+    inner = pyarrow.array([[1], [2]], pyarrow.list_(pyarrow.timestamp("ns")))
+    made = pyarrow.StructArray.from_arrays([pyarrow.array([1, 2], pyarrow.date32())], ["day"])
+    table = pyarrow.table(
+        {"text_a": ["天窗", "尾灯"], "label": ["甲", "乙"], "n": inner, "s": made}
+    )
+    (tmp_path / "data").mkdir()
+    parquet.write_table(table, tmp_path / "data" / "train.parquet")
+    copy = repair(tmp_path / "data", tmp_path / "copy").data
+    first = json.loads((copy / "train.jsonl").read_text("utf-8").splitlines()[0])
+    assert (first["n"], first["s"]) == (["1970-01-01 00:00:00.000000001"], {"day": "1970-01-02"})
+    odd = table.append_column("z", pyarrow.array([1, 2], pyarrow.timestamp("us", "Mars/X")))
+    parquet.write_table(odd, tmp_path / "data" / "train.parquet")
+    with pytest.raises(DataError, match=r"the column 'z' .* cannot be written as text"):
+        repair(tmp_path / "data", tmp_path / "other")
+
+
+def test_lines_that_end_in_a_carriage_return_alone_are_said(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_bytes("text_a,label\r天窗,甲\r".encode())
+    with pytest.raises(DataError, match="carriage return") as caught:
+        read(path)
+    assert "LF or CRLF" in caught.value.hint
+
+
+def test_a_blank_title_takes_a_free_name(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("text_a,,,column 3\n天窗,1,2,3\n", "utf-8")
+    assert any("called 'column 2', 'column 3 (2)'" in note for note in notes_of(path))
+
+
+def test_one_open_quote_is_never_too_many(tmp_path, monkeypatch):
+    monkeypatch.setattr("bert_cls.data.csv_rows.MOST_REREAD", 10)
+    monkeypatch.setattr("bert_cls.data.csv_rows.MOST_LINES", 100)
+    path = tmp_path / "rows.csv"
+    path.write_text(f"text_a,label\n{OPEN}" + "天窗,甲\n" * 500, "utf-8")
+    problem, *good = items_of(path)
+    assert problem.message.startswith("not csv: a quoted cell of over 100 lines begins here")
+    assert len(good) == 500
+
+
+def test_a_row_between_two_stray_quotes_is_not_lost_with_them(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text('text_a,label\n"开,甲\n座椅,乙\n末",乙,多\n尾,甲\n', "utf-8")
+    assert [i.text_a for i in items_of(path) if isinstance(i, Example)] == ["座椅", "尾"]

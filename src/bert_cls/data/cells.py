@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import chain, count
 
 from bert_cls.data.example import Task
 from bert_cls.data.layout import LABEL_KEYS, LIST_KEY, TEXT_KEYS, find_layout
@@ -45,11 +46,11 @@ def column_names(names: Sequence[str], source: Source, delimiter: str | None = N
     blank = [place for place, name in enumerate(names) if not name]
     if len(blank) > 1:
         for place in blank:
-            named[place] = f"column {place + 1}"
+            named[place] = _free(f"column {place + 1}", names)
         message = f"columns without a name are called {some(named[place] for place in blank)}."
         source.notes.append(Problem("D21", source.name, "", None, message, "note"))
     if repeated := sorted({name for name in named if named.count(name) > 1}):
-        raise DataError(f"{source.name}: the first line names the columns {some(repeated)} twice.")
+        raise DataError(f"{source.name}: columns are named twice: {some(repeated)}.")
     if not set(named) & set(TEXT_KEYS):
         raise DataError(
             f"{source.name}: the first line must name the columns, and text_a is missing. "
@@ -57,6 +58,11 @@ def column_names(names: Sequence[str], source: Source, delimiter: str | None = N
             hint=_other_delimiter(named, delimiter) or _misspelt(named),
         )
     return named
+
+
+def _free(name: str, taken: Sequence[str]) -> str:
+    others = (f"{name} ({number})" for number in count(2))
+    return next(other for other in chain([name], others) if other not in taken)
 
 
 def _other_delimiter(names: Sequence[str], delimiter: str | None) -> str | None:

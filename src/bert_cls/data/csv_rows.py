@@ -1,4 +1,4 @@
-"""csv and tsv with named columns, in constant memory; cells mean what cells.py says.
+"""csv and tsv with named columns, record by record; cells mean what cells.py says.
 
 A quote that is never closed would take every later line into its cell. So a record that is no
 csv is only its first line, and the lines after it are read again, as rows of their own.
@@ -19,8 +19,12 @@ from bert_cls.data.source import Source
 from bert_cls.errors import DataError
 
 LONGEST_CELL = (1 << 31) - 1
-MOST_REREAD = 5_000_000  # lines; where every line opens a quote, the time would grow with N * N
-MANY_LINES = 4  # a record of so many lines may be rows that a quote without an end has taken in
+MOST_LINES = 100_000  # of one record: it is held in memory until it ends
+# Lines that may be read again, besides as many as there are: quotes in disorder would cost N * N.
+MOST_REREAD = 5_000_000
+# A record of so many lines may be rows that a quote without an end has taken in.
+MANY_LINES = 4
+MANY_LINES_OF_NO_ROW = 3  # where its cells are too many or too few
 QUOTE_HINT = 'every quote that opens a cell needs its closing ", and "" is a quote inside a cell'
 
 
@@ -46,13 +50,16 @@ class _Lines(Iterator[str]):
         self._source = source
         self._new = source.lines()
         self._again: list[str] = []
-        self._reread = 0
+        self._read = self._reread = 0
 
     def __next__(self) -> str:
+        if len(self.taken) == MOST_LINES:
+            raise csv.Error(f"a quoted cell of over {MOST_LINES:,} lines begins here")
         if self._again:
             line = self._again.pop()
         else:
             line = next(self._new).decode(self._source.codec, "surrogateescape") + "\n"
+            self._read += 1
         self.taken.append(line)
         return line
 
@@ -66,10 +73,10 @@ class _Lines(Iterator[str]):
         self._again += self.taken[:0:-1]
         self._reread += len(self.taken) - 1
         del self.taken[1:]
-        if self._reread > MOST_REREAD:
+        if self._reread > MOST_REREAD + self._read:
             raise DataError(
-                f"{self._source.name}: line {self.number}: too many quotes before it open a cell "
-                "and are not closed.",
+                f"{self._source.name}: line {self.number}: too many quotes up to here open a cell "
+                "that is not closed.",
                 hint=QUOTE_HINT,
             )
 
@@ -96,7 +103,8 @@ def _read(source: Source, options: Options, delimiter: str) -> Iterator[RawRow]:
             names = _header(cells, fault, lines, delimiter, source)
             continue
         row = fault or _row(names, cells, lines, source, options)
-        swallowed = len(lines.taken) >= MANY_LINES and _are_rows(lines.taken, names, delimiter)
+        many = MANY_LINES_OF_NO_ROW if isinstance(row, Fault) else MANY_LINES
+        swallowed = len(lines.taken) >= many and _are_rows(lines.taken, names, delimiter)
         if isinstance(row, Fault):
             if fault or swallowed:
                 lines.give_back()
@@ -156,6 +164,10 @@ def _malformed(error: csv.Error, lines: _Lines) -> Fault:
         message = "the file ends inside a quoted cell that begins here"
         message += ": is it still being written?" if end == lines.number else "."
         return Fault("D04", message, QUOTE_HINT)
+    if "new-line character" in str(error):
+        message = "a carriage return stands outside of quotes."
+        hint = "put the cell in quotes, or save the file with lines that end in LF or CRLF"
+        return Fault("D05", message, hint)
     place = f" at line {end}" if end > lines.number else ""
     return Fault("D05", f"not csv: {error}{place}.", QUOTE_HINT)
 

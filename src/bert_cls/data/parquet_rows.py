@@ -37,7 +37,7 @@ def read_parquet(source: Source, options: Options) -> Iterator[RawRow]:
                 _note_text_columns(file.schema_arrow, names, source)
             number, rows = 0, max(1, file.metadata.num_rows)
             for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns):
-                read = batch if columns else _as_json_has_them(batch.rename_columns(names))
+                read = batch if columns else _as_json_has_them(batch.rename_columns(names), source)
                 for row in read.to_pylist():
                     number += 1
                     source.share = number / rows
@@ -58,23 +58,39 @@ def _note_text_columns(schema: pyarrow.Schema, names: list[str], source: Source)
         source.notes.append(Problem("D21", source.name, "", None, message, "note"))
 
 
-def _as_json_has_them(batch: pyarrow.RecordBatch) -> pyarrow.RecordBatch:
-    """The batch with times and exact decimals as text, for Python would not hold all of them."""
+def _as_json_has_them(batch: pyarrow.RecordBatch, source: Source) -> pyarrow.RecordBatch:
+    """The batch with times and exact decimals as text, for Python would not hold all of them.
+
+    DataError names a column where that cannot be done.
+    """
     import pyarrow
 
-    columns = [
-        column.cast(pyarrow.string())
-        if name not in KNOWN_KEYS and _is_cast(column.type)
-        else column
-        for name, column in zip(batch.schema.names, batch.columns, strict=True)
-    ]
+    columns = []
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        kind = column.type if name in KNOWN_KEYS else _as_text(column.type)
+        try:
+            columns.append(column if kind == column.type else column.cast(kind))
+        except pyarrow.ArrowException as error:
+            raise DataError(
+                f"{source.name}: the column {name!r} ({column.type}) cannot be written as text: "
+                f"{error}",
+                hint="take the column away, or store it as text",
+            ) from None
     return pyarrow.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
-def _is_cast(kind: pyarrow.DataType) -> bool:
+def _as_text(kind: pyarrow.DataType) -> pyarrow.DataType:
+    """The type with strings for times and decimals, in lists and structs too."""
+    import pyarrow
     from pyarrow import types
 
-    return bool(types.is_temporal(kind) or types.is_decimal(kind))
+    if types.is_temporal(kind) or types.is_decimal(kind):
+        return pyarrow.string()
+    if types.is_list(kind) or types.is_large_list(kind):
+        return pyarrow.list_(_as_text(kind.value_type))
+    if types.is_struct(kind):
+        return pyarrow.struct([f.with_type(_as_text(f.type)) for f in kind])
+    return kind
 
 
 def _has_no_json(kind: pyarrow.DataType) -> bool:
@@ -82,5 +98,11 @@ def _has_no_json(kind: pyarrow.DataType) -> bool:
 
     if types.is_nested(kind):
         return any(_has_no_json(kind.field(i).type) for i in range(kind.num_fields))
-    binary = (types.is_binary, types.is_large_binary, types.is_fixed_size_binary)
-    return _is_cast(kind) or any(is_kind(kind) for is_kind in binary)
+    other = (
+        types.is_temporal,
+        types.is_decimal,
+        types.is_binary,
+        types.is_large_binary,
+        types.is_fixed_size_binary,
+    )
+    return any(is_kind(kind) for is_kind in other)

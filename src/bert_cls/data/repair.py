@@ -26,7 +26,7 @@ from bert_cls.data.exports import adapt
 from bert_cls.data.label_files import merged_labels
 from bert_cls.data.labels import SURROGATE, show
 from bert_cls.data.layout import Layout, find_layout
-from bert_cls.data.problems import Problem
+from bert_cls.data.problems import KINDS, Problem
 from bert_cls.data.raw import Fault, NumberLiteral, Options
 from bert_cls.data.read import find_format
 from bert_cls.data.rows import REPLACEMENT, RowChecker
@@ -37,6 +37,9 @@ from bert_cls.errors import DataError
 
 CHANGES_FILE = "changes.jsonl"
 LAYOUTS_KEPT = 1000
+LEFT_OUT = "row left out: "
+SAME_INDEX = f"{LEFT_OUT}its index was used before"
+LEAKED = f"{LEFT_OUT}its text is in dev or test"
 TABLES = (".csv", ".tsv")
 RECODED = ("D02", "D03")
 READ_OTHERWISE = ("D01", *RECODED, "D21")  # notes on how the bytes were read
@@ -99,7 +102,7 @@ def repair(
         changes: Counter[tuple[str, str]] = Counter()
 
         def log(change: Change) -> None:
-            changes[change.code, change.what] += 1
+            changes[change.code, _kind(change)] += 1
             stream.write(_line(change))
 
         for split in sorted(paths, key=HELD_OUT_FIRST.index):
@@ -242,14 +245,14 @@ class _Copy:
     def _refusal(self, item: Example | list[Problem]) -> tuple[str, str] | None:
         """Why a row is left out, as code and words; a row that stays is remembered."""
         if not isinstance(item, Example):
-            return item[0].code, f"row left out: {item[0].message.rstrip('.')}"
+            return item[0].code, f"{LEFT_OUT}{item[0].message.rstrip('.')}"
         text, index = hash(text_key(item)), hash(repr(item.index))
         if index in self._indices:
-            return "D13", "row left out: its index was used before"
+            return "D13", SAME_INDEX
         self._indices.add(index)
         place = bisect_left(self._leaked, text)
         if item.label is not None and self._leaked[place : place + 1] == array("q", [text]):
-            return "D34", "row left out: its text is in dev or test"
+            return "D34", LEAKED
         self.texts.append(text)
         if item.label is not None:
             self.labelled.append(text)
@@ -281,6 +284,12 @@ def _appearing(target: Path) -> Iterator[Path]:
         raise DataError(f"{target}: cannot be written: {error.strerror}.") from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _kind(change: Change) -> str:
+    """What happened, without the words of one row alone, such as its lines and values."""
+    own_words = change.what.startswith(LEFT_OUT) and change.what not in (SAME_INDEX, LEAKED)
+    return f"{LEFT_OUT}{KINDS[change.code]}" if own_words else change.what
 
 
 def _line(change: Change) -> bytes:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import partial
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from bert_cls.data.cells import column_names, row_of_cells
 from bert_cls.data.layout import KNOWN_KEYS, LABEL_KEYS
@@ -16,11 +20,28 @@ from bert_cls.data.source import Source
 from bert_cls.data.tables import missing, plain_file
 from bert_cls.errors import DataError
 
+if TYPE_CHECKING:
+    from openpyxl.cell.read_only import ReadOnlyCell
+
+MOST_ROWS = 1 << 20  # of a sheet, by Excel's own limit: a damaged row number would have us count on
 # What openpyxl raises, besides its own, on a workbook that is damaged inside.
-BROKEN = (KeyError, OSError, SyntaxError, TypeError, ValueError)
+BROKEN = (
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    zlib.error,
+)
 FORMULA_HINT = "open the file in Excel or LibreOffice and save it: that stores the values"
 BOOLEAN_HINT = "make the column a text column in Excel and type the word again"
-Cells = tuple[object, ...]
+ERROR_HINT = "mend the formula, or write what was meant"
+# types of cells: an error; without a value: the text of a formula that is empty, and all else
+ERROR, EMPTY_TEXT, MAYBE_FORMULA = "e", "str", "n"
+Cells = Sequence["ReadOnlyCell"]
 
 
 def read_xlsx(source: Source, options: Options) -> Iterator[RawRow]:
@@ -33,23 +54,33 @@ def read_xlsx(source: Source, options: Options) -> Iterator[RawRow]:
     from zipfile import BadZipFile
 
     path = plain_file(source)
+    # what it cannot keep when it writes; nothing is written here
+    warnings.filterwarnings("ignore", category=UserWarning, module="openpyxl")
     try:
         with ExitStack() as books:
 
             def cells(*, values: bool) -> Iterator[Cells]:
-                book = load_workbook(path, read_only=True, data_only=values)
+                file = books.enter_context(path.open("rb"))  # which stays open when that fails
+                book = load_workbook(file, read_only=True, data_only=values)
                 books.enter_context(closing(book))
-                sheet, *others = book.sheetnames
+                if not book.worksheets:
+                    raise ValueError("it has no sheet of cells")
+                sheet = book.worksheets[0]
+                others = [name for name in book.sheetnames if name != sheet.title]
                 if others and values:
-                    message = f"sheet {sheet!r} is read, and not {some(others)}."
+                    message = f"sheet {sheet.title!r} is read, and not {some(others)}."
                     source.notes.append(Problem("D39", source.name, "", None, message, "note"))
-                found: Iterator[Cells] = book[sheet].iter_rows(values_only=True)
+                sheet.reset_dimensions()  # some programs write a size that is too small
+                found: Iterator[Cells] = sheet.iter_rows()
                 return found
 
             formulas = _Formulas(lambda: cells(values=False))
             yield from _rows(cells(values=True), formulas, source, options)
     except (BadZipFile, InvalidFileException, *BROKEN) as error:
-        raise DataError(f"{source.name}: cannot be read as xlsx: {error}") from None
+        raise DataError(
+            f"{source.name}: cannot be read as xlsx: {error}",
+            hint="open it in Excel or LibreOffice and save it anew, or as csv",
+        ) from None
 
 
 class _Formulas:
@@ -60,13 +91,19 @@ class _Formulas:
         self._rows: Iterator[Cells] | None = None
         self._number = 0
 
-    def row(self, number: int) -> Cells:
-        """The cells of a row, counted from 1."""
+    def row(self, number: int) -> list[str | None]:
+        """The formulas of a row, counted from 1; None where a cell has none."""
         if self._rows is None:
             self._rows = self._open()
         found = next(islice(self._rows, number - self._number - 1, None), ())
         self._number = number
-        return found
+        return [_formula(cell) if cell.data_type == "f" else None for cell in found]
+
+
+def _formula(cell: ReadOnlyCell) -> str:
+    value = cell.value
+    # that of several cells is an object with a text, and what-if tables have none
+    return value if isinstance(value, str) else getattr(value, "text", None) or "a what-if table"
 
 
 def _rows(
@@ -74,46 +111,61 @@ def _rows(
 ) -> Iterator[RawRow]:
     names: list[str] | None = None
     for number, cells in enumerate(sheet, 1):
-        while cells and cells[-1] is None:
-            cells = cells[:-1]
+        if number > MOST_ROWS:
+            raise ValueError(f"a row has a number over {MOST_ROWS:,}")
+        filled = max(
+            (place for place, cell in enumerate(cells, 1) if cell.value is not None), default=0
+        )
         if names is None:
-            if cells:
-                names = column_names([str(cell or "") for cell in cells], source)
+            titles = ["" if cell.value is None else str(cell.value) for cell in cells[:filled]]
+            names = column_names(titles, source) if titles else None
             continue
-        width = max(len(names), len(cells))
-        padded = cells + (None,) * (width - len(cells))
-        typed = formulas.row(number)[:width] if None in padded else ()
-        if not cells and not any(typed):
-            continue
+        width = max(len(names), filled)
         extra = [f"column {place}" for place in range(len(names) + 1, width + 1)]
-        titles = names + extra
-        without = [
-            title
-            for title, cell, formula in zip(titles, padded, typed, strict=False)
-            if cell is None and formula is not None
-        ]
-        yield number, _row(titles, padded, without, typed, options)
+        row = _row(names + extra, cells[:width], partial(formulas.row, number), options)
+        if row is not None:
+            yield number, row
 
 
 def _row(
-    names: list[str], cells: Cells, without: list[str], typed: Cells, options: Options
-) -> dict[str, object] | Fault:
-    """The row; a Fault where one of the columns `without` a value is one that is read."""
-    row = row_of_cells(names, cells, options.task)
-    formulas = dict(zip(names, map(str, typed), strict=False))
-    for name in without:
-        row[name] = formulas[name]
-    fault = _first_fault(row, without)
+    names: list[str], cells: Cells, formulas: Callable[[], list[str | None]], options: Options
+) -> dict[str, object] | Fault | None:
+    """The row; None for an empty one, a Fault for a cell that is read and has no text or number."""
+    values = [_value(cell) for cell in cells] + [None] * (len(names) - len(cells))
+    asked = [
+        place
+        for place, cell in enumerate(cells)
+        if _may_be_formula(cell) and (names[place] in KNOWN_KEYS or options.every_column)
+    ]
+    typed = dict(enumerate(formulas())) if asked else {}
+    without = {names[place]: typed[place] for place in asked if typed.get(place)}
+    if not without and all(value is None for value in values):
+        return None
+    row = row_of_cells(names, values, options.task)
+    row.update(without)
+    errors = {names[place] for place, cell in enumerate(cells) if cell.data_type == ERROR}
+    fault = _first_fault(row, without.keys(), errors)
     return row if fault is None else replace(fault, raw=as_written(row))
 
 
-def _first_fault(row: dict[str, object], without: list[str]) -> Fault | None:
+def _value(cell: ReadOnlyCell) -> object:
+    return "" if cell.value is None and cell.data_type == EMPTY_TEXT else cell.value
+
+
+def _may_be_formula(cell: ReadOnlyCell) -> bool:
+    """Whether a cell without a value may have a formula; what is no cell at all has none."""
+    return hasattr(cell, "row") and cell.value is None and cell.data_type == MAYBE_FORMULA
+
+
+def _first_fault(row: dict[str, object], without: Set[str], errors: Set[str]) -> Fault | None:
     for name in row:
         if name not in KNOWN_KEYS:
             continue
         if name in without:
             message = f"{name} is a formula without a stored value: {row[name]}."
             return Fault("D05", message, FORMULA_HINT, name)
+        if name in errors:
+            return Fault("D05", f"{name} is the error {row[name]}, and no text.", ERROR_HINT, name)
         if isinstance(row[name], bool):
             message = f"{name} is the truth value {str(row[name]).upper()}, and no text."
             code = "D11" if name in LABEL_KEYS else "D09"
