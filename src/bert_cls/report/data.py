@@ -28,7 +28,7 @@ class About:
     data: str
     """name of the file or folder the rows are from"""
     split: Split
-    """`dev`: the rows thresholds were tuned on, decided by thresholds of other rows (cross-fitted);
+    """`dev`: the rows the rule was tuned on, scored and decided without them (cross-fitted);
     `file`: rows given to `evaluate`"""
     created: str
     """date, YYYY-MM-DD"""
