@@ -95,7 +95,7 @@ def test_auto_weighs_lopsided_classes_and_nothing_that_is_adjusted_later():
     assert weights_of("auto", counts=np.array([40, 30, 30])) is None
     assert weights_of("auto", adjusted_later=True) is None
     assert weights_of("auto", "bce") is None
-    assert weights_of("none") is None
+    assert weights_of("none") is weights_of("none", "mse") is None
 
 
 @pytest.mark.parametrize(
@@ -104,6 +104,9 @@ def test_auto_weighs_lopsided_classes_and_nothing_that_is_adjusted_later():
         ({"d": 2.0}, "cross_entropy", "must be one of"),
         ({"a": 0.0}, "cross_entropy", "more than 0"),
         ("balanced", "zlpr", "is for the losses"),
+        ("auto", "zlpr", "is for the losses"),
+        ("auto", "focal_softmax", "is for the losses"),
+        ("auto", "mse", "is for the losses"),
     ],
 )
 def test_weights_that_cannot_be_are_refused(wanted, loss, words):
