@@ -270,7 +270,11 @@ def resolve_config(
 def describe_fields() -> list[tuple[str, str, str]]:
     """(section.field, default, sentence) of every setting."""
     return [
-        (f"{name}.{key}", json.dumps(field.default, default=str), field.description or "")
+        (
+            f"{name}.{key}",
+            json.dumps(field.get_default(call_default_factory=True), default=str),
+            field.description or "",
+        )
         for name, section in SECTIONS.items()
         for key, field in section.model_fields.items()
     ]
