@@ -93,7 +93,7 @@ class CalibrationCurve:
     """Probability said and share that came true, in the bins that hold rows (or cells)."""
 
     when: Literal["before", "after"]
-    """before or after temperature scaling"""
+    """before or after calibration (a temperature, or a slope and offset a label)"""
     said: tuple[float, ...]
     came_true: tuple[float, ...]
     rows: tuple[int, ...]
