@@ -354,6 +354,9 @@ def test_the_commands_show_what_to_believe(folder, tmp_path):
     assert done.exit_code == 0, done.output
     for words in ("came true", "confidence at least", "leaves rows below confidence"):
         assert words in done.output
+    model = str(folder / "model")
+    compared = CliRunner().invoke(app, ["compare", model, model, test, "--resamples", "5"])
+    assert "leaves rows below confidence" in " ".join(compared.output.split())
     content = json.loads((tmp_path / "e.json").read_text("utf-8"))
     assert content["reliability"]
     assert content["coverage"][0]["coverage"] == 1.0

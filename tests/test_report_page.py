@@ -128,6 +128,13 @@ def test_a_calibration_of_each_label_is_not_called_a_temperature(look):
     assert "emperature" not in shown
 
 
+def test_the_curve_of_two_classes_is_that_of_the_second(look):
+    shown = look(report_case("binary")).run("document.body.innerText")
+    assert "score near 0.8 for the second class" in shown
+    shown = look(report_case("multiclass")).run("document.body.innerText")
+    assert "rows whose class has a score near 0.8" in shown
+
+
 @pytest.mark.parametrize(
     ("task", "said"),
     [("binary", "calibrated and decided by what was tuned on the others"), ("regression", "best")],

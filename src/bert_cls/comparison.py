@@ -124,11 +124,12 @@ def compare(
             answers.append(Answers(name, model.labels, model.predict(rows.examples), known=True))
         else:
             answers.append(_from_file(path, name, rows, task))
-    seen = {
-        name: seen_rows(models[path].bundle, file)
+    bundles = {
+        name: models[path].bundle
         for path, name in zip(sources, _names(sources), strict=True)
         if path in models
     }
+    seen = {name: seen_rows(bundle, file) for name, bundle in bundles.items()}
     space = _space(answers, rows)
     if task == "binary" and len(space) != 2:
         task = "multiclass"
@@ -147,6 +148,11 @@ def compare(
         comparisons=comparisons,
         notes=(
             *(f"{name}: {SEEN[how]}" for name, how in seen.items() if how),
+            *(
+                f"{name} leaves rows below confidence {least:.4f} undecided; here every row counts."
+                for name, bundle in bundles.items()
+                if (least := bundle.rule.min_confidence) is not None
+            ),
             *_unknown(answers, space),
         ),
     )

@@ -11,7 +11,7 @@ function calibrationSection() {
   const last = report.calibration[report.calibration.length - 1];
   const errors = report.calibration.map((c) => [say("calibration." + c.when), figure(c.error, 4)]);
   return [
-    lead(say("calibration.lead." + (multilabel ? "multilabel" : "classes"))),
+    lead(say("calibration.lead." + report.task)),
     element(
       "div",
       { class: "beside" },
