@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from bert_cls import Classifier
 from bert_cls.cli import app
+from bert_cls.commands.train import show_trained
 from bert_cls.config import resolve_config
 from bert_cls.data import LabelSpace, read, targets
 from bert_cls.decision import Domain, Rule, confidence, tune, undecided, with_abstention
@@ -103,6 +106,9 @@ def test_without_test_rows_no_figure_is_of_a_calibration_fitted_on_the_same_row(
     told = Classifier.load(tmp_path / "model").evaluate(rows, resamples=0)
     assert abs(told.metrics["brier"] - found.metrics["brier"]) > 1e-4
     after = json.loads((tmp_path / "model/report.json").read_text("utf-8"))["calibration"][-1]
+    console = Console(width=200, record=True, file=io.StringIO())
+    show_trained(console, trained)
+    assert "40 dev rows, multilabel, cross-fitted" in console.export_text()
     assert (after["when"], after["error"]) == (
         "after",
         pytest.approx(found.metrics["ece_pooled"], 1e-5),
