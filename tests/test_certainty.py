@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from bert_cls import Classifier
 from bert_cls.cli import app
+from bert_cls.commands.train import show_trained
 from bert_cls.config import resolve_config
-from bert_cls.data import LabelSpace
+from bert_cls.data import LabelSpace, read, targets
 from bert_cls.decision import Domain, Rule, confidence, tune, undecided, with_abstention
 from bert_cls.decision.domain import learn
 from bert_cls.decision.rule import sigmoid, softmax
@@ -21,7 +24,7 @@ from bert_cls.metrics import Evaluation, Outcome, evaluate
 from bert_cls.metrics.collapse import ALARM, alarms
 from bert_cls.metrics.selective import coverage_table
 from bert_cls.training import Request, Silent, train
-from small import MAKERS, write_folder
+from small import FAST, MAKERS, write_folder
 from tiny import tiny_encoder
 
 
@@ -71,6 +74,45 @@ def test_a_label_with_few_rows_keeps_the_shared_slope():
     if rule.slopes:
         assert rule.slopes[0] == pytest.approx(1 / shared.temperature)
         assert rule.offsets[0] == shared.bias
+
+
+def test_without_test_rows_no_figure_is_of_a_calibration_fitted_on_the_same_row(tmp_path):
+    data = write_folder(tmp_path / "data", MAKERS["multilabel"], sizes=(48, 40, 16))
+    (data / "test.json").unlink()
+    flags = {
+        "encoder.name": str(tiny_encoder("bert", tmp_path / "encoder")),
+        **FAST,
+        "training.epochs": 4,
+        "training.learning_rate": 3e-3,
+        "loss.name": "bce",
+        "decision.calibrate": "temperature",
+    }
+    config, origins = resolve_config(flags=flags)
+    trained = train(Request(data, tmp_path / "model", config, origins), Silent())
+    tuned, space = trained.tuned, trained.bundle.space
+    assert tuned.rule.temperature != 1
+    rows = read(data / "dev.json", task="multilabel").examples
+    truth = targets(rows, "multilabel", space)
+    sure = confidence(tuned.rule, tuned.scores_crossfit, tuned.predicted_crossfit)
+    honest = evaluate(
+        "multilabel", space, truth, tuned.scores_crossfit, tuned.predicted_crossfit,
+        confidence=sure, resamples=0,
+    )  # fmt: skip
+    stored = json.loads((tmp_path / "model/evaluation.json").read_text("utf-8"))
+    found = Evaluation.from_dict(stored["evaluations"]["dev"])
+    for name in ("brier", "ece_pooled", "ece_label_mean"):
+        assert found.metrics[name] == honest.metrics[name]
+    assert found.coverage == honest.coverage
+    told = Classifier.load(tmp_path / "model").evaluate(rows, resamples=0)
+    assert abs(told.metrics["brier"] - found.metrics["brier"]) > 1e-4
+    after = json.loads((tmp_path / "model/report.json").read_text("utf-8"))["calibration"][-1]
+    console = Console(width=200, record=True, file=io.StringIO())
+    show_trained(console, trained)
+    assert "40 dev rows, multilabel, cross-fitted" in console.export_text()
+    assert (after["when"], after["error"]) == (
+        "after",
+        pytest.approx(found.metrics["ece_pooled"], 1e-5),
+    )
 
 
 def test_a_rule_per_label_is_stored_and_decides_as_before():
@@ -318,6 +360,9 @@ def test_the_commands_show_what_to_believe(folder, tmp_path):
     assert done.exit_code == 0, done.output
     for words in ("came true", "confidence at least", "leaves rows below confidence"):
         assert words in done.output
+    model = str(folder / "model")
+    compared = CliRunner().invoke(app, ["compare", model, model, test, "--resamples", "5"])
+    assert "leaves rows below confidence" in " ".join(compared.output.split())
     content = json.loads((tmp_path / "e.json").read_text("utf-8"))
     assert content["reliability"]
     assert content["coverage"][0]["coverage"] == 1.0

@@ -95,7 +95,7 @@ def test_auto_weighs_lopsided_classes_and_nothing_that_is_adjusted_later():
     assert weights_of("auto", counts=np.array([40, 30, 30])) is None
     assert weights_of("auto", adjusted_later=True) is None
     assert weights_of("auto", "bce") is None
-    assert weights_of("none") is None
+    assert weights_of("none") is weights_of("none", "mse") is None
 
 
 @pytest.mark.parametrize(
@@ -104,6 +104,9 @@ def test_auto_weighs_lopsided_classes_and_nothing_that_is_adjusted_later():
         ({"d": 2.0}, "cross_entropy", "must be one of"),
         ({"a": 0.0}, "cross_entropy", "more than 0"),
         ("balanced", "zlpr", "is for the losses"),
+        ("auto", "zlpr", "is for the losses"),
+        ("auto", "focal_softmax", "is for the losses"),
+        ("auto", "mse", "is for the losses"),
     ],
 )
 def test_weights_that_cannot_be_are_refused(wanted, loss, words):
@@ -324,8 +327,13 @@ def test_other_tasks_and_impossible_renamings_are_refused(old, tmp_path):
     with pytest.raises(ConfigError, match="is a multilabel model, the data are multiclass"):
         train(request, Silent())
     for content, words in (
-        ({"车灯": "后灯"}, "must be one of"),
-        ({"尾灯": "天窗"}, "more than one label"),
+        ({"车灯": "后灯"}, "a label of the old model must be one of"),
+        ({"尾灯": "天窗"}, "more than one label of the old model would be called '天窗'"),
+        ({"尾灯": "轮胎", "天窗": "轮胎"}, "more than one label"),
+        (
+            {"尾灯": "尾灯", "天窗": "天穿"},
+            "'天穿', which is no label of the data.*did you mean '天窗'",
+        ),
     ):
         renames = tmp_path / "renames.json"
         renames.write_text(json.dumps(content, ensure_ascii=False), "utf-8")
@@ -337,5 +345,20 @@ def test_other_tasks_and_impossible_renamings_are_refused(old, tmp_path):
             init_from=old / "model",
             renames=renames,
         )
-        with pytest.raises(ConfigError, match=words):
+        with pytest.raises(ConfigError, match=f"(?s){words}"):
             train(request, Silent())
+
+
+def test_two_labels_can_change_names(old, tmp_path):
+    renames = tmp_path / "renames.json"
+    renames.write_text(json.dumps({"尾灯": "天窗", "天窗": "尾灯"}), "utf-8")
+    config, origins = frozen()
+    request = Request(
+        old / "data", tmp_path / "new", config, origins, init_from=old / "model", renames=renames
+    )
+    notes = Notes()
+    train(request, notes)
+    assert any("3 of 3 labels taken over (2 renamed), 0 new" in note for note in notes.notes)
+    before = load_file(old / "model/model.safetensors")["classifier.weight"]
+    after = load_file(tmp_path / "new/model.safetensors")["classifier.weight"]
+    assert torch.allclose(after, before[[1, 0, 2]], atol=1e-6)

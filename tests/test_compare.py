@@ -26,7 +26,7 @@ from bert_cls.metrics import (
     swap_test,
 )
 from bert_cls.training import Request, Silent, train
-from small import MAKERS, write_folder
+from small import MAKERS, class_rows, write_folder
 from tiny import tiny_encoder
 
 FAST = {
@@ -241,6 +241,64 @@ def test_a_label_one_model_does_not_know_counts_as_never_given(trained, tmp_path
     assert len(found.comparisons[0].broken) == 0
     # the file lists the scores of the true labels only, so nothing can be said of order
     assert "map, lrap" in found.comparisons[0].notes[0]
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory):
+    """{task: (data folder, a model)} of classes, and `fewer`: a model of two of three classes."""
+    root = tmp_path_factory.mktemp("classes")
+    encoder = str(tiny_encoder("bert", root / "encoder"))
+    makers = {**MAKERS, "fewer": lambda n: class_rows(n, ["甲", "乙"])}
+    out = {}
+    for name in ("multiclass", "binary", "fewer"):
+        # of binary data the second name is the positive one, here not the second when sorted
+        labels = {"multiclass": None, "binary": ["好", "差"], "fewer": ["甲", "乙"]}[name]
+        data = write_folder(root / name, makers[name], sizes=(24, 16, 24), labels=labels)
+        flags = {"encoder.name": encoder, **FAST, "training.epochs": 1}
+        flags |= {"data.task": "multiclass"} if name == "fewer" else {}
+        config, origins = resolve_config(flags=flags)
+        train(Request(data, root / f"{name}-model", config, origins), Silent())
+        out[name] = (data, root / f"{name}-model")
+    return out
+
+
+@pytest.mark.parametrize("task", ["multiclass", "binary"])
+def test_a_model_is_no_better_than_its_own_highest_scores(task, classes, tmp_path):
+    data, model = classes[task]
+    top, test = tmp_path / "top.jsonl", data / "test.json"
+    done = CliRunner().invoke(app, ["predict", str(model), str(test), "--top", "1", "-o", str(top)])
+    assert done.exit_code == 0, done.output
+    itself = compare([model, model], test, resamples=20).comparisons[0]
+    for sources in ([top, model], [model, top], [top, top]):
+        found = compare(sources, test, resamples=20)
+        differences = {d.metric: d for d in found.comparisons[0].differences}
+        assert {d.verdict for d in differences.values()} == {"not established"}
+        assert not {"log_loss", "auroc", "average_precision"} & set(differences)
+        assert "not every row has a score of every label" in found.comparisons[0].notes[0]
+        # what a file leaves out may be known to its model all the same
+        assert not any("does not know" in note for note in found.notes)
+        if model in sources:
+            said = {d.metric: d.a for d in itself.differences if d.metric in differences}
+            assert said == {name: d.a for name, d in differences.items()}
+
+
+def test_scores_of_models_with_different_labels_are_not_compared(classes):
+    data, model = classes["multiclass"]
+    found = compare([classes["fewer"][1], model], data / "test.json", resamples=20)
+    assert "does not know 1 of 3 labels (丙)" in found.notes[0]
+    assert "log_loss" not in {d.metric for d in found.comparisons[0].differences}
+    assert found.comparisons[0].notes[0].startswith("log_loss: not every row")
+
+
+def test_a_label_in_no_prediction_file_is_said(classes, tmp_path):
+    data, model = classes["multiclass"]
+    rows = json.loads((data / "test.json").read_text("utf-8"))
+    file = tmp_path / "same.jsonl"
+    file.write_text("\n".join(json.dumps({"index": r["index"], "labels": ["甲"]}) for r in rows))
+    found = compare([file, file], data / "test.json", resamples=20)
+    assert found.notes == ("2 of 3 labels are in no prediction (丙, 乙).",)
+    found = compare([file, model], data / "test.json", resamples=20)
+    assert found.notes == ()
 
 
 # --- prediction files of all sorts ----------------------------------------------------------------

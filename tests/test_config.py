@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,6 +80,14 @@ def test_every_field_is_described():
     keys = [key for key, _, _ in describe_fields()]
     assert len(keys) == len(set(keys))
     assert "training.learning_rate" in keys
+
+
+def test_every_setting_is_shown_with_the_default_it_has():
+    plain = RunConfig().model_dump(mode="json")
+    for key, default, _ in describe_fields():
+        section, _, field = key.partition(".")
+        assert json.loads(default) == plain[section][field], key
+        assert "Undefined" not in default
 
 
 def facts(**changes: object) -> EncoderFacts:

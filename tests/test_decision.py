@@ -458,6 +458,33 @@ def test_a_row_s_cross_fitted_labels_do_not_depend_on_its_own_truth(tuner, monke
     assert (plain.predicted_crossfit[held] == fires(sigmoid(z[held]), rest)).all()
 
 
+@pytest.mark.parametrize(
+    ("task", "options"),
+    [
+        ("multilabel", {"calibrate": "temperature"}),
+        ("multilabel", {"calibrate": "platt"}),
+        ("multiclass", {"calibrate": "temperature"}),
+        ("multiclass", {"objective": "macro_f1", "priors": [0.6, 0.1, 0.1, 0.1, 0.1]}),
+    ],
+)
+def test_a_row_s_cross_fitted_scores_do_not_depend_on_its_own_truth(task, options, monkeypatch):
+    monkeypatch.setattr(crossfit, "deal", lambda x, _, folds, seed: np.arange(len(x)) % folds)
+    z, truth = drawn(np.random.default_rng(6), 200, 5, shift=np.arange(5) / 5)
+    if task == "multiclass":
+        truth = (z + np.random.default_rng(7).gumbel(size=z.shape)).argmax(axis=1)
+    held = np.arange(200) % 5 == 2
+    if task == "multilabel":
+        lied = np.where(held[:, None], np.roll(truth, 1, axis=0), truth)
+    else:
+        few = np.arange(200) % 40 == 2  # many lies would speak against calibrating at all
+        lied = np.where(few, (truth + 1) % 5, truth)
+    honest, other = (tune(3 * z, y, task=task, **options) for y in (truth, lied))
+    assert (honest.scores_crossfit[held] == other.scores_crossfit[held]).all()
+    assert (honest.scores_crossfit[~held] != other.scores_crossfit[~held]).any()
+    assert honest.scores_crossfit.shape == honest.rule.scores(3 * z).shape
+    assert (honest.scores_crossfit != honest.rule.scores(3 * z)).any()
+
+
 def test_cross_fitting_sees_through_chance_where_the_tuned_rows_do_not(monkeypatch):
     def own(scores, truth, _):
         columns = zip(scores.T, truth.T, strict=True)

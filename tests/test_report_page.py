@@ -116,6 +116,38 @@ def test_a_model_of_which_little_is_known_and_that_is_never_wrong_has_a_page(loo
     assert "no texts" in browser.run("document.body.innerText")
 
 
+def test_a_calibration_of_each_label_is_not_called_a_temperature(look):
+    report = report_case("multilabel")
+    labels = len(report.rule["thresholds"])
+    platt = {"temperature": 1.0, "slopes": [0.5] * labels, "offsets": [0.1] * labels}
+    shown = look(replace(report, rule={**report.rule, **platt})).run(
+        "document.querySelectorAll('details').forEach(d => d.open = true), document.body.innerText"
+    )
+    assert "before calibration" in shown
+    assert "a slope and offset for each label" in shown
+    assert "emperature" not in shown
+
+
+def test_the_curve_of_two_classes_is_that_of_the_second(look):
+    shown = look(report_case("binary")).run("document.body.innerText")
+    assert "score near 0.8 for the second class" in shown
+    shown = look(report_case("multiclass")).run("document.body.innerText")
+    assert "rows whose class has a score near 0.8" in shown
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [("binary", "calibrated and decided by what was tuned on the others"), ("regression", "best")],
+)
+def test_development_rows_are_called_so_with_what_was_done(look, task, said):
+    report = report_case(task)
+    report = replace(report, about=replace(report.about, split="dev"))
+    shown = look(report).run("document.querySelector('header, main').parentNode.innerText")
+    assert "There are no test rows." in shown
+    assert said in shown
+    assert ("tuned" in shown.split("too good")[0]) == (task == "binary")
+
+
 BETTER = "better than the linear bar's 0.400: a difference of"
 WORSE = "worse than the linear bar's 0.400: a difference of"
 

@@ -27,11 +27,16 @@ _MISSING_SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What one model said, one Prediction a row; `names` are the labels it can give."""
+    """What one model said, one Prediction a row.
+
+    `names` are all labels it can give, or of a prediction file (`known` False) those it mentions:
+    what else its model knows cannot be told.
+    """
 
     name: str
     names: tuple[str, ...]
     predictions: Sequence[Prediction]
+    known: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +108,8 @@ def compare(
     """Compare each further source with the first one on the labelled rows of `file`.
 
     A source is a model folder, or JSON Lines written by `bert-cls predict`. DataError when the
-    tasks differ, when a prediction file and `file` do not hold the same rows, or when a row has a
-    label that no source knows.
+    tasks differ, when a prediction file and `file` do not hold the same rows, or when all sources
+    are models and a row has a label that none knows.
     """
     if len(sources) < 2:
         raise DataError("comparing needs at least two models or prediction files.")
@@ -116,17 +121,17 @@ def compare(
             model = models[path]
             if model.bundle.rule.min_confidence is not None:
                 model = model.with_rule(min_confidence=None)  # every row is decided
-            answers.append(Answers(name, model.labels, model.predict(rows.examples)))
+            answers.append(Answers(name, model.labels, model.predict(rows.examples), known=True))
         else:
             answers.append(_from_file(path, name, rows, task))
-    seen = {
-        name: seen_rows(models[path].bundle, file)
+    bundles = {
+        name: models[path].bundle
         for path, name in zip(sources, _names(sources), strict=True)
         if path in models
     }
-    space = LabelSpace(tuple(dict.fromkeys(name for each in answers for name in each.names)))
-    _check_truth(rows, space)
-    if task == "binary" and len(space) > 2:
+    seen = {name: seen_rows(bundle, file) for name, bundle in bundles.items()}
+    space = _space(answers, rows)
+    if task == "binary" and len(space) != 2:
         task = "multiclass"
     truth = targets(rows.examples, task, space)
     outcomes = [_outcome(each, task, space, truth) for each in answers]
@@ -143,6 +148,11 @@ def compare(
         comparisons=comparisons,
         notes=(
             *(f"{name}: {SEEN[how]}" for name, how in seen.items() if how),
+            *(
+                f"{name} leaves rows below confidence {least:.4f} undecided; here every row counts."
+                for name, bundle in bundles.items()
+                if (least := bundle.rule.min_confidence) is not None
+            ),
             *_unknown(answers, space),
         ),
     )
@@ -187,8 +197,15 @@ def _from_file(path: Path, name: str, rows: Rows, task: Task) -> Answers:
             hint="predict the file itself: bert-cls predict MODEL FILE -o OUT.jsonl",
         )
     said = [by_index[e.index] for e in rows.examples]
-    names = dict.fromkeys(label for each in said for label in (*(each.scores or ()), *each.labels))
-    return Answers(name, tuple(names), said)
+    return Answers(name, _mentioned(said), said, known=False)
+
+
+def _mentioned(said: Sequence[Prediction]) -> tuple[str, ...]:
+    """The labels of a file: in the model's order where all lines have it, else sorted."""
+    names = {label for each in said for label in (*(each.scores or ()), *each.labels)}
+    orders = {tuple(each.scores or ()) for each in said}
+    order = orders.pop()
+    return order if not orders and len(order) == len(names) else tuple(sorted(names))
 
 
 def _read_predictions(path: Path, task: Task) -> dict[int | str, Prediction]:
@@ -251,25 +268,41 @@ def _short(value: object) -> str:
     return text[:_TEXT_SHOWN] + ("…" if len(text) > _TEXT_SHOWN else "")
 
 
-def _check_truth(rows: Rows, space: LabelSpace) -> None:
-    known = space.ids
+def _space(answers: Sequence[Answers], rows: Rows) -> LabelSpace:
+    """The labels of models in their order, then those of files, then what only rows have.
+
+    DataError for a label that no model knows, where all sources are models.
+    """
+    first = sorted(answers, key=lambda each: (not each.known, len(each.names) < 2))
+    names = dict.fromkeys(name for each in first for name in each.names)
+    only_rows: set[str] = set()
     for i, example in enumerate(rows.examples):
-        names = example.label if isinstance(example.label, tuple) else (example.label,)
-        for name in names:
-            if isinstance(name, str) and known and name not in known:
+        for name in example.label if isinstance(example.label, tuple) else (example.label,):
+            if not isinstance(name, str) or name in names:
+                continue
+            if all(each.known for each in answers):
                 raise DataError(f"{rows.file}: {rows.place(i)}: no model knows the label {name!r}.")
+            only_rows.add(name)
+    if len(names) < 2:  # no order: one label that all rows were given
+        return LabelSpace(tuple(sorted({*names, *only_rows})))
+    return LabelSpace((*names, *sorted(only_rows)))
 
 
 def _unknown(answers: Sequence[Answers], space: LabelSpace) -> list[str]:
     notes = []
     for each in answers:
         absent = [name for name in space.names if name not in set(each.names)]
-        if absent:
+        if absent and each.known:
             shown = ", ".join(absent[:5]) + (" …" if len(absent) > 5 else "")
             notes.append(
                 f"{each.name} does not know {len(absent)} of {len(space)} labels ({shown}): they "
                 "count as never given by it."
             )
+    mentioned = {name for each in answers for name in each.names}
+    absent = [name for name in space.names if name not in mentioned]
+    if absent and not any(each.known for each in answers):
+        shown = ", ".join(absent[:5]) + (" …" if len(absent) > 5 else "")
+        notes.append(f"{len(absent)} of {len(space)} labels are in no prediction ({shown}).")
     return notes
 
 
@@ -277,9 +310,8 @@ def _outcome(answers: Answers, task: Task, space: LabelSpace, truth: Any) -> Out
     said = answers.predictions
     if task == "regression":
         return Outcome(task, truth, np.array([p.score for p in said], dtype=np.float64), None)
-    ids, known = space.ids, set(answers.names)
-    scores = np.zeros((len(said), len(space)))
-    scores[:, [ids[name] for name in known]] = np.nan
+    ids = space.ids
+    scores = np.full((len(said), len(space)), np.nan)  # unknown, which is not impossible
     for row, prediction in zip(scores, said, strict=True):
         for name, score in (prediction.scores or {}).items():
             row[ids[name]] = score

@@ -166,7 +166,8 @@ class DecisionConfig(Section):
     exact_match; classes: accuracy (None), macro_f1, and of binary data f1 of the second class."""
     calibrate: Literal["none", "temperature", "platt", "auto"] = "auto"
     """Make scores probabilities on dev: one temperature, a slope and offset for each label (platt,
-    multilabel only), or auto: the simplest within noise of the best, none included."""
+    multilabel only), or auto: a temperature where it lowers the cross-fitted log loss, platt where
+    it does so beyond noise. None is used that does not lower it."""
     abstain: float | None = Field(None, ge=0, lt=1)
     """Leave the least certain rows undecided: this share of the development rows."""
     min_confidence: float | None = Field(None, ge=0, le=1)
@@ -288,7 +289,11 @@ def resolve_config(
 def describe_fields() -> list[tuple[str, str, str]]:
     """(section.field, default, sentence) of every setting."""
     return [
-        (f"{name}.{key}", json.dumps(field.default, default=str), field.description or "")
+        (
+            f"{name}.{key}",
+            json.dumps(field.get_default(call_default_factory=True), default=str),
+            field.description or "",
+        )
         for name, section in SECTIONS.items()
         for key, field in section.model_fields.items()
     ]

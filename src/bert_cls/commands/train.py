@@ -145,7 +145,9 @@ def show_trained(console: Console, trained: Trained) -> None:
     name = "test" if "test" in trained.evaluations else "dev"
     evaluation = trained.evaluations[name]
     console.print()
-    title = f"{evaluation.rows} {name} rows, {evaluation.task}"
+    # of numbers nothing is tuned, so there is nothing to cross-fit
+    how = ", cross-fitted" if name == "dev" and evaluation.task != "regression" else ""
+    title = f"{evaluation.rows} {name} rows, {evaluation.task}{how}"
     console.print(
         figures_table(title, evaluation, trained.bars.get(name), trained.teacher.get(name))
     )

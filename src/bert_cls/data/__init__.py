@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bert_cls.data.dataset import Dataset, load
 from bert_cls.data.example import Example, Label, LabelSpace, Task, targets
-from bert_cls.data.label_files import read_label_merges, read_labels
+from bert_cls.data.label_files import read_label_merges, read_label_renames, read_labels
 from bert_cls.data.problems import Problem, raise_errors, summarise, write_quarantine
 from bert_cls.data.read import READERS, RowStream, read, stream
 from bert_cls.data.rows import Rows
@@ -26,6 +26,7 @@ __all__ = [
     "raise_errors",
     "read",
     "read_label_merges",
+    "read_label_renames",
     "read_labels",
     "stream",
     "summarise",

@@ -14,7 +14,7 @@ from bert_cls.data.source import opened
 from bert_cls.errors import DataError
 
 LIST_HINT = 'the file is a JSON list of names: ["first", "second"]'
-MERGES_HINT = 'the file is a JSON object from old to new names: {"Sport": "sport"}'
+NAMES_HINT = 'the file is a JSON object from old to new names: {"Sport": "sport"}'
 
 
 def read_labels(
@@ -79,22 +79,31 @@ def checked_names(values: list[object], file: str) -> tuple[str, ...]:
 
 def read_label_merges(path: str | Path, *, encoding: str | None = None) -> dict[str, str]:
     """Old label names to new ones. DataError unless it is an object of names (no chains)."""
-    value = _json_of(path, encoding, MERGES_HINT)
+    merges = read_label_renames(path, encoding=encoding)
+    if chained := sorted(set(merges) & {new for old, new in merges.items() if new != old}):
+        raise DataError(f"{Path(path).name}: {some(chained)} is both merged away and merged into.")
+    return merges
+
+
+def read_label_renames(path: str | Path, *, encoding: str | None = None) -> dict[str, str]:
+    """Old label names to new ones, which may be old ones too: names can be swapped.
+
+    DataError unless it is an object of names.
+    """
+    value = _json_of(path, encoding, NAMES_HINT)
     file = Path(path).name
     if not isinstance(value, dict):
-        raise DataError(f"{file}: must hold an object. Got {show(value)}.", hint=MERGES_HINT)
-    merges: dict[str, str] = {}
+        raise DataError(f"{file}: must hold an object. Got {show(value)}.", hint=NAMES_HINT)
+    renames: dict[str, str] = {}
     for old, new in value.items():
         if not isinstance(new, str):
             raise DataError(
-                f"{file}: {old!r} must become a name. Got {show(new)}.", hint=MERGES_HINT
+                f"{file}: {old!r} must become a name. Got {show(new)}.", hint=NAMES_HINT
             )
         if fault := check_name(new):
             raise DataError(f"{file}: {old!r}: {fault.message}", hint=fault.hint)
-        merges[old] = new
-    if chained := sorted(set(merges) & {new for old, new in merges.items() if new != old}):
-        raise DataError(f"{file}: {some(chained)} is both merged away and merged into.")
-    return merges
+        renames[old] = new
+    return renames
 
 
 def _json_of(path: str | Path, encoding: str | None, hint: str) -> object:

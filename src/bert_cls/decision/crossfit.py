@@ -46,6 +46,8 @@ class Tuned:
     """the objective of every tuner tried, each row decided by the other folds' thresholds"""
     predicted_crossfit: Decided
     """those decisions for `rule.tuner`, in the form `rule.decide` gives"""
+    scores_crossfit: Floats
+    """each row's scores, calibrated on the other folds, in the form `rule.scores` gives"""
     notes: tuple[str, ...]
     """sentences for people"""
 
@@ -104,16 +106,18 @@ def tune(
     names = _tried(untuned, tuner)
     scores = untuned.scores(x)
     if task == "regression":
-        return Tuned(untuned, {}, scores, ())
+        return Tuned(untuned, {}, scores, scores, ())
     dev = _dev(x.astype(np.float64), truth, task, folds=folds, seed=seed)
     rule, held_out, notes = _calibrated(untuned, dev, methods)
     if _is_adjusted(rule) and priors is not None:
         return _adjusted(rule, held_out, dev, np.asarray(priors, dtype=np.float64), notes)
+    scores = _scores(untuned, held_out, dev)
     decisions = _decisions(untuned, held_out, dev, names)
     crossfit = {name: measure(*_judged(rule, dev, decided)) for name, decided in decisions.items()}
     best = _simplest(rule, dev, decisions, crossfit)
     rule = _cut(rule, best, rule.scores(dev.logits), dev.cells)
-    return Tuned(rule, crossfit, decisions[best], (*notes, *_remarks(rule, dev, crossfit)))
+    said = (*notes, *_remarks(rule, dev, crossfit))
+    return Tuned(rule, crossfit, decisions[best], scores, said)
 
 
 def check_settings(
@@ -270,7 +274,9 @@ def _adjusted(
     best = _simplest(rule, dev, decisions, crossfit)
     tried = ", ".join(f"{name} {value:.4f}" for name, value in crossfit.items())
     said = f"decision: {best}, the simplest within noise; {MACRO} {tried}."
-    return Tuned(replace(rules[best], tuner=best), crossfit, decisions[best], (*notes, said))
+    scores = _scores(rule, held_out, dev)
+    rule = replace(rules[best], tuner=best)
+    return Tuned(rule, crossfit, decisions[best], scores, (*notes, said))
 
 
 def _weighed(rule: Rule, priors: Floats, tau: float) -> Rule:
@@ -289,6 +295,15 @@ def _cut(rule: Rule, tuner: str, scores: Floats, cells: Bools) -> Rule:
         scores, cells = scores[:, 1:], cells[:, 1:]
     thresholds = TUNERS[tuner](scores, cells, _MEASURED.get(rule.objective, rule.objective))
     return replace(rule, thresholds=tuple(thresholds.tolist()), tuner=tuner)
+
+
+def _scores(untuned: Rule, held_out: list[Rule], dev: _Dev) -> Floats:
+    """Every row's scores calibrated without the row's fold; without folds, uncalibrated."""
+    scores = untuned.scores(dev.logits)
+    for fold, rule in enumerate(held_out):
+        held = dev.fold_of == fold
+        scores[held] = rule.scores(dev.logits[held])
+    return scores
 
 
 def _decisions(

@@ -53,7 +53,7 @@ def at_checkpoint(classifier: Classifier, folder: Path) -> Classifier:
 
 
 def crossfitted(classifier: Classifier, examples: Sequence[Example]) -> Evaluation:
-    """Figures on rows that thresholds are tuned on: each is decided by thresholds tuned without it.
+    """Figures on rows that thresholds are tuned on: each is calibrated and decided without it.
 
     The rule is tuned anew for the classifier's weights, as at the end of training, and thrown away.
     """
@@ -80,7 +80,7 @@ def crossfitted(classifier: Classifier, examples: Sequence[Example]) -> Evaluati
         bundle.task,
         bundle.space,
         truth,
-        tuned.rule.scores(logits),
+        tuned.scores_crossfit,
         tuned.predicted_crossfit,
         calibrated=tuned.rule.calibrated,
         resamples=0,

@@ -35,17 +35,18 @@ def label_weights(
     unless the decision will be adjusted to the priors anyway. ConfigError for a loss that takes no
     weights, an unknown label, or a weight that is not positive.
     """
-    if wanted == "auto":
-        wanted, why = _auto(loss, statistics, adjusted_later)
-    else:
-        why = "by name" if isinstance(wanted, Mapping) else wanted
     if wanted == "none":
-        return None, why
+        return None, wanted
     if loss not in WEIGHTED:
         raise ConfigError(
             f"loss.class_weights is for the losses {sorted(WEIGHTED)}. The loss is {loss!r}.",
             hint="leave loss.class_weights out, or use the loss's own options.",
         )
+    why = "by name" if isinstance(wanted, Mapping) else wanted
+    if wanted == "auto":
+        wanted, why = _auto(loss, statistics, adjusted_later)
+        if wanted == "none":
+            return None, why
     if isinstance(wanted, Mapping):
         weights = _by_name(wanted, names)
     else:
@@ -62,7 +63,7 @@ def label_weights(
 
 def _auto(loss: str, statistics: LabelStatistics, adjusted_later: bool) -> tuple[str, str]:
     if loss != "cross_entropy":
-        return "none", "auto: none, thresholds see to rare labels"
+        return "none", "auto: none, it weighs one class a row only, not label sets"
     if adjusted_later:
         return "none", "auto: none, the decision is adjusted to the priors"
     counts = seen_counts(statistics)

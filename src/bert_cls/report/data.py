@@ -28,7 +28,7 @@ class About:
     data: str
     """name of the file or folder the rows are from"""
     split: Split
-    """`dev`: the rows thresholds were tuned on, decided by thresholds of other rows (cross-fitted);
+    """`dev`: the rows the rule was tuned on, scored and decided without them (cross-fitted);
     `file`: rows given to `evaluate`"""
     created: str
     """date, YYYY-MM-DD"""
@@ -93,7 +93,7 @@ class CalibrationCurve:
     """Probability said and share that came true, in the bins that hold rows (or cells)."""
 
     when: Literal["before", "after"]
-    """before or after temperature scaling"""
+    """before or after calibration (a temperature, or a slope and offset a label)"""
     said: tuple[float, ...]
     came_true: tuple[float, ...]
     rows: tuple[int, ...]

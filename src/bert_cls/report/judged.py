@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from bert_cls.data import Example
 from bert_cls.decision import Rule
-from bert_cls.decision.rule import Decided
 from bert_cls.metrics.outcome import Bools, Floats, Ints, Outcome
 from bert_cls.text import Tokens
 
@@ -37,20 +36,21 @@ def judge(
     truth: NDArray[Any],
     logits: ArrayLike,
     *,
-    predicted: Decided | None = None,
+    outcome: Outcome | None = None,
 ) -> Judged:
     """Put a rule to the logits [rows, outputs] of labelled examples.
 
-    `predicted` are decisions that were made otherwise, such as cross-fitted ones; None decides by
-    the rule. DataError when the arrays do not fit together.
+    `outcome` has scores and decisions that were made otherwise, such as cross-fitted ones; None
+    scores and decides by the rule. DataError when the arrays do not fit together.
     """
-    scores = rule.scores(logits)
-    decided = rule.decide(scores) if predicted is None else predicted
+    if outcome is None:
+        scores = rule.scores(logits)
+        outcome = Outcome(rule.task, truth, scores, np.asarray(rule.decide(scores)))
     plain = replace(rule, temperature=1.0, bias=0.0, slopes=(), offsets=())
     changed = rule.task != "regression" and plain != rule
     return Judged(
         examples=examples,
-        outcome=Outcome(rule.task, truth, scores, np.asarray(decided)),
+        outcome=outcome,
         uncalibrated=plain.scores(logits) if changed else None,
         lengths=tokens.full_lengths.astype(np.int64),
         cut=tokens.cut,

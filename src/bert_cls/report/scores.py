@@ -95,7 +95,7 @@ def _pooled(truth: Bools, scores: Floats, evaluation: Evaluation) -> tuple[Label
 
 
 def calibration_curves(judged: Judged, rule: Rule) -> tuple[CalibrationCurve, ...]:
-    """Reliability with the rule's temperature and, where it has one, without; none if unfit.
+    """Reliability with the rule's calibration and, where it has one, without; none if unfit.
 
     Of the positive class (binary), the top-scored class (multiclass), or all cells (multilabel).
     """

@@ -75,11 +75,13 @@ def evaluations_of(
 
 
 def outcomes_of(setup: Setup, tuned: Tuned, logits: Mapping[str, Any]) -> dict[str, Outcome]:
-    """What was decided of each split's logits; on dev by cross-fitting."""
+    """Scores and decisions of each split's logits; on dev both by cross-fitting."""
     out = {}
     for name, values in logits.items():
-        scores = tuned.rule.scores(values)
-        predicted = tuned.predicted_crossfit if name == "dev" else tuned.rule.decide(scores)
+        scores, predicted = tuned.scores_crossfit, tuned.predicted_crossfit
+        if name != "dev":
+            scores = tuned.rule.scores(values)
+            predicted = tuned.rule.decide(scores)
         out[name] = Outcome(setup.dataset.task, setup.splits[name].truth, scores, predicted)
     return out
 

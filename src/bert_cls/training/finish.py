@@ -37,7 +37,7 @@ class Trained:
 
     bundle: Bundle
     evaluations: Mapping[str, Evaluation]
-    """`test` where there are test rows; `dev` from cross-fitted decisions"""
+    """`test` where there are test rows; `dev` from cross-fitted scores and decisions"""
     bars: Mapping[str, LinearBar]
     """the linear bar on the same rows, tuned the same way"""
     teacher: Mapping[str, Evaluation]
@@ -141,7 +141,7 @@ def _report(
         rows.tokens,
         rows.truth,
         logits[split],
-        predicted=tuned.predicted_crossfit if split == "dev" else None,
+        outcome=outcomes_of(setup, tuned, {split: logits[split]})[split],
     )
     return report_data(
         judged,

@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 
 from bert_cls import bundle as bundles
 from bert_cls.bundle import Bundle
-from bert_cls.data import LabelSpace, Task, read_label_merges
+from bert_cls.data import LabelSpace, Task, read_label_renames
+from bert_cls.data.nearest import nearest
 from bert_cls.encoders import read_files
 from bert_cls.errors import ConfigError, pick
 from bert_cls.folders import sha256
@@ -87,7 +88,7 @@ def take_over(
     """Fill the head from the old model, by label name; one line that says what happened.
 
     `priors` float32 [outputs] are the biases of labels that are new. ConfigError when the tasks
-    differ, or a renaming names a label that the old model has not.
+    differ, or a renaming names a label that the old model or the data have not.
     """
     old = bundles.load(folder, check=False)
     if old.task != task:
@@ -108,7 +109,7 @@ def take_over(
             head.weight.copy_(weight / spread)
             head.bias.copy_((bias - mean) / spread)
         return f"from {folder.name}: encoder and head taken over"
-    renames = _renames(renames_file, old)
+    renames = _renames(renames_file, old, space)
     places = {renames.get(name, name): i for i, name in enumerate(old.space.names)}
     known = [name for name in space.names if name in places]
     with torch.no_grad():
@@ -125,12 +126,18 @@ def take_over(
     )
 
 
-def _renames(file: Path | None, old: Bundle) -> Mapping[str, str]:
+def _renames(file: Path | None, old: Bundle, space: LabelSpace) -> Mapping[str, str]:
     if file is None:
         return {}
-    renames = read_label_merges(file)
-    for name in renames:
+    renames = read_label_renames(file)
+    for name, new in renames.items():
         pick(old.space.ids, name, f"{file.name}: a label of the old model")
+        if new not in space.ids:
+            near = nearest(new, space.names, furthest=max(1, len(new) - 1))
+            raise ConfigError(
+                f"{file.name}: {name!r} is to be called {new!r}, which is no label of the data.",
+                hint=f"did you mean {near!r}?" if near else "new names are labels of the data.",
+            )
     after = [renames.get(name, name) for name in old.space.names]
     if twice := sorted({name for name in after if after.count(name) > 1}):
         raise ConfigError(

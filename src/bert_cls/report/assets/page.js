@@ -193,7 +193,7 @@ function introduction() {
       [say("about." + about.split, values), say("task." + report.task, { labels: whole(report.per_label.length + report.labels_left_out) }), about.created].join(" · "),
     ),
     about.seen ? element("p", { class: "warning" }, say("about.seen." + about.seen)) : null,
-    about.split === "dev" ? element("p", { class: "privacy" }, say("about.crossfit")) : null,
+    about.split === "dev" ? element("p", { class: "privacy" }, say(report.task === "regression" ? "about.chosen" : "about.crossfit")) : null,
     element("p", { class: "privacy" }, report.texts && report.worst.length ? say(report.worst.some((row) => row.nearest.length) ? "about.texts_near" : "about.texts", { count: whole(report.worst.length) }) : say("about.no_texts")),
     summary(),
   ];

@@ -11,7 +11,7 @@ function calibrationSection() {
   const last = report.calibration[report.calibration.length - 1];
   const errors = report.calibration.map((c) => [say("calibration." + c.when), figure(c.error, 4)]);
   return [
-    lead(say("calibration.lead." + (multilabel ? "multilabel" : "classes"))),
+    lead(say("calibration.lead." + report.task)),
     element(
       "div",
       { class: "beside" },
@@ -384,7 +384,7 @@ function notesSection() {
   const facts = [
     [say("notes.tuner"), rule.tuner],
     [say("notes.objective"), rule.objective],
-    [say("notes.temperature"), figure(rule.temperature)],
+    rule.slopes.length ? [say("notes.calibration"), say("notes.slopes")] : [say("notes.temperature"), figure(rule.temperature)],
     [say("notes.max_length"), whole(report.truncation.max_length)],
   ];
   const settings = report.settings.map(([key, value, why]) => [key, value, why]);

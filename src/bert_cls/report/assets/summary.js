@@ -57,7 +57,7 @@ function calibrated() {
   const [first, last] = [report.calibration[0], report.calibration[report.calibration.length - 1]];
   if (!last) return null;
   const values = { after: percent(last.error), before: percent(first.error) };
-  return say(first === last ? "summary.calibration" : "summary.temperature", values);
+  return say(first === last ? "summary.calibration" : "summary.calibrated", values);
 }
 
 function cutRows() {
