@@ -9,6 +9,7 @@ import math
 import numpy as np
 import pytest
 from rich.console import Console
+from safetensors.numpy import save
 from typer.testing import CliRunner
 
 from bert_cls import Classifier
@@ -252,6 +253,32 @@ def test_strangeness_is_even_on_rows_like_the_known_and_high_on_others():
     with pytest.raises(BundleError, match="damaged"):
         Domain.from_bytes(domain.to_bytes()[:-9])
     assert learn(logits[:20], truth[:20]) is None
+
+
+def test_strange_rows_of_two_classes_that_lie_between_them_are_told():
+    # two outputs lie on a line: the nearest class is never far from what is between them
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 2, 600)
+    side = np.where(truth == 1, 1.0, -1.0) * rng.normal(3, 1, 600)
+    logits = np.stack([-side, side], axis=1)
+    domain = learn(logits, truth)
+    between = rng.normal(0, 0.7, 300)
+    assert domain.strangeness(np.stack([-between, between], axis=1)).mean() > 0.85
+
+
+def test_a_domain_of_before_is_read_and_one_with_other_shapes_is_damaged():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 3, 200)
+    domain = learn(rng.normal(size=(200, 3)) + 4 * np.eye(3)[truth], truth)
+    kept = {"means": domain.means, "precision": domain.precision, "quantiles": domain.quantiles}
+    before = Domain.from_bytes(save(kept))
+    far = before.distances(np.full((1, 3), 99.0))[0]
+    away = np.full(3, 99.0) - domain.means
+    nearest = np.einsum("ij,jk,ik->i", away, domain.precision, away).min()
+    assert far == pytest.approx(np.sqrt(nearest))
+    for name, value in (("means", np.zeros(3)), ("precision", np.eye(2)), ("centre", np.eye(3))):
+        with pytest.raises(BundleError, match="shapes do not fit"):
+            Domain.from_bytes(save({**kept, name: value}))
 
 
 def test_of_label_sets_a_row_without_evidence_for_any_label_is_strange():

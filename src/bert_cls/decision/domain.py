@@ -1,15 +1,16 @@
 """How strange a row is: how far its logits lie from those of the development rows.
 
 Of classes it is the distance to the nearest class of the development rows, in units of the spread
-within classes (class-conditional Mahalanobis distance, Lee et al. 2018, here on logits, which every
-engine gives). Of label sets it is how little evidence there is for any label, the sum over labels
-of -log(1 + e^logit) (joint energy, Wang et al. 2021): there the distance was the worse of the two,
-and with classes the energy was. Both are told as the share of development rows less strange.
+within classes, less the distance to their middle, in units of the whole spread (relative
+Mahalanobis distance, Ren et al. 2021, here on logits, which every engine gives): without the second
+part texts that are nothing in particular pass for near. Of label sets it is how little evidence
+there is for any label, the sum over labels of -log(1 + e^logit) (joint energy, Wang et al. 2021).
+Both are told as the share of development rows less strange.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -35,25 +36,28 @@ _POINTS = 1001
 class Domain:
     """What the development rows' logits are like.
 
-    `means` float64 [classes, outputs] and `precision` float64 [outputs, outputs]; both are empty
-    for label sets. `quantiles` float64 [1001] are those of the distances of rows that were not used
-    to make them.
+    `means` float64 [classes, outputs] and `precision` float64 [outputs, outputs], within classes;
+    both are empty for label sets. `quantiles` float64 [1001] are those of the distances of rows
+    that were not used to make them. `centre` float64 [1, outputs] and `spread` float64 [outputs,
+    outputs] are mean and precision of all rows; empty for label sets and models of before, whose
+    distance is to the nearest class alone.
     """
 
     means: Floats
     precision: Floats
     quantiles: Floats
+    centre: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+    spread: Floats = field(default_factory=lambda: np.zeros((0, 0)))
 
     def distances(self, logits: ArrayLike) -> Floats:
         """How strange each row of logits [rows, outputs] is, float64 [rows], higher is stranger."""
         x = np.asarray(logits, dtype=np.float64)
         if not len(self.means):
             return np.asarray(-np.logaddexp(0.0, x).sum(axis=1))
-        nearest = np.full(len(x), np.inf)
-        for mean in self.means:
-            away = x - mean
-            nearest = np.minimum(nearest, np.einsum("ij,jk,ik->i", away, self.precision, away))
-        return np.asarray(np.sqrt(np.maximum(nearest, 0.0)))
+        nearest = _nearest(x, self.means, self.precision)
+        if not len(self.centre):
+            return np.asarray(np.sqrt(np.maximum(nearest, 0.0)))
+        return nearest - _nearest(x, self.centre, self.spread)
 
     def strangeness(self, logits: ArrayLike) -> Floats:
         """Share of development rows that lie nearer, float64 [rows] in 0..1."""
@@ -62,17 +66,31 @@ class Domain:
 
     def to_bytes(self) -> bytes:
         """What `FILE` holds."""
-        return to_bytes(
-            {"means": self.means, "precision": self.precision, "quantiles": self.quantiles}
-        )
+        return to_bytes({each.name: getattr(self, each.name) for each in fields(self)})
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Domain:
         """The reverse of `to_bytes`; BundleError when the content is damaged."""
         try:
-            return cls(**from_bytes(content))
+            found = cls(**from_bytes(content))
         except (SafetensorError, TypeError) as error:
             raise BundleError(f"{FILE} is damaged: {error}") from error
+        if not found._fits():
+            raise BundleError(f"{FILE} is damaged: its shapes do not fit each other.")
+        return found
+
+    def _fits(self) -> bool:
+        matrices = (self.means, self.precision, self.centre, self.spread)
+        if any(each.ndim != 2 for each in matrices) or self.quantiles.ndim != 1:
+            return False
+        outputs = self.means.shape[1]
+        square = (outputs, outputs)
+        middles = (len(self.centre), self.spread.shape)
+        if not len(self.means):
+            return middles[0] == 0
+        return self.precision.shape == square and (
+            middles[0] == 0 or (self.centre.shape[1], *middles) == (outputs, 1, square)
+        )
 
 
 def learn(logits: ArrayLike, truth: NDArray[Any]) -> Domain | None:
@@ -95,17 +113,30 @@ def learn(logits: ArrayLike, truth: NDArray[Any]) -> Domain | None:
     distances = np.empty(rows)
     for fold in range(FOLDS):
         held = fold_of == fold
-        part = Domain(*_shape(x[~held], truth[~held]), np.zeros(1))
-        distances[held] = part.distances(x[held])
-    return Domain(*_shape(x, truth), np.quantile(distances, steps))
+        distances[held] = _shaped(x[~held], truth[~held]).distances(x[held])
+    return replace(_shaped(x, truth), quantiles=np.quantile(distances, steps))
 
 
-def _shape(x: Floats, truth: NDArray[Any]) -> tuple[Floats, Floats]:
-    """Mean of every class with a row, and the inverse of the shrunk covariance within classes."""
+def _shaped(x: Floats, truth: NDArray[Any]) -> Domain:
+    """Means of every class with a row and of all rows, and their precisions; no quantiles yet."""
     numbers, place = np.unique(truth, return_inverse=True)
     means = np.stack([x[truth == number].mean(axis=0) for number in numbers])
-    away = x - means[place]
-    covariance = away.T @ away / len(x)
+    centre = x.mean(axis=0, keepdims=True)
+    return Domain(means, _precision(x - means[place]), np.zeros(1), centre, _precision(x - centre))
+
+
+def _nearest(x: Floats, means: Floats, precision: Floats) -> Floats:
+    """Squared Mahalanobis distance of each row to the nearest of some means, float64 [rows]."""
+    nearest = np.full(len(x), np.inf)
+    for mean in means:
+        away = x - mean
+        nearest = np.minimum(nearest, np.einsum("ij,jk,ik->i", away, precision, away))
+    return nearest
+
+
+def _precision(away: Floats) -> Floats:
+    """The inverse of the shrunk covariance of rows [rows, outputs] around their means."""
+    covariance = away.T @ away / len(away)
     level = max(float(np.trace(covariance)) / len(covariance), 1e-12)
     shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * level * np.eye(len(covariance))
-    return means, np.linalg.inv(shrunk)
+    return np.asarray(np.linalg.inv(shrunk))
