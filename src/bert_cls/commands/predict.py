@@ -198,22 +198,26 @@ def _write_resumable(
     from bert_cls.errors import Interrupted
     from bert_cls.resumable import begin, part_of, write
 
-    before = begin(output, job, resume=resume)
-    if resume:
-        said = f"going on after row {before.rows:,}" if before.rows else "nothing to go on with"
-        open_console().print(f"{said}: {part_of(output)}", highlight=False, markup=False)
-    rows = stream(file, encoding=encoding)
+    part = part_of(output)
     try:
-        with terminable(), _progress(rows, done=before.rows) as computed:
-            answers = classifier.predict_stream(
-                rows, skip=before.rows, computed=computed, **options
-            )
-            with closing(answers):
-                written = write(answers, output, job, before, plain_csv=plain_csv)
+        with terminable(), begin(output, job, resume=resume) as begun:
+            if resume:
+                said = (
+                    f"going on after row {begun.rows:,}" if begun.rows else "nothing to go on with"
+                )
+                open_console().print(f"{said}: {part}", highlight=False, markup=False)
+            rows = stream(file, encoding=encoding)
+            with _progress(rows, done=begun.rows) as computed:
+                answers = classifier.predict_stream(
+                    rows, skip=begun.rows, computed=computed, **options
+                )
+                with closing(answers):
+                    written = write(answers, begun, plain_csv=plain_csv)
     except KeyboardInterrupt as stop:
+        left = part.exists()
         raise Interrupted(
-            f"stopped; the rows so far are in {part_of(output)}.",
+            f"stopped; the rows so far are in {part}." if left else "stopped before the first row.",
             signal_number=stop.args[0] if stop.args else signal.SIGINT,
-            hint="the same command with --resume goes on.",
+            hint=f"the same command {'with --resume goes on' if left else 'begins again'}.",
         ) from None
     return written.counts
