@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bert_cls import bundle as bundles
-from bert_cls.decision import Rule, margins
+from bert_cls.decision import Rule, confidence_margins, margins
 from bert_cls.engines import ENGINES, FILES, choose, open_engine, run
 from bert_cls.engines.engine import ROWS_STEP, even_batches
 from bert_cls.engines.machine import multiplies_bfloat16, multiplies_int8, processor_flags
@@ -381,6 +381,20 @@ def test_other_thresholds_have_a_margin_of_their_own(three_stages, bundle, wante
     assert not engine.unsure(wanted, bundle.rule).any()
     assert not engine.unsure(wanted, replace(bundle.rule, min_confidence=None)).any()
     assert engine.unsure(wanted, replace(bundle.rule, thresholds=(0.31, 0.32, 0.33))).all()
+
+
+def test_rows_near_the_least_confidence_are_looked_at_again(three_stages, bundle, wanted):
+    rule = replace(bundle.rule, min_confidence=0.5)
+    for measured in ({"margin_confidence": 0.05}, {"margin_confidence": 0.0}, {}):
+        facts = {"margin": 0.0, "margin_elsewhere": 0.0, **measured}
+        engines = {**three_stages.details["engines"], LOWEST: facts}
+        engine = open_engine(replace(three_stages, details={"engines": engines}), LOWEST)
+        assert not engine.unsure(wanted, bundle.rule).any()
+        # an export of before it was measured is sure of no confidence
+        margin = measured.get("margin_confidence", 1.0)
+        near = confidence_margins(rule, wanted) <= margin
+        np.testing.assert_array_equal(engine.unsure(wanted, rule), near)
+        assert near.any() == bool(margin)
 
 
 @pytest.mark.parametrize("name", ["openvino-int8", "openvino-bfloat16", "openvino"])

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from bert_cls import Classifier
 from bert_cls import bundle as bundles
 from bert_cls.cli import app
-from bert_cls.decision import margins
+from bert_cls.decision import confidence_margins, label_margins, margins
 from bert_cls.engines import open_engine, run
 from bert_cls.errors import ConfigError, EngineError
 from bert_cls.export import export
@@ -236,13 +236,50 @@ def test_the_margin_mends_every_label_that_int8_changed():
     generator = np.random.default_rng(0)
     wanted = generator.normal(size=(500, 3)).astype(np.float32)
     given = wanted + generator.normal(scale=0.05, size=wanted.shape).astype(np.float32)
-    margin, elsewhere = second_look_margins(rule, wanted, given)
+    margin, elsewhere, _ = second_look_margins(rule, wanted, given)
     assert compare(rule, wanted, given).flips > 0
     assert compare(rule, wanted, _mended(rule, wanted, given, margin)).flips == 0
     assert elsewhere >= margin
-    assert second_look_margins(rule, wanted, wanted) == (0, 0)
+    assert second_look_margins(rule, wanted, wanted) == (0, 0, 0)
     nothing = second_look_margins(RULES["regression"], wanted[:, :1], given[:, :1])
-    assert nothing == (0, 0)
+    assert nothing == (0, 0, 0)
+
+
+@pytest.mark.parametrize("task", ["multilabel", "binary", "multiclass"])
+def test_the_confidence_of_a_row_has_a_margin_of_its_own(task):
+    rule, outputs = RULES[task], {"multilabel": 12, "binary": 2, "multiclass": 3}[task]
+    if task == "multilabel":
+        rule = replace(rule, thresholds=(0.5,) * outputs)
+    generator = np.random.default_rng(0)
+    # scores are far from their thresholds, so labels alone say little about the error
+    signs = generator.choice([-1, 1], (4000, outputs))
+    wanted = (signs * generator.uniform(2.5, 6, signs.shape)).astype(np.float32)
+    given = wanted + generator.normal(scale=0.05, size=wanted.shape).astype(np.float32)
+    _, _, margin = second_look_margins(rule, wanted[:2000], given[:2000])
+    wanted, given = wanted[2000:], given[2000:]
+    flips = 0
+    for least in (0.5, 0.7, 0.9):
+        asked = replace(rule, min_confidence=least)
+        unsure = confidence_margins(asked, given) <= margin
+        unsure |= label_margins(asked, given) <= second_look_margins(rule, wanted, given)[0]
+        flips += compare(asked, wanted, given).flips
+        assert compare(asked, wanted, np.where(unsure[:, None], wanted, given)).flips == 0
+        assert unsure.mean() < 0.6
+    assert flips > 0
+
+
+@pytest.mark.parametrize("near", [0, 1, 20])
+def test_few_rows_near_a_decision_do_not_make_a_small_margin(near):
+    rule, generator = RULES["binary"], np.random.default_rng(0)
+    wanted = np.zeros((300, 2), np.float32)
+    wanted[:, 1] = generator.choice([-4, 4], 300)
+    wanted[:near, 1] = 0.3
+    given = wanted.copy()
+    given[-1, 1] += 1  # a row that is sure errs a little
+    given[:near, 1] += 0.001
+    margin, *_ = second_look_margins(rule, wanted, given)
+    largest = np.abs(rule.scores(wanted) - rule.scores(given)).max()
+    assert margin >= 1.5 * largest > 0.01
 
 
 def _mended(rule, wanted, given, margin):
@@ -256,7 +293,7 @@ def test_low_thresholds_of_a_model_say_little_about_others():
     generator = np.random.default_rng(0)
     wanted = generator.normal(scale=2, size=(2000, 3)).astype(np.float32)
     given = wanted + generator.normal(scale=0.05, size=wanted.shape).astype(np.float32)
-    margin, elsewhere = second_look_margins(low, wanted[:1000], given[:1000])
+    margin, elsewhere, _ = second_look_margins(low, wanted[:1000], given[:1000])
     wanted, given = wanted[1000:], given[1000:]
     for cut in (0.3, 0.4, 0.6, 0.93):
         asked = replace(low, thresholds=(cut,) * 3)

@@ -28,8 +28,9 @@ Logits = NDArray[np.float32]
 class Engine(Protocol):
     """Padding, batch size, order and neighbours must not change a row's logits.
 
-    float32 engines: not beyond 1e-5. int8 engines: no label that `run` decides on. OpenVINO's in
-    int8 and bfloat16: not a bit, but for bulk (docs/engines.md says how much there).
+    float32 engines: not beyond 1e-5. int8 engines: no label that `run` decides on, as far as the
+    export could measure. OpenVINO's in int8 and bfloat16: not a bit, but for bulk (docs/engines.md
+    says how much there).
     """
 
     name: str
