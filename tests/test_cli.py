@@ -111,6 +111,7 @@ def test_an_interrupted_prediction_is_gone_on_with(trained, tmp_path):
         if number != signal.SIGKILL:
             assert process.returncode == 128 + number, said
             assert "--resume goes on" in said
+            assert f"\nstopped; the rows so far are in {part_of(out)}." in said
     refused = run(*command[1:])
     assert refused.returncode == 2
     assert "rows of an unfinished job" in refused.stderr

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from bert_cls import cli
 from bert_cls.config import resolve_config
 from bert_cls.engines import ENGINES
+from bert_cls.export import export
 from bert_cls.training import Request, Silent, train
 from small import multilabel_rows, write_folder
 
@@ -19,6 +21,8 @@ from small import multilabel_rows, write_folder
 REFUSING = """
 import json, sys
 HEAVY = {"torch", "transformers", "sklearn", "accelerate"}
+if "onnx" in sys.argv[1:2]:  # of the extras none at all
+    HEAVY |= {sys.argv.pop(1), "onnxruntime", "pyarrow", "openpyxl"}
 
 class Refuse:
     def find_spec(self, name, path=None, target=None):
@@ -86,12 +90,12 @@ def test_weights_alone_say_what_to_install(by, model):
 def test_a_folder_with_an_engine_file_predicts_without_them(name, model, tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(model, folder)
-    export = subprocess.run(
+    exported = subprocess.run(
         [sys.executable, "-m", "bert_cls.cli", "export", str(folder), "--to", ENGINES[name].export],
         capture_output=True,
         text=True,
     )
-    assert export.returncode == 0, export.stderr
+    assert exported.returncode == 0, exported.stderr
     done = run(
         "from bert_cls import Classifier\n"
         "model = Classifier.load(sys.argv[1], engine=sys.argv[2])\n"
@@ -111,3 +115,63 @@ def test_a_folder_with_an_engine_file_predicts_without_them(name, model, tmp_pat
     assert [{k: v for k, v in line.items() if k != "index"} for line in lines] == json.loads(
         done.stdout
     )
+
+
+# every command, and the extra that it needs to go on; None where it ends well without any
+COMMANDS = {
+    "train {data} -o {new}": "train",
+    "distill {model} --layers 1 -o {new}": "train",
+    "evaluate {model} {data}/test.json": None,
+    "evaluate {model} {data}/test.json --report {new}.html --neighbours 1": "train",
+    "check {data}": None,
+    "compare {model} {model} {data}/test.json": None,
+    "explain {model} 天窗": None,
+    "explain {model} 天窗 --method gradient": "train",
+    "predict {model} --text 天窗": None,
+    "predict {model} --text 天窗 --engine onnx": "onnx",
+    "predict {model} {data}/test.json -o {new}.parquet": "tables",
+    "predict {model} {data}/rows.parquet": "tables",
+    "export {model} --to onnx": "export",
+    "export {model}": "export",
+    "settings": None,
+    "settings --losses": "train",
+    "encoders list": None,
+    "encoders fetch {encoder}": None,
+    "encoders trim {encoder} --layers 1 -o {new}": None,
+}
+
+
+@pytest.fixture(scope="module")
+def exported(model, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("exported") / "model"
+    shutil.copytree(model, folder)
+    export(folder, "onnx", lambda message: None)
+    export(folder, "openvino", lambda message: None)
+    return folder
+
+
+def test_every_command_is_tried():
+    tried = {" ".join(words.split()[: 1 + words.startswith("encoders")]) for words in COMMANDS}
+    assert tried == {*cli.COMMANDS, *(f"encoders {name}" for name in cli.ENCODERS)}
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_a_command_that_needs_more_says_what_to_install(words, exported, encoder, tmp_path):
+    data = tmp_path / "data"
+    write_folder(data, multilabel_rows, sizes=(24, 8, 8))
+    (data / "rows.parquet").write_bytes(b"PAR1")
+    places = {
+        "data": data,
+        "model": exported,
+        "encoder": encoder("bert"),
+        "new": tmp_path / "new",
+    }
+    done = run(COMMAND_LINE, "onnx", *(word.format(**places) for word in words.split()))
+    assert "Traceback" not in done.stderr
+    extra = COMMANDS[words]
+    if extra is None:
+        assert done.returncode == 0, done.stderr
+    else:
+        assert done.returncode in (2, 5), done.stderr
+        assert f"bert-cls[{extra}]" in done.stderr.partition("hint: pip install ")[2]
+        assert not (tmp_path / "new").exists()
