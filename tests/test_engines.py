@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bert_cls import bundle as bundles
 from bert_cls.decision import Rule, confidence_margins, margins
-from bert_cls.engines import ENGINES, FILES, choose, open_engine, run
+from bert_cls.engines import ENGINES, FILES, choose, open_engine, passed_over, run
 from bert_cls.engines.engine import ROWS_STEP, even_batches
 from bert_cls.engines.machine import multiplies_bfloat16, multiplies_int8, processor_flags
 from bert_cls.engines.second_look import MARGINS
@@ -299,6 +299,53 @@ def test_auto_without_exports_is_torch_and_says_what_to_do_without_it(bundle, mo
     monkeypatch.setattr("bert_cls.engines.engine.find_spec", lambda name: None)
     with pytest.raises(EngineError, match=r"torch is not installed(.|\n)*export"):
         choose(bare)
+
+
+def without(monkeypatch, *packages: str) -> None:
+    monkeypatch.setattr(
+        "bert_cls.engines.engine.find_spec", lambda name: None if name in packages else name
+    )
+
+
+def test_engines_that_are_passed_over_are_named_with_the_remedy(bundle, monkeypatch, tmp_path):
+    monkeypatch.setattr("bert_cls.engines.engine.multiplies_int8", lambda: True)
+    assert passed_over(bundle) == []
+    without(monkeypatch, "openvino")
+    assert choose(bundle) == "onnx-int8"
+    assert passed_over(bundle) == [
+        "openvino-int8: openvino is not installed (pip install 'bert-cls')"
+    ]
+    without(monkeypatch, "openvino", "onnxruntime")
+    assert choose(bundle) == "torch"
+    assert passed_over(bundle) == [
+        "openvino-int8, openvino: openvino is not installed (pip install 'bert-cls')",
+        "onnx-int8, onnx: onnxruntime is not installed (pip install 'bert-cls[onnx]')",
+    ]
+    without(monkeypatch)
+    monkeypatch.setattr("bert_cls.engines.engine.multiplies_int8", lambda: False)
+    assert choose(bundle) == "openvino"
+    [first, second] = passed_over(bundle)
+    assert "openvino-int8: this processor does not multiply int8 itself" in first
+    assert "--engine onnx-int8" in second
+    moved = replace(bundle, folder=tmp_path)
+    assert choose(moved) == "torch"
+    assert f"openvino.xml is missing (bert-cls export {tmp_path} --to openvino)" in str(
+        passed_over(moved)
+    )
+    (tmp_path / "model.onnx").write_bytes(b"of another model")
+    [only] = passed_over(replace(moved, details={}))
+    assert only.startswith("onnx: model.onnx is no export of this model (bert-cls exp")
+
+
+def test_a_folder_whose_engines_cannot_run_says_which_packages_they_need(bundle, monkeypatch):
+    facts = bundle.details["engines"]
+    only = replace(bundle, details={"engines": {"onnx": facts["onnx"]}})
+    without(monkeypatch, "torch", "onnxruntime")
+    with pytest.raises(EngineError, match=r"onnx: onnxruntime is not installed") as refused:
+        choose(only)
+    assert "bert-cls[onnx]" in str(refused.value)
+    assert "torch is not installed (pip install 'bert-cls[train]')" in str(refused.value)
+    assert "openvino: openvino.xml is no export of this model" in str(refused.value)
 
 
 def test_a_file_that_was_not_exported_and_a_wrong_name(encoder, tmp_path):

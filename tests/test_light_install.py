@@ -19,7 +19,7 @@ from small import multilabel_rows, write_folder
 
 # a finder that refuses: nothing that is there can be imported, as if it was not installed
 REFUSING = """
-import json, sys
+import importlib.util, json, sys
 HEAVY = {"torch", "transformers", "sklearn", "accelerate"}
 if "onnx" in sys.argv[1:2]:  # of the extras none at all
     HEAVY |= {sys.argv.pop(1), "onnxruntime", "pyarrow", "openpyxl"}
@@ -30,6 +30,8 @@ class Refuse:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Refuse())
+there = importlib.util.find_spec
+importlib.util.find_spec = lambda name: None if name in HEAVY else there(name)
 """
 LIGHT = [name for name in ENGINES if not name.startswith("torch")]
 
@@ -148,6 +150,19 @@ def exported(model, tmp_path_factory) -> Path:
     export(folder, "onnx", lambda message: None)
     export(folder, "openvino", lambda message: None)
     return folder
+
+
+def test_predict_says_which_export_it_does_not_use_and_why(exported):
+    done = run(
+        "HEAVY.clear(); HEAVY.update(['openvino', 'onnxruntime'])\n" + COMMAND_LINE,
+        *("onnx", "predict", exported, "--text", "天窗"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines() == [
+        "engine: torch float32",
+        "  not by openvino: openvino is not installed (pip install 'bert-cls')",
+        "  not by onnx: onnxruntime is not installed (pip install 'bert-cls[onnx]')",
+    ]
 
 
 def test_every_command_is_tried():

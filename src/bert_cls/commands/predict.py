@@ -74,7 +74,6 @@ def predict(
     any way, the same command with --resume goes on with it.
     """
     quiet_hub()
-    from bert_cls.classifier import Classifier
     from bert_cls.data import Example, stream
     from bert_cls.folders import refuse_overwriting
     from bert_cls.outputs import write_predictions
@@ -93,8 +92,7 @@ def predict(
         raise ConfigError("--plain-csv needs an output in .csv.")
     if output != STDIO:
         refuse_overwriting(Path(output), Path(file) if file not in (None, STDIO) else None, model)
-    classifier = Classifier.load(model, engine=engine)
-    typer.echo(f"engine: {classifier.engine.name}", err=True)
+    classifier = _opened(model, engine)
     changes: dict[str, Any] = {"min_labels": min_labels, "max_labels": max_labels}
     changes["min_confidence"] = min_confidence
     changes = {key: value for key, value in changes.items() if value is not None}
@@ -140,6 +138,18 @@ def predict(
         )
     if counts.errors:
         raise typer.Exit(1)
+
+
+def _opened(model: Path, engine: str) -> Classifier:
+    """The model; says which engine computes, and why a better one does not."""
+    from bert_cls.classifier import Classifier
+    from bert_cls.engines import passed_over
+
+    classifier = Classifier.load(model, engine=engine)
+    typer.echo(f"engine: {classifier.engine.name}", err=True)
+    for sentence in passed_over(classifier.bundle) if engine == "auto" else []:
+        typer.echo(f"  not by {sentence}", err=True)
+    return classifier
 
 
 def _cuts(classifier: Classifier) -> int:
