@@ -97,9 +97,10 @@ def test_an_interrupted_prediction_is_gone_on_with(trained, tmp_path):
     lines = [json.dumps(row, ensure_ascii=False) for row in multilabel_rows(9000)]
     lines[5] = "not json"
     rows.write_text("\n".join(lines), "utf-8")
-    whole = run("predict", trained["model"], rows, "-o", tmp_path / "whole.jsonl")
+    cut = ["--threshold", "0.3"]
+    whole = run("predict", trained["model"], rows, "-o", tmp_path / "whole.jsonl", *cut)
     assert "9000 rows, 1 of them errors" in whole.stderr
-    command = [str(COMMAND), "predict", str(trained["model"]), str(rows), "-o", str(out)]
+    command = [str(COMMAND), "predict", str(trained["model"]), str(rows), "-o", str(out), *cut]
     for kill in range(KILLS):
         flags = ["--resume"] if kill else []
         process = subprocess.Popen([*command, *flags], stderr=subprocess.PIPE, text=True)
@@ -117,8 +118,11 @@ def test_an_interrupted_prediction_is_gone_on_with(trained, tmp_path):
     assert "rows of an unfinished job" in refused.stderr
     other = run(*command[1:], "--resume", "--top", 2)
     assert other.returncode == 2
-    assert "top 2" in other.stderr
-    done = run(*command[1:], "--resume")
+    assert "top none, and now it is top 2:" in other.stderr
+    other = run(*command[1:], "--resume", "--threshold", 0)
+    assert other.returncode == 2
+    assert "threshold 0.3, and now it is threshold 0.0:" in other.stderr
+    done = run(*command[1:], "--resume", "--min-labels", 0)  # as the model's own rule has it
     assert done.returncode == 1, done.stderr
     assert "going on after row" in done.stderr
     assert "9000 rows, 1 of them errors" in done.stderr

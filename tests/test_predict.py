@@ -314,7 +314,12 @@ def test_an_unfinished_job_is_neither_lost_nor_mixed_up(tmp_path):
     with pytest.raises(ConfigError, match="2 rows of an unfinished job") as refused:
         rows_of(output, ours, resume=None)
     assert "--resume" in str(refused.value)
-    for other, part in (({**ours, "model": "b"}, "model a"), ({"model": "a"}, "top 1")):
+    for other, part in (
+        ({**ours, "model": "b"}, r"model a, and now it is model b:"),
+        ({"model": "a"}, "with top 1, and now it is top none:"),
+        ({**ours, "settings": {"top": 1, "threshold": 0.0}}, "is threshold 0.0:"),
+        ({**ours, "input": {"sha256": "b" * 64}}, "is input sha256 b{12}[.]{3}:"),
+    ):
         with pytest.raises(ConfigError, match=part):
             rows_of(output, other, resume=True)
     with begin(output, ours, resume=True) as found:

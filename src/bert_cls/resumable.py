@@ -140,11 +140,12 @@ def _found(path: Path, state: Path, job: Job, *, resume: bool | None) -> Written
             f"{path} holds {written.rows} rows of an unfinished job.",
             hint=f"--resume goes on; {_ANEW}.",
         )
-    for name in sorted({*before, *job}):
-        if before.get(name) != job.get(name):
+    told, now = _told(before), _told(orjson.loads(orjson.dumps(job)))  # as read: no tuples
+    for name in sorted({*told, *now}):
+        if told.get(name) != now.get(name):
             raise ConfigError(
-                f"{path} was begun with {name} {_shown(before.get(name))}. Now it is "
-                f"{_shown(job.get(name))}, so the rows would not fit together.",
+                f"{path} was begun with {name} {_shown(told.get(name))}, and now it is {name} "
+                f"{_shown(now.get(name))}: the rows would not fit together.",
                 hint=f"restore it, or {_ANEW}.",
             )
     if size < written.bytes:
@@ -216,8 +217,17 @@ def _read(state: Path) -> tuple[Job, Written]:
         raise DataError(f"{state} cannot be read: {error}.", hint=f"{_ANEW}.") from error
 
 
+def _told(job: Job) -> dict[str, Any]:
+    """What a job is, with the name of each thing a message may be about."""
+    told: dict[str, Any] = {}
+    for name, value in job.items():
+        inner = value if isinstance(value, Mapping) else {}
+        # settings are known by their own names
+        told |= {key if name == "settings" else f"{name} {key}": inner[key] for key in inner}
+        told |= {} if isinstance(value, Mapping) else {name: value}
+    return told
+
+
 def _shown(value: Any) -> str:
-    if isinstance(value, Mapping) and value:
-        return ", ".join(f"{key} {_shown(inner)}" for key, inner in value.items())
-    text = str(value) if value else "none"
+    text = "none" if value is None else str(value)
     return text if len(text) < 40 else text[:12] + "..."

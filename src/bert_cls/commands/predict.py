@@ -93,15 +93,9 @@ def predict(
     if output != STDIO:
         refuse_overwriting(Path(output), Path(file) if file not in (None, STDIO) else None, model)
     classifier = _opened(model, engine)
-    changes: dict[str, Any] = {"min_labels": min_labels, "max_labels": max_labels}
-    changes["min_confidence"] = min_confidence
-    changes = {key: value for key, value in changes.items() if value is not None}
-    if threshold is not None:
-        changes["thresholds"] = (threshold,) * _cuts(classifier)
-    if changes:
-        classifier = classifier.with_rule(**changes)
+    classifier, changed = _ruled(classifier, threshold, min_labels, max_labels, min_confidence)
     if resumable and file is not None:
-        given = {"top": top, "threshold": threshold, "encoding": encoding, **changes}
+        given = {"top": top, "encoding": encoding, **changed}
         given |= {"out_of_domain": out_of_domain or None, "plain_csv": plain_csv or None}
         job = _job(classifier, Path(file), {k: v for k, v in given.items() if v is not None})
         options: dict[str, Any] = {"top": top, "out_of_domain": out_of_domain}
@@ -150,6 +144,28 @@ def _opened(model: Path, engine: str) -> Classifier:
     for sentence in passed_over(classifier.bundle) if engine == "auto" else []:
         typer.echo(f"  not by {sentence}", err=True)
     return classifier
+
+
+def _ruled(
+    classifier: Classifier,
+    threshold: float | None,
+    min_labels: int | None,
+    max_labels: int | None,
+    min_confidence: float | None,
+) -> tuple[Classifier, dict[str, Any]]:
+    """The model with what was asked of its rule, and which of that its own rule did not say."""
+    limits = {"min_labels": min_labels, "max_labels": max_labels, "min_confidence": min_confidence}
+    asked: dict[str, Any] = {key: value for key, value in limits.items() if value is not None}
+    if threshold is not None:
+        asked["thresholds"] = (threshold,) * _cuts(classifier)
+    own = classifier.bundle.rule
+    changes = {key: value for key, value in asked.items() if value != getattr(own, key)}
+    if changes:
+        classifier = classifier.with_rule(**changes)
+    if "thresholds" in changes:
+        changes = {key: value for key, value in changes.items() if key != "thresholds"}
+        changes["threshold"] = threshold
+    return classifier, changes
 
 
 def _cuts(classifier: Classifier) -> int:
