@@ -28,6 +28,7 @@ from bert_cls.classifier import Classifier
 from bert_cls.data import Example, Problem, stream
 from bert_cls.errors import ConfigError, DataError, EngineError
 from bert_cls.lookahead import MOST_CHARACTERS, ahead, windows_of
+from bert_cls.outputs import write_predictions
 from bert_cls.resumable import begin, part_of, state_of, write
 from counting import CountingEngine, counting_classifier, job
 from tiny import TEXTS
@@ -226,7 +227,7 @@ def rows_of(output: Path, what: dict, *, resume: bool | None) -> int:
         return begun.rows
 
 
-@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv"])
 @pytest.mark.parametrize("stops", [[0], [1], [17], [64], [65, 300], [399]])
 def test_a_job_stopped_anywhere_ends_with_the_same_bytes(rows, suffix, stops, tmp_path):
     whole, output = tmp_path / f"whole{suffix}", tmp_path / f"out{suffix}"
@@ -256,6 +257,19 @@ def test_a_job_stopped_anywhere_ends_with_the_same_bytes(rows, suffix, stops, tm
     assert output.read_bytes() == whole.read_bytes()
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {rows.name, whole.name, output.name}
+
+
+@pytest.mark.parametrize("count", [0, 1, 400])
+def test_a_json_file_is_a_list_of_what_are_lines_elsewhere(count, tmp_path):
+    answers = list(counting_classifier().predict_stream(examples(count)))
+    whole, lines, again = (tmp_path / name for name in ("a.json", "a.jsonl", "b.json"))
+    for path in (whole, lines):
+        assert write_predictions(answers, str(path)).rows == count
+    assert json.loads(whole.read_bytes()) == answers
+    assert [json.loads(line) for line in lines.read_bytes().splitlines()] == answers
+    with begin(again, {}, resume=None) as begun:
+        write(answers, begun)
+    assert again.read_bytes() == whole.read_bytes()
 
 
 def killed(rows: Path, output: Path, *, number: int, at: int) -> None:
@@ -325,7 +339,7 @@ def test_an_unfinished_job_is_neither_lost_nor_mixed_up(tmp_path):
     with begin(output, ours, resume=True) as found:
         assert (found.rows, found.written.counts.errors) == (2, 1)
     state = state_of(output).read_bytes()
-    for damage in (b"", b"{}", state[:-9], state.replace(b'"format":2', b'"format":1')):
+    for damage in (b"", b"{}", state[:-9], state.replace(b'"format":3', b'"format":2')):
         state_of(output).write_bytes(damage)
         with pytest.raises(DataError, match="cannot be read"):
             rows_of(output, ours, resume=True)

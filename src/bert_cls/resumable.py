@@ -23,7 +23,7 @@ from bert_cls.folders import write_file
 from bert_cls.locks import lock
 from bert_cls.outputs import LINES, Counts, Rows, check_suffix, lines_of, writing
 
-FORMAT = 2
+FORMAT = 3
 _SECONDS = 1.0
 _ANEW = "--no-resume begins again and replaces it"
 Job = Mapping[str, Any]
@@ -174,7 +174,7 @@ def write(
                 begun.written = Written(bytes=len(lines.head))
             last = time.monotonic()
             for row in rows:
-                content = lines.row(row)
+                content = lines.next_row(row, begun.rows)
                 part.write(content)
                 # one assignment: Ctrl-C may come between any two
                 begun.written = Written(
@@ -183,6 +183,7 @@ def write(
                 if time.monotonic() - last >= seconds:
                     _commit(begun)
                     last = time.monotonic()
+            part.write(lines.tail)  # does not count: what goes on writes it again
         finally:
             _commit(begun)
     with writing(begun.output):

@@ -26,7 +26,12 @@ def predict(
         str | None, typer.Argument(help="Rows to predict; - reads JSON Lines from standard input.")
     ] = None,
     output: Annotated[
-        str, typer.Option("--output", "-o", help=".jsonl, .csv or .parquet; - is standard output.")
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            help=".jsonl (a line a row), .json (one list), .csv or .parquet; - is standard output.",
+        ),
     ] = STDIO,
     text: Annotated[
         list[str] | None, typer.Option(help="A text to predict; may be repeated.")
@@ -70,8 +75,8 @@ def predict(
 ) -> None:
     """Labels and scores, one JSON line per row, in input order.
 
-    A .jsonl or .csv output grows as OUT.part and gets its name when it is complete. Interrupted in
-    any way, the same command with --resume goes on with it.
+    A .jsonl, .json or .csv output grows as OUT.part and gets its name when it is complete.
+    Interrupted in any way, the same command with --resume goes on with it.
     """
     quiet_hub()
     from bert_cls.data import Example, stream
@@ -85,7 +90,7 @@ def predict(
     resumable = can_resume(output) and file not in (None, STDIO)
     if resume and not resumable:
         raise ConfigError(
-            "--resume needs rows from a file and an output in .jsonl or .csv.",
+            "--resume needs rows from a file and an output in .jsonl, .json or .csv.",
             hint="standard input cannot be read again, and Parquet is written in one piece.",
         )
     if plain_csv and Path(output).suffix.lower() != ".csv":
