@@ -115,9 +115,15 @@ def test_predictions_are_the_same_through_every_face(folder):
     ]
 
 
-def test_the_lines_in_the_documentation_run_the_onnx_file(folder):
+@pytest.mark.parametrize("pair", [False, True], ids=["texts", "pairs"])
+def test_the_lines_in_the_documentation_run_the_onnx_file(pair, folder, encoder, tmp_path):
     page = (Path(__file__).parent.parent / "docs" / "engines.md").read_text("utf-8")
     lines = page.partition("```python\n")[2].partition("```")[0]
+    if pair:  # as the comment in them says
+        single, _, both = re.findall(r"(encode\(.*?\))(  # of a model of pairs: )(.*)", lines)[0]
+        folder = model_folder(encoder("bert"), tmp_path / "model", pair=True)
+        export(folder, "onnx", quiet)
+        lines = lines.replace(single, both)
     done = subprocess.run(
         [sys.executable, "-c", lines],
         capture_output=True,
@@ -127,7 +133,8 @@ def test_the_lines_in_the_documentation_run_the_onnx_file(folder):
     )
     values = [float(x) for x in re.findall(r"-?\d+\.\d+(?:e-?\d+)?", done.stdout)]
     classifier = Classifier.load(folder, engine="torch")
-    wanted = classifier.logits(classifier.text.encode(["尾灯不亮"]))[0]
+    second = ["后灯坏了"] if pair else None
+    wanted = classifier.logits(classifier.text.encode(["尾灯不亮"], second))[0]
     np.testing.assert_allclose(values, wanted, atol=1e-4)
 
 
