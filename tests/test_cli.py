@@ -130,6 +130,24 @@ def test_an_interrupted_prediction_is_gone_on_with(trained, tmp_path):
     assert not part_of(out).exists()
 
 
+def test_a_pipe_is_written_to_and_a_folder_refused_before_anything_is_computed(trained, tmp_path):
+    rows, pipe = tmp_path / "rows.jsonl", tmp_path / "pipe.jsonl"
+    rows.write_text('{"text_a": "天窗"}', "utf-8")
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE)
+    done = run("predict", trained["model"], rows, "-o", pipe)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(reader.communicate()[0])["index"] == 0
+    assert pipe.is_fifo()
+    refused = run("predict", trained["model"], rows, "-o", pipe, "--resume")
+    assert (refused.returncode, "needs rows from a file" in refused.stderr) == (2, True)
+    (tmp_path / "folder.jsonl").mkdir()
+    refused = run("predict", trained["model"], rows, "-o", tmp_path / "folder.jsonl")
+    assert refused.returncode == 2
+    assert "folder.jsonl cannot be written: Is a directory." in refused.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {rows.name, pipe.name, "folder.jsonl"}
+
+
 def test_a_csv_is_defused_unless_asked_otherwise(trained, tmp_path):
     rows, out = tmp_path / "rows.jsonl", tmp_path / "out.csv"
     rows.write_text('{"index": "=1+1", "text_a": "天窗"}', "utf-8")

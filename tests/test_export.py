@@ -369,6 +369,32 @@ def test_int8_that_is_not_good_enough_is_refused(limits, said, encoder, tmp_path
     assert {path.name for path in folder.iterdir()} == before
 
 
+def test_an_export_that_ends_during_another_is_kept(encoder, tmp_path):
+    folder = model_folder(encoder("bert"), tmp_path / "model")
+
+    def meanwhile(message):
+        if message == "writing openvino":
+            export(folder, "onnx", quiet)
+
+    export(folder, "openvino", meanwhile)
+    verify(folder)
+    assert set(bundles.load(folder).details["engines"]) == {"openvino", "onnx"}
+
+
+def test_a_folder_that_becomes_another_model_gets_no_export_of_the_first(encoder, tmp_path):
+    folder = model_folder(encoder("bert"), tmp_path / "model")
+    other = model_folder(encoder("ernie"), tmp_path / "other")
+
+    def meanwhile(message):
+        if message == "writing onnx":
+            shutil.rmtree(folder)
+            shutil.copytree(other, folder)
+
+    with pytest.raises(EngineError, match="became another model while it was exported"):
+        export(folder, "onnx", meanwhile)
+    assert {path.name for path in folder.iterdir()} == {path.name for path in other.iterdir()}
+
+
 def test_export_from_python(encoder, tmp_path):
     folder = model_folder(encoder("bert"), tmp_path / "model")
     exact = Classifier.load(folder)

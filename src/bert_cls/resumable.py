@@ -53,8 +53,13 @@ def state_of(output: Path) -> Path:
 
 
 def can_resume(output: str) -> bool:
-    """Whether a job that writes `output` can be resumed. ConfigError for an unknown suffix."""
-    return output != "-" and check_suffix(output) in LINES
+    """Whether a job that writes `output` can be resumed. ConfigError for an unknown suffix.
+
+    A pipe or device is written to as the rows come, and nothing takes its place.
+    """
+    path = Path(output)
+    in_lines = output != "-" and check_suffix(output) in LINES
+    return in_lines and (path.is_file() or not path.exists())
 
 
 @dataclass(slots=True)

@@ -90,8 +90,9 @@ def predict(
     resumable = can_resume(output) and file not in (None, STDIO)
     if resume and not resumable:
         raise ConfigError(
-            "--resume needs rows from a file and an output in .jsonl, .json or .csv.",
-            hint="standard input cannot be read again, and Parquet is written in one piece.",
+            "--resume needs rows from a file and an output file in .jsonl, .json or .csv.",
+            hint="standard input cannot be read again, what a pipe was given not taken back, and "
+            "Parquet is written in one piece.",
         )
     if plain_csv and Path(output).suffix.lower() != ".csv":
         raise ConfigError("--plain-csv needs an output in .csv.")
