@@ -261,7 +261,7 @@ def test_prediction_by_int8_stops_for_signals_and_goes_on(trained, tmp_path):
 def test_what_cannot_be_resumed_is_refused_with_what_can(words, tmp_path):
     done = run("predict", "model", *words, "--resume")
     assert done.returncode == 2
-    assert ".jsonl or .csv" in done.stderr
+    assert ".jsonl, .json or .csv" in done.stderr
 
 
 def test_csv_and_parquet_come_out_and_formulas_are_defused(trained, tmp_path):
