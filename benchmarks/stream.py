@@ -82,7 +82,8 @@ def measure(way: str, folder: Path, path: Path, output: Path, engine: str) -> di
     rows = stream(path)
     answers = model.predict_stream(rows) if way == "overlapped" else in_turn(model, rows)
     job = {"input": str(path)}
-    written = write(answers, output, job, begin(output, job, resume=False))
+    with begin(output, job, resume=False) as begun:
+        written = write(answers, begun)
     seconds = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {

@@ -51,9 +51,10 @@ def counting_classifier(task: str = "multilabel", *, pair: bool = False, **text)
 
 def job(rows: Path, output: Path, *, window: int, seconds: float, resume: bool | None) -> None:
     what = {"input": {"bytes": rows.stat().st_size}, "window": window}
-    before = begin(output, what, resume=resume)
-    answers = counting_classifier().predict_stream(stream(rows), window=window, skip=before.rows)
-    write(answers, output, what, before, seconds=seconds)
+    with begin(output, what, resume=resume) as begun:
+        model, skip = counting_classifier(), begun.rows
+        answers = model.predict_stream(stream(rows), window=window, skip=skip)
+        write(answers, begun, seconds=seconds)
 
 
 if __name__ == "__main__":

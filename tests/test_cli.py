@@ -126,9 +126,10 @@ def test_an_interrupted_prediction_is_gone_on_with(trained, tmp_path):
     lines = [json.dumps(row, ensure_ascii=False) for row in multilabel_rows(9000)]
     lines[5] = "not json"
     rows.write_text("\n".join(lines), "utf-8")
-    whole = run("predict", trained["model"], rows, "-o", tmp_path / "whole.jsonl")
+    cut = ["--threshold", "0.3"]
+    whole = run("predict", trained["model"], rows, "-o", tmp_path / "whole.jsonl", *cut)
     assert "9000 rows, 1 of them errors" in whole.stderr
-    command = [str(COMMAND), "predict", str(trained["model"]), str(rows), "-o", str(out)]
+    command = [str(COMMAND), "predict", str(trained["model"]), str(rows), "-o", str(out), *cut]
     for kill in range(KILLS):
         flags = ["--resume"] if kill else []
         process = subprocess.Popen([*command, *flags], stderr=subprocess.PIPE, text=True)
@@ -140,18 +141,40 @@ def test_an_interrupted_prediction_is_gone_on_with(trained, tmp_path):
         if number != signal.SIGKILL:
             assert process.returncode == 128 + number, said
             assert "--resume goes on" in said
+            assert f"\nstopped; the rows so far are in {part_of(out)}." in said
     refused = run(*command[1:])
     assert refused.returncode == 2
     assert "rows of an unfinished job" in refused.stderr
     other = run(*command[1:], "--resume", "--top", 2)
     assert other.returncode == 2
-    assert "top 2" in other.stderr
-    done = run(*command[1:], "--resume")
+    assert "top none, and now it is top 2:" in other.stderr
+    other = run(*command[1:], "--resume", "--threshold", 0)
+    assert other.returncode == 2
+    assert "threshold 0.3, and now it is threshold 0.0:" in other.stderr
+    done = run(*command[1:], "--resume", "--min-labels", 0)  # as the model's own rule has it
     assert done.returncode == 1, done.stderr
     assert "going on after row" in done.stderr
     assert "9000 rows, 1 of them errors" in done.stderr
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     assert not part_of(out).exists()
+
+
+def test_a_pipe_is_written_to_and_a_folder_refused_before_anything_is_computed(trained, tmp_path):
+    rows, pipe = tmp_path / "rows.jsonl", tmp_path / "pipe.jsonl"
+    rows.write_text('{"text_a": "天窗"}', "utf-8")
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE)
+    done = run("predict", trained["model"], rows, "-o", pipe)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(reader.communicate()[0])["index"] == 0
+    assert pipe.is_fifo()
+    refused = run("predict", trained["model"], rows, "-o", pipe, "--resume")
+    assert (refused.returncode, "needs rows from a file" in refused.stderr) == (2, True)
+    (tmp_path / "folder.jsonl").mkdir()
+    refused = run("predict", trained["model"], rows, "-o", tmp_path / "folder.jsonl")
+    assert refused.returncode == 2
+    assert "folder.jsonl cannot be written: Is a directory." in refused.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {rows.name, pipe.name, "folder.jsonl"}
 
 
 def test_a_csv_is_defused_unless_asked_otherwise(trained, tmp_path):
@@ -297,7 +320,7 @@ def test_prediction_by_int8_stops_for_signals_and_goes_on(trained, tmp_path):
 def test_what_cannot_be_resumed_is_refused_with_what_can(words, tmp_path):
     done = run("predict", "model", *words, "--resume")
     assert done.returncode == 2
-    assert ".jsonl or .csv" in done.stderr
+    assert ".jsonl, .json or .csv" in done.stderr
 
 
 def test_csv_and_parquet_come_out_and_formulas_are_defused(trained, tmp_path):

@@ -160,7 +160,7 @@ def test_models_and_their_prediction_files_compare_the_same(task, trained, tmp_p
     runner = CliRunner()
     files = []
     for model in models:
-        files.append(tmp_path / f"{model.name}.jsonl")
+        files.append(tmp_path / (model.name + (".json" if files else ".jsonl")))
         done = runner.invoke(
             app, ["predict", str(model), str(data / "test.json"), "-o", str(files[-1])]
         )

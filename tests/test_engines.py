@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bert_cls import bundle as bundles
-from bert_cls.decision import Rule, margins
-from bert_cls.engines import ENGINES, FILES, choose, open_engine, run
+from bert_cls.decision import Rule, confidence_margins, margins
+from bert_cls.engines import ENGINES, FILES, choose, open_engine, passed_over, run
 from bert_cls.engines.engine import ROWS_STEP, even_batches
 from bert_cls.engines.machine import multiplies_bfloat16, multiplies_int8, processor_flags
 from bert_cls.engines.second_look import MARGINS
@@ -301,6 +301,53 @@ def test_auto_without_exports_is_torch_and_says_what_to_do_without_it(bundle, mo
         choose(bare)
 
 
+def without(monkeypatch, *packages: str) -> None:
+    monkeypatch.setattr(
+        "bert_cls.engines.engine.find_spec", lambda name: None if name in packages else name
+    )
+
+
+def test_engines_that_are_passed_over_are_named_with_the_remedy(bundle, monkeypatch, tmp_path):
+    monkeypatch.setattr("bert_cls.engines.engine.multiplies_int8", lambda: True)
+    assert passed_over(bundle) == []
+    without(monkeypatch, "openvino")
+    assert choose(bundle) == "onnx-int8"
+    assert passed_over(bundle) == [
+        "openvino-int8: openvino is not installed (pip install 'bert-cls')"
+    ]
+    without(monkeypatch, "openvino", "onnxruntime")
+    assert choose(bundle) == "torch"
+    assert passed_over(bundle) == [
+        "openvino-int8, openvino: openvino is not installed (pip install 'bert-cls')",
+        "onnx-int8, onnx: onnxruntime is not installed (pip install 'bert-cls[onnx]')",
+    ]
+    without(monkeypatch)
+    monkeypatch.setattr("bert_cls.engines.engine.multiplies_int8", lambda: False)
+    assert choose(bundle) == "openvino"
+    [first, second] = passed_over(bundle)
+    assert "openvino-int8: this processor does not multiply int8 itself" in first
+    assert "--engine onnx-int8" in second
+    moved = replace(bundle, folder=tmp_path)
+    assert choose(moved) == "torch"
+    assert f"openvino.xml is missing (bert-cls export {tmp_path} --to openvino)" in str(
+        passed_over(moved)
+    )
+    (tmp_path / "model.onnx").write_bytes(b"of another model")
+    [only] = passed_over(replace(moved, details={}))
+    assert only.startswith("onnx: model.onnx is no export of this model (bert-cls exp")
+
+
+def test_a_folder_whose_engines_cannot_run_says_which_packages_they_need(bundle, monkeypatch):
+    facts = bundle.details["engines"]
+    only = replace(bundle, details={"engines": {"onnx": facts["onnx"]}})
+    without(monkeypatch, "torch", "onnxruntime")
+    with pytest.raises(EngineError, match=r"onnx: onnxruntime is not installed") as refused:
+        choose(only)
+    assert "bert-cls[onnx]" in str(refused.value)
+    assert "torch is not installed (pip install 'bert-cls[train]')" in str(refused.value)
+    assert "openvino: openvino.xml is no export of this model" in str(refused.value)
+
+
 def test_a_file_that_was_not_exported_and_a_wrong_name(encoder, tmp_path):
     bare = bundles.load(model_folder(encoder("bert"), tmp_path / "bare"))
     with pytest.raises(EngineError, match=r"bert-cls export .* --to openvino-int8"):
@@ -381,6 +428,20 @@ def test_other_thresholds_have_a_margin_of_their_own(three_stages, bundle, wante
     assert not engine.unsure(wanted, bundle.rule).any()
     assert not engine.unsure(wanted, replace(bundle.rule, min_confidence=None)).any()
     assert engine.unsure(wanted, replace(bundle.rule, thresholds=(0.31, 0.32, 0.33))).all()
+
+
+def test_rows_near_the_least_confidence_are_looked_at_again(three_stages, bundle, wanted):
+    rule = replace(bundle.rule, min_confidence=0.5)
+    for measured in ({"margin_confidence": 0.05}, {"margin_confidence": 0.0}, {}):
+        facts = {"margin": 0.0, "margin_elsewhere": 0.0, **measured}
+        engines = {**three_stages.details["engines"], LOWEST: facts}
+        engine = open_engine(replace(three_stages, details={"engines": engines}), LOWEST)
+        assert not engine.unsure(wanted, bundle.rule).any()
+        # an export of before it was measured is sure of no confidence
+        margin = measured.get("margin_confidence", 1.0)
+        near = confidence_margins(rule, wanted) <= margin
+        np.testing.assert_array_equal(engine.unsure(wanted, rule), near)
+        assert near.any() == bool(margin)
 
 
 @pytest.mark.parametrize("name", ["openvino-int8", "openvino-bfloat16", "openvino"])

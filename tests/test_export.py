@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from bert_cls import Classifier
 from bert_cls import bundle as bundles
 from bert_cls.cli import app
-from bert_cls.decision import margins
+from bert_cls.decision import confidence_margins, label_margins, margins
 from bert_cls.engines import open_engine, run
 from bert_cls.errors import ConfigError, EngineError
 from bert_cls.export import export
@@ -115,9 +115,15 @@ def test_predictions_are_the_same_through_every_face(folder):
     ]
 
 
-def test_the_lines_in_the_documentation_run_the_onnx_file(folder):
+@pytest.mark.parametrize("pair", [False, True], ids=["texts", "pairs"])
+def test_the_lines_in_the_documentation_run_the_onnx_file(pair, folder, encoder, tmp_path):
     page = (Path(__file__).parent.parent / "docs" / "engines.md").read_text("utf-8")
     lines = page.partition("```python\n")[2].partition("```")[0]
+    if pair:  # as the comment in them says
+        single, _, both = re.findall(r"(encode\(.*?\))(  # of a model of pairs: )(.*)", lines)[0]
+        folder = model_folder(encoder("bert"), tmp_path / "model", pair=True)
+        export(folder, "onnx", quiet)
+        lines = lines.replace(single, both)
     done = subprocess.run(
         [sys.executable, "-c", lines],
         capture_output=True,
@@ -127,7 +133,8 @@ def test_the_lines_in_the_documentation_run_the_onnx_file(folder):
     )
     values = [float(x) for x in re.findall(r"-?\d+\.\d+(?:e-?\d+)?", done.stdout)]
     classifier = Classifier.load(folder, engine="torch")
-    wanted = classifier.logits(classifier.text.encode(["尾灯不亮"]))[0]
+    second = ["后灯坏了"] if pair else None
+    wanted = classifier.logits(classifier.text.encode(["尾灯不亮"], second))[0]
     np.testing.assert_allclose(values, wanted, atol=1e-4)
 
 
@@ -236,13 +243,50 @@ def test_the_margin_mends_every_label_that_int8_changed():
     generator = np.random.default_rng(0)
     wanted = generator.normal(size=(500, 3)).astype(np.float32)
     given = wanted + generator.normal(scale=0.05, size=wanted.shape).astype(np.float32)
-    margin, elsewhere = second_look_margins(rule, wanted, given)
+    margin, elsewhere, _ = second_look_margins(rule, wanted, given)
     assert compare(rule, wanted, given).flips > 0
     assert compare(rule, wanted, _mended(rule, wanted, given, margin)).flips == 0
     assert elsewhere >= margin
-    assert second_look_margins(rule, wanted, wanted) == (0, 0)
+    assert second_look_margins(rule, wanted, wanted) == (0, 0, 0)
     nothing = second_look_margins(RULES["regression"], wanted[:, :1], given[:, :1])
-    assert nothing == (0, 0)
+    assert nothing == (0, 0, 0)
+
+
+@pytest.mark.parametrize("task", ["multilabel", "binary", "multiclass"])
+def test_the_confidence_of_a_row_has_a_margin_of_its_own(task):
+    rule, outputs = RULES[task], {"multilabel": 12, "binary": 2, "multiclass": 3}[task]
+    if task == "multilabel":
+        rule = replace(rule, thresholds=(0.5,) * outputs)
+    generator = np.random.default_rng(0)
+    # scores are far from their thresholds, so labels alone say little about the error
+    signs = generator.choice([-1, 1], (4000, outputs))
+    wanted = (signs * generator.uniform(2.5, 6, signs.shape)).astype(np.float32)
+    given = wanted + generator.normal(scale=0.05, size=wanted.shape).astype(np.float32)
+    _, _, margin = second_look_margins(rule, wanted[:2000], given[:2000])
+    wanted, given = wanted[2000:], given[2000:]
+    flips = 0
+    for least in (0.5, 0.7, 0.9):
+        asked = replace(rule, min_confidence=least)
+        unsure = confidence_margins(asked, given) <= margin
+        unsure |= label_margins(asked, given) <= second_look_margins(rule, wanted, given)[0]
+        flips += compare(asked, wanted, given).flips
+        assert compare(asked, wanted, np.where(unsure[:, None], wanted, given)).flips == 0
+        assert unsure.mean() < 0.6
+    assert flips > 0
+
+
+@pytest.mark.parametrize("near", [0, 1, 20])
+def test_few_rows_near_a_decision_do_not_make_a_small_margin(near):
+    rule, generator = RULES["binary"], np.random.default_rng(0)
+    wanted = np.zeros((300, 2), np.float32)
+    wanted[:, 1] = generator.choice([-4, 4], 300)
+    wanted[:near, 1] = 0.3
+    given = wanted.copy()
+    given[-1, 1] += 1  # a row that is sure errs a little
+    given[:near, 1] += 0.001
+    margin, *_ = second_look_margins(rule, wanted, given)
+    largest = np.abs(rule.scores(wanted) - rule.scores(given)).max()
+    assert margin >= 1.5 * largest > 0.01
 
 
 def _mended(rule, wanted, given, margin):
@@ -256,7 +300,7 @@ def test_low_thresholds_of_a_model_say_little_about_others():
     generator = np.random.default_rng(0)
     wanted = generator.normal(scale=2, size=(2000, 3)).astype(np.float32)
     given = wanted + generator.normal(scale=0.05, size=wanted.shape).astype(np.float32)
-    margin, elsewhere = second_look_margins(low, wanted[:1000], given[:1000])
+    margin, elsewhere, _ = second_look_margins(low, wanted[:1000], given[:1000])
     wanted, given = wanted[1000:], given[1000:]
     for cut in (0.3, 0.4, 0.6, 0.93):
         asked = replace(low, thresholds=(cut,) * 3)
@@ -323,6 +367,32 @@ def test_int8_that_is_not_good_enough_is_refused(limits, said, encoder, tmp_path
         "quantising, 4 layers in float32",
     ]
     assert {path.name for path in folder.iterdir()} == before
+
+
+def test_an_export_that_ends_during_another_is_kept(encoder, tmp_path):
+    folder = model_folder(encoder("bert"), tmp_path / "model")
+
+    def meanwhile(message):
+        if message == "writing openvino":
+            export(folder, "onnx", quiet)
+
+    export(folder, "openvino", meanwhile)
+    verify(folder)
+    assert set(bundles.load(folder).details["engines"]) == {"openvino", "onnx"}
+
+
+def test_a_folder_that_becomes_another_model_gets_no_export_of_the_first(encoder, tmp_path):
+    folder = model_folder(encoder("bert"), tmp_path / "model")
+    other = model_folder(encoder("ernie"), tmp_path / "other")
+
+    def meanwhile(message):
+        if message == "writing onnx":
+            shutil.rmtree(folder)
+            shutil.copytree(other, folder)
+
+    with pytest.raises(EngineError, match="became another model while it was exported"):
+        export(folder, "onnx", meanwhile)
+    assert {path.name for path in folder.iterdir()} == {path.name for path in other.iterdir()}
 
 
 def test_export_from_python(encoder, tmp_path):

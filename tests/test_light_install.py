@@ -10,15 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from bert_cls import cli
 from bert_cls.config import resolve_config
 from bert_cls.engines import ENGINES
+from bert_cls.export import export
 from bert_cls.training import Request, Silent, train
 from small import multilabel_rows, write_folder
 
 # a finder that refuses: nothing that is there can be imported, as if it was not installed
 REFUSING = """
-import json, sys
+import importlib.util, json, sys
 HEAVY = {"torch", "transformers", "sklearn", "accelerate"}
+if "onnx" in sys.argv[1:2]:  # of the extras none at all
+    HEAVY |= {sys.argv.pop(1), "onnxruntime", "pyarrow", "openpyxl"}
 
 class Refuse:
     def find_spec(self, name, path=None, target=None):
@@ -26,6 +30,8 @@ class Refuse:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Refuse())
+there = importlib.util.find_spec
+importlib.util.find_spec = lambda name: None if name in HEAVY else there(name)
 """
 LIGHT = [name for name in ENGINES if not name.startswith("torch")]
 
@@ -86,12 +92,12 @@ def test_weights_alone_say_what_to_install(by, model):
 def test_a_folder_with_an_engine_file_predicts_without_them(name, model, tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(model, folder)
-    export = subprocess.run(
+    exported = subprocess.run(
         [sys.executable, "-m", "bert_cls.cli", "export", str(folder), "--to", ENGINES[name].export],
         capture_output=True,
         text=True,
     )
-    assert export.returncode == 0, export.stderr
+    assert exported.returncode == 0, exported.stderr
     done = run(
         "from bert_cls import Classifier\n"
         "model = Classifier.load(sys.argv[1], engine=sys.argv[2])\n"
@@ -111,3 +117,76 @@ def test_a_folder_with_an_engine_file_predicts_without_them(name, model, tmp_pat
     assert [{k: v for k, v in line.items() if k != "index"} for line in lines] == json.loads(
         done.stdout
     )
+
+
+# every command, and the extra that it needs to go on; None where it ends well without any
+COMMANDS = {
+    "train {data} -o {new}": "train",
+    "distill {model} --layers 1 -o {new}": "train",
+    "evaluate {model} {data}/test.json": None,
+    "evaluate {model} {data}/test.json --report {new}.html --neighbours 1": "train",
+    "check {data}": None,
+    "compare {model} {model} {data}/test.json": None,
+    "explain {model} 天窗": None,
+    "explain {model} 天窗 --method gradient": "train",
+    "predict {model} --text 天窗": None,
+    "predict {model} --text 天窗 --engine onnx": "onnx",
+    "predict {model} {data}/test.json -o {new}.parquet": "tables",
+    "predict {model} {data}/rows.parquet": "tables",
+    "export {model} --to onnx": "export",
+    "export {model}": "export",
+    "settings": None,
+    "settings --losses": "train",
+    "encoders list": None,
+    "encoders fetch {encoder}": None,
+    "encoders trim {encoder} --layers 1 -o {new}": None,
+}
+
+
+@pytest.fixture(scope="module")
+def exported(model, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("exported") / "model"
+    shutil.copytree(model, folder)
+    export(folder, "onnx", lambda message: None)
+    export(folder, "openvino", lambda message: None)
+    return folder
+
+
+def test_predict_says_which_export_it_does_not_use_and_why(exported):
+    done = run(
+        "HEAVY.clear(); HEAVY.update(['openvino', 'onnxruntime'])\n" + COMMAND_LINE,
+        *("onnx", "predict", exported, "--text", "天窗"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines() == [
+        "engine: torch float32",
+        "  not by openvino: openvino is not installed (pip install 'bert-cls')",
+        "  not by onnx: onnxruntime is not installed (pip install 'bert-cls[onnx]')",
+    ]
+
+
+def test_every_command_is_tried():
+    tried = {" ".join(words.split()[: 1 + words.startswith("encoders")]) for words in COMMANDS}
+    assert tried == {*cli.COMMANDS, *(f"encoders {name}" for name in cli.ENCODERS)}
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_a_command_that_needs_more_says_what_to_install(words, exported, encoder, tmp_path):
+    data = tmp_path / "data"
+    write_folder(data, multilabel_rows, sizes=(24, 8, 8))
+    (data / "rows.parquet").write_bytes(b"PAR1")
+    places = {
+        "data": data,
+        "model": exported,
+        "encoder": encoder("bert"),
+        "new": tmp_path / "new",
+    }
+    done = run(COMMAND_LINE, "onnx", *(word.format(**places) for word in words.split()))
+    assert "Traceback" not in done.stderr
+    extra = COMMANDS[words]
+    if extra is None:
+        assert done.returncode == 0, done.stderr
+    else:
+        assert done.returncode in (2, 5), done.stderr
+        assert f"bert-cls[{extra}]" in done.stderr.partition("hint: pip install ")[2]
+        assert not (tmp_path / "new").exists()

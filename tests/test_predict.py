@@ -8,6 +8,7 @@ import json
 import os
 import random
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from bert_cls.classifier import Classifier
 from bert_cls.data import Example, Problem, stream
 from bert_cls.errors import ConfigError, DataError, EngineError
 from bert_cls.lookahead import MOST_CHARACTERS, ahead, windows_of
+from bert_cls.outputs import write_predictions
 from bert_cls.resumable import begin, part_of, state_of, write
 from counting import CountingEngine, counting_classifier, job
 from tiny import TEXTS
@@ -219,34 +221,55 @@ def rows(tmp_path) -> Path:
     return written(tmp_path / "rows.jsonl", 400)
 
 
-@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+def rows_of(output: Path, what: dict, *, resume: bool | None) -> int:
+    """How many rows of a job are there."""
+    with begin(output, what, resume=resume) as begun:
+        return begun.rows
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv"])
 @pytest.mark.parametrize("stops", [[0], [1], [17], [64], [65, 300], [399]])
 def test_a_job_stopped_anywhere_ends_with_the_same_bytes(rows, suffix, stops, tmp_path):
     whole, output = tmp_path / f"whole{suffix}", tmp_path / f"out{suffix}"
     job(rows, whole, window=64, seconds=60, resume=None)
     what = {"input": 1}
     for number, stop in enumerate([*stops, None]):
-        before = begin(output, what, resume=True)
-        answers = counting_classifier().predict_stream(stream(rows), window=64, skip=before.rows)
+        with begin(output, what, resume=True) as begun:
+            done = begun.rows
+            answers = counting_classifier().predict_stream(stream(rows), window=64, skip=done)
 
-        def some(stop=stop, answers=answers, done=before.rows):
-            yield from islice(answers, None if stop is None else max(0, stop - done))
-            if stop is not None:
-                answers.close()
-                raise KeyboardInterrupt
+            def some(stop=stop, answers=answers, done=done):
+                yield from islice(answers, None if stop is None else max(0, stop - done))
+                if stop is not None:
+                    answers.close()
+                    raise KeyboardInterrupt
 
-        if stop is None:
-            assert write(some(), output, what, before).rows == 400
-        else:
-            with pytest.raises(KeyboardInterrupt):
-                write(some(), output, what, before)
-            assert not output.exists()
-            assert begin(output, what, resume=True).rows == stop
+            if stop is None:
+                assert write(some(), begun).rows == 400
+            else:
+                with pytest.raises(KeyboardInterrupt):
+                    write(some(), begun)
+                assert not output.exists()
+        if stop is not None:
+            assert rows_of(output, what, resume=True) == stop
             with part_of(output).open("ab") as part:  # a line torn by a power cut
                 part.write(b'{"index": 3' * number)
     assert output.read_bytes() == whole.read_bytes()
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {rows.name, whole.name, output.name}
+
+
+@pytest.mark.parametrize("count", [0, 1, 400])
+def test_a_json_file_is_a_list_of_what_are_lines_elsewhere(count, tmp_path):
+    answers = list(counting_classifier().predict_stream(examples(count)))
+    whole, lines, again = (tmp_path / name for name in ("a.json", "a.jsonl", "b.json"))
+    for path in (whole, lines):
+        assert write_predictions(answers, str(path)).rows == count
+    assert json.loads(whole.read_bytes()) == answers
+    assert [json.loads(line) for line in lines.read_bytes().splitlines()] == answers
+    with begin(again, {}, resume=None) as begun:
+        write(answers, begun)
+    assert again.read_bytes() == whole.read_bytes()
 
 
 def killed(rows: Path, output: Path, *, number: int, at: int) -> None:
@@ -293,37 +316,123 @@ def test_a_process_killed_at_any_instant_loses_and_doubles_nothing(suffix, tmp_p
 
 def test_an_unfinished_job_is_neither_lost_nor_mixed_up(tmp_path):
     output, ours = tmp_path / "out.jsonl", {"model": "a", "settings": {"top": 1}}
-    assert begin(output, ours, resume=True).rows == 0
+    assert rows_of(output, ours, resume=True) == 0
 
     def broken():
         yield {"index": 0, "labels": []}
         yield {"index": 1, "error": "empty"}
         raise DataError("broken")
 
-    with pytest.raises(DataError, match="broken"):
-        write(broken(), output, ours, begin(output, ours, resume=None))
+    with pytest.raises(DataError, match="broken"), begin(output, ours, resume=None) as begun:
+        write(broken(), begun)
     with pytest.raises(ConfigError, match="2 rows of an unfinished job") as refused:
-        begin(output, ours, resume=None)
+        rows_of(output, ours, resume=None)
     assert "--resume" in str(refused.value)
-    for other, part in (({**ours, "model": "b"}, "model a"), ({"model": "a"}, "top 1")):
+    for other, part in (
+        ({**ours, "model": "b"}, r"model a, and now it is model b:"),
+        ({"model": "a"}, "with top 1, and now it is top none:"),
+        ({**ours, "settings": {"top": 1, "threshold": 0.0}}, "is threshold 0.0:"),
+        ({**ours, "input": {"sha256": "b" * 64}}, "is input sha256 b{12}[.]{3}:"),
+    ):
         with pytest.raises(ConfigError, match=part):
-            begin(output, other, resume=True)
-    found = begin(output, ours, resume=True)
-    assert (found.rows, found.counts.errors) == (2, 1)
+            rows_of(output, other, resume=True)
+    with begin(output, ours, resume=True) as found:
+        assert (found.rows, found.written.counts.errors) == (2, 1)
     state = state_of(output).read_bytes()
-    for damage in (b"", b"{}", state[:-9], state.replace(b'"format":2', b'"format":1')):
+    for damage in (b"", b"{}", state[:-9], state.replace(b'"format":3', b'"format":2')):
         state_of(output).write_bytes(damage)
         with pytest.raises(DataError, match="cannot be read"):
-            begin(output, ours, resume=True)
+            rows_of(output, ours, resume=True)
     state_of(output).write_bytes(state)
     part_of(output).write_bytes(b"{")
     with pytest.raises(DataError, match="1 bytes"):
-        begin(output, ours, resume=True)
+        rows_of(output, ours, resume=True)
     state_of(output).unlink()
-    with pytest.raises(DataError, match=r"has no out\.jsonl\.part\.json"):
-        begin(output, ours, resume=True)
-    assert begin(output, ours, resume=False).rows == 0
-    assert not part_of(output).exists()
+    for resume in (True, None):
+        with pytest.raises(DataError, match=r"has no out\.jsonl\.part\.json"):
+            rows_of(output, ours, resume=resume)
+    assert rows_of(output, ours, resume=False) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_description_whose_part_has_its_name_already_is_forgotten(tmp_path):
+    output, what = tmp_path / "out.jsonl", {"model": "a"}
+    answers = [{"index": 0, "labels": []}]
+    with begin(output, what, resume=None) as begun:
+        part = begun.part.fileno()
+        write(iter(answers), begun)
+        assert os.fstat(part).st_size == output.stat().st_size
+    whole = output.read_bytes()
+    # killed between the two names
+    state_of(output).write_bytes(b'{"format":2,"job":{},"counts":{"rows":1},"bytes":9}')
+    for resume in (True, None):
+        assert rows_of(output, what, resume=resume) == 0
+        assert list(tmp_path.iterdir()) == [output]
+    assert output.read_bytes() == whole
+
+
+@pytest.mark.parametrize("resume", [True, False, None])
+def test_a_second_job_is_kept_out_until_the_first_has_its_name(resume, rows, tmp_path):
+    whole, output = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
+    job(rows, whole, window=64, seconds=60, resume=None)
+    # the other process writes its rows and ends
+    second = (
+        "import sys\nfrom pathlib import Path\nfrom counting import job\n"
+        "from bert_cls.errors import BertClsError, exit_code\n"
+        f"try: job(Path({str(rows)!r}), Path({str(output)!r}), window=64, seconds=0, "
+        f"resume={resume})\n"
+        "except BertClsError as error: print(error); sys.exit(exit_code(error))\n"
+    )
+
+    def answers():
+        for number, row in enumerate(counting_classifier().predict_stream(stream(rows))):
+            if number in (0, 200):
+                done = subprocess.run(
+                    [sys.executable, "-c", second],
+                    capture_output=True,
+                    text=True,
+                    cwd=Path(__file__).parent,
+                )
+                assert done.returncode == 2, done.stderr
+                assert f"another predict is writing {part_of(output)}." in done.stdout
+            yield row
+
+    with begin(output, {}, resume=None) as begun:
+        write(answers(), begun)
+    assert output.read_bytes() == whole.read_bytes()
+
+
+def test_a_part_that_is_taken_away_is_noticed_and_gets_no_name(tmp_path):
+    """As by a second job where nothing locks."""
+    output, other = tmp_path / "out.jsonl", b"a row of another job"
+
+    def answers():
+        yield {"index": 0, "labels": []}
+        part_of(output).unlink()
+        part_of(output).write_bytes(other)
+        yield {"index": 1, "labels": []}
+
+    removed = pytest.raises(DataError, match="was removed or replaced while it was written")
+    with removed, begin(output, {}, resume=None) as begun:
+        write(answers(), begun)
+    assert not output.exists()
+    assert part_of(output).read_bytes() == other
+
+
+def test_a_full_disk_is_said_and_what_is_on_it_is_gone_on_with(rows, tmp_path):
+    whole, output = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
+    job(rows, whole, window=32, seconds=60, resume=None)
+    command = [sys.executable, str(JOB), str(rows), str(output), "32", "0"]
+    most = whole.stat().st_size // 2
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
+    )
+    assert f"DataError: {part_of(output)} cannot be written" in done.stderr
+    subprocess.run(command, check=True)
+    assert output.read_bytes() == whole.read_bytes()
 
 
 def test_what_cannot_be_written_is_said(rows, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 
@@ -19,7 +19,7 @@ from bert_cls.commands.export import export
 from bert_cls.commands.predict import predict
 from bert_cls.commands.settings import show_settings
 from bert_cls.commands.train import train
-from bert_cls.errors import BertClsError, DataError, Interrupted, exit_code
+from bert_cls.errors import BertClsError, DataError, Interrupted, exit_code, not_installed
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "train": train,
@@ -57,11 +57,11 @@ def main() -> None:
     try:
         app()
     except BertClsError as error:
-        label = "stopped" if isinstance(error, Interrupted) else "error"
-        if (rank := os.environ.get("RANK", "0")) != "0":
-            label = f"rank {rank}: {label}"  # all ranks of a torchrun speak on one terminal
-        typer.echo(f"{label}: {error}", err=True)
-        sys.exit(exit_code(error))
+        _end(error)
+    except ModuleNotFoundError as error:
+        if (known := not_installed(error)) is None:
+            raise
+        _end(known)
     except KeyboardInterrupt:
         typer.echo("stopped", err=True)
         sys.exit(130)
@@ -72,6 +72,15 @@ def main() -> None:
         place = error.filename2 or error.filename
         typer.echo(f"error: {place}: {error.strerror}." if place else f"error: {error}", err=True)
         sys.exit(exit_code(DataError("")))  # 1 says that a command ended and found errors
+
+
+def _end(error: BertClsError) -> NoReturn:
+    # all ranks of a torchrun speak on one terminal
+    label = "" if (rank := os.environ.get("RANK", "0")) == "0" else f"rank {rank}: "
+    if not isinstance(error, Interrupted):  # which says itself that it was stopped
+        label += "error: "
+    typer.echo(f"{label}{error}", err=True)
+    sys.exit(exit_code(error))
 
 
 if __name__ == "__main__":

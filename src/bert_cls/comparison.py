@@ -6,7 +6,7 @@ counts as never given by it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -107,9 +107,9 @@ def compare(
 ) -> Compared:
     """Compare each further source with the first one on the labelled rows of `file`.
 
-    A source is a model folder, or JSON Lines written by `bert-cls predict`. DataError when the
-    tasks differ, when a prediction file and `file` do not hold the same rows, or when all sources
-    are models and a row has a label that none knows.
+    A source is a model folder, or a .jsonl or .json file written by `bert-cls predict`. DataError
+    when the tasks differ, when a prediction file and `file` do not hold the same rows, or when all
+    sources are models and a row has a label that none knows.
     """
     if len(sources) < 2:
         raise DataError("comparing needs at least two models or prediction files.")
@@ -210,24 +210,37 @@ def _mentioned(said: Sequence[Prediction]) -> tuple[str, ...]:
 
 def _read_predictions(path: Path, task: Task) -> dict[int | str, Prediction]:
     found: dict[int | str, Prediction] = {}
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for place, content in _written(path):
         try:
-            index, prediction = _prediction(orjson.loads(line), task)
+            row = orjson.loads(content) if isinstance(content, bytes) else content
+            index, prediction = _prediction(row, task)
         except ValueError as error:
             raise DataError(
-                f"{path}: line {number}: not a prediction of {task} data ({error}).",
-                hint="give a model folder, or JSON Lines written by bert-cls predict.",
+                f"{path}: {place}: not a prediction of {task} data ({error}).",
+                hint="give a model folder, or a .jsonl or .json file written by bert-cls predict.",
             ) from error
         if index in found:
-            raise DataError(f"{path}: line {number}: index {index!r} is there twice.")
+            raise DataError(f"{path}: {place}: index {index!r} is there twice.")
         found[index] = prediction
     return found
+
+
+def _written(path: Path) -> Iterator[tuple[str, object]]:
+    """What a file of predictions holds, with its place: rows of a list, else lines to be parsed."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    if content.lstrip().startswith(b"["):
+        try:
+            rows = orjson.loads(content)
+        except ValueError as error:
+            raise DataError(f"{path}: not a JSON list ({error}).") from error
+        yield from ((f"row {number}", row) for number, row in enumerate(rows, 1))
+        return
+    for number, line in enumerate(content.splitlines(), 1):
+        if line.strip():
+            yield f"line {number}", line
 
 
 def _prediction(row: object, task: Task) -> tuple[int | str, Prediction]:

@@ -81,6 +81,27 @@ def exit_code(error: BertClsError) -> int:
     return next(EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES)
 
 
+EXTRAS: dict[str, str] = {
+    "onnx": "export",
+    "onnxruntime": "onnx",
+    "openpyxl": "tables",
+    "pyarrow": "tables",
+    "sklearn": "train",
+    "torch": "train",
+    "transformers": "train",
+}
+"""packages by their import names, and the extra that installs them"""
+
+
+def not_installed(error: ModuleNotFoundError) -> EngineError | None:
+    """What to install, where a package of EXTRAS is missing; None for any other module."""
+    package = (error.name or "").partition(".")[0]
+    if package not in EXTRAS:
+        return None
+    hint = f"pip install 'bert-cls[{EXTRAS[package]}]'"
+    return EngineError(f"{package} is not installed.", hint=hint)
+
+
 def pick(table: Mapping[str, T], name: str, field: str) -> T:
     """Look `name` up in a registry; ConfigError lists what `field` may be and the nearest name."""
     if name in table:

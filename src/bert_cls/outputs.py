@@ -1,4 +1,4 @@
-"""Where predictions go: JSON Lines, CSV or Parquet by suffix; "-" is standard output."""
+"""Where predictions go: JSON Lines, a JSON list, CSV or Parquet by suffix; "-": standard output."""
 
 from __future__ import annotations
 
@@ -37,10 +37,19 @@ _ROW_GROUP = 8192
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """A format that is written row after row: how the file begins, and the bytes of a row."""
+    """A format that is written row after row: how the file begins, and the bytes of a row.
+
+    What stands between two rows and after the last is empty where each row is a line of its own.
+    """
 
     head: bytes
     row: Callable[[Row], bytes]
+    between: bytes = b""
+    tail: bytes = b""
+
+    def next_row(self, row: Row, before: int) -> bytes:
+        """The bytes of a row after so many others."""
+        return (self.between if before else b"") + self.row(row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +86,8 @@ def write_predictions(rows: Rows, path: str, *, plain_csv: bool = False) -> Coun
             lines = lines_of(path, plain_csv=plain_csv)
             with scratch.open("wb") as file:
                 file.write(lines.head)
-                file.writelines(map(lines.row, counted))
+                file.writelines(lines.next_row(row, i) for i, row in enumerate(counted))
+                file.write(lines.tail)
         else:
             _parquet_file(counted, scratch)
     return counted.counts
@@ -188,6 +198,6 @@ def _parquet_file(rows: Rows, path: Path) -> None:
 # CSV begins with a byte order mark: Excel takes a CSV without one for the system's own encoding
 LINES: dict[str, Lines] = {
     ".jsonl": Lines(b"", _json_line),
-    ".json": Lines(b"", _json_line),
+    ".json": Lines(b"[\n", orjson.dumps, b",\n", b"\n]\n"),
     ".csv": Lines("\ufeff".encode() + _csv(_COLUMNS), _csv_line),
 }

@@ -2,7 +2,8 @@
 
 While a job runs its rows are in OUT.part, and OUT.part.json says what the job is (input, model,
 settings) and how many rows and bytes of the part are safely on disk. What was written after that
-point is cut off and computed again. OUT itself appears when all rows are in it.
+point is cut off and computed again. OUT itself appears when all rows are in it. The part is locked
+from before it is looked at until it has its name.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,9 +20,10 @@ import orjson
 
 from bert_cls.errors import ConfigError, DataError
 from bert_cls.folders import write_file
+from bert_cls.locks import lock
 from bert_cls.outputs import LINES, Counts, Rows, check_suffix, lines_of, writing
 
-FORMAT = 2
+FORMAT = 3
 _SECONDS = 1.0
 _ANEW = "--no-resume begins again and replaces it"
 Job = Mapping[str, Any]
@@ -51,111 +53,161 @@ def state_of(output: Path) -> Path:
 
 
 def can_resume(output: str) -> bool:
-    """Whether a job that writes `output` can be resumed. ConfigError for an unknown suffix."""
-    return output != "-" and check_suffix(output) in LINES
+    """Whether a job that writes `output` can be resumed. ConfigError for an unknown suffix.
+
+    A pipe or device is written to as the rows come, and nothing takes its place.
+    """
+    path = Path(output)
+    in_lines = output != "-" and check_suffix(output) in LINES
+    return in_lines and (path.is_file() or not path.exists())
 
 
-def begin(output: Path, job: Job, *, resume: bool | None) -> Written:
-    """How many rows of a job are there already; 0 for one that begins.
+@dataclass(slots=True)
+class Begun:
+    """A job that this process alone may write: what it is, and what of it is there."""
+
+    output: Path
+    job: Job
+    part: BinaryIO
+    """open for appending, and locked"""
+    written: Written
+
+    @property
+    def rows(self) -> int:
+        """How many rows are there; 0 for a job that begins."""
+        return self.written.rows
+
+
+@contextmanager
+def begin(output: Path, job: Job, *, resume: bool | None) -> Iterator[Begun]:
+    """What there is of a job already. Until the block ends no other process can write it.
 
     With `resume` True an unfinished job goes on, if there is one; with False it is forgotten; with
-    None it is a ConfigError that says so. ConfigError when the unfinished job is another one,
-    DataError when its files are damaged.
+    None it is a ConfigError that says so. ConfigError when the unfinished job is another one, or
+    when another process is writing it, DataError when its files are damaged. A job without a row
+    leaves no part: there is nothing to go on with.
     """
-    part, state = part_of(output), state_of(output)
-    if resume is False:
-        part.unlink(missing_ok=True)
-        state.unlink(missing_ok=True)
-    if not part.exists():
+    path, state = part_of(output), state_of(output)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = _locked(path)
+        if resume is False:
+            with part:  # new files, not emptied ones: where nothing locks, who wrote them notices
+                path.unlink()
+                state.unlink(missing_ok=True)
+                part = _locked(path)
+    try:
+        begun = Begun(output, job, part, _found(path, state, job, resume=resume))
+        try:
+            yield begun
+        finally:
+            if not begun.rows and _is_at(path, part):
+                state.unlink(missing_ok=True)
+                path.unlink()
+    finally:
+        with suppress(OSError):  # what could not be written was said, and does not count
+            part.close()
+
+
+def _locked(path: Path) -> BinaryIO:
+    """The file at `path`, made where there is none. ConfigError while another process has it."""
+    while True:
+        part = path.open("a+b")
+        try:
+            lock(part.fileno())
+        except BlockingIOError:
+            part.close()
+            raise ConfigError(
+                f"another predict is writing {path}.",
+                hint="wait for its end, or give another output.",
+            ) from None
+        if _is_at(path, part):
+            return part
+        part.close()  # before it was locked it got its name, or was forgotten
+
+
+def _is_at(path: Path, part: BinaryIO) -> bool:
+    """Whether an open file is still the one of that name."""
+    return path.exists() and os.path.samestat(path.stat(), os.fstat(part.fileno()))
+
+
+def _found(path: Path, state: Path, job: Job, *, resume: bool | None) -> Written:
+    size = path.stat().st_size
+    if not size:  # a description without rows is that of a job that was killed as it ended
+        return Written()
+    if not state.exists():
+        raise DataError(f"{path} has no {state.name}, which says what it is.", hint=f"{_ANEW}.")
+    before, written = _read(state)
+    if not written.rows:
         return Written()
     if resume is None:
-        rows = _read(state)[1].rows if state.exists() else "some"
         raise ConfigError(
-            f"{part} holds {rows} rows of an unfinished job.", hint=f"--resume goes on; {_ANEW}."
+            f"{path} holds {written.rows} rows of an unfinished job.",
+            hint=f"--resume goes on; {_ANEW}.",
         )
-    if not state.exists():
-        raise DataError(f"{part} has no {state.name}, which says what it is.", hint=f"{_ANEW}.")
-    before, written = _read(state)
-    for name in sorted({*before, *job}):
-        if before.get(name) != job.get(name):
+    told, now = _told(before), _told(orjson.loads(orjson.dumps(job)))  # as read: no tuples
+    for name in sorted({*told, *now}):
+        if told.get(name) != now.get(name):
             raise ConfigError(
-                f"{part} was begun with {name} {_shown(before.get(name))}. Now it is "
-                f"{_shown(job.get(name))}, so the rows would not fit together.",
+                f"{path} was begun with {name} {_shown(told.get(name))}, and now it is {name} "
+                f"{_shown(now.get(name))}: the rows would not fit together.",
                 hint=f"restore it, or {_ANEW}.",
             )
-    if part.stat().st_size < written.bytes:
-        raise DataError(
-            f"{part} has {part.stat().st_size} bytes. {written.bytes} were written.",
-            hint=f"{_ANEW}.",
-        )
+    if size < written.bytes:
+        raise DataError(f"{path} has {size} bytes. {written.bytes} were written.", hint=f"{_ANEW}.")
     return written
 
 
 def write(
-    rows: Rows,
-    output: Path,
-    job: Job,
-    written: Written,
-    *,
-    plain_csv: bool = False,
-    seconds: float = _SECONDS,
+    rows: Rows, begun: Begun, *, plain_csv: bool = False, seconds: float = _SECONDS
 ) -> Written:
-    """Append `rows`, which follow those `written`, and give the file its name at the end.
+    """Append `rows`, which follow those of `begun`, and give the file its name at the end.
 
     `plain_csv` as in `write_predictions`.
 
     The count is brought to disk every `seconds`, and when an error or Ctrl-C ends the rows early.
-    An error before the first row leaves no part: there is nothing to go on with.
+    DataError when the part was removed or replaced meanwhile.
     """
-    part, state = part_of(output), state_of(output)
-    lines = lines_of(str(output), plain_csv=plain_csv)
-    with writing(part):
-        if not part.exists():  # a part never is without its description
-            part.parent.mkdir(parents=True, exist_ok=True)
-            _commit(None, state, job, written)
+    path, part = part_of(begun.output), begun.part
+    lines = lines_of(str(begun.output), plain_csv=plain_csv)
+    with writing(path):
+        part.truncate(begun.written.bytes)  # what is behind the last row that counts
+        _commit(begun)  # rows never are without their description
         try:
-            with _opened(part, written) as file:
-                try:
-                    if not written.bytes:
-                        file.write(lines.head)
-                        written = Written(bytes=len(lines.head))
+            if not begun.written.bytes:
+                part.write(lines.head)
+                begun.written = Written(bytes=len(lines.head))
+            last = time.monotonic()
+            for row in rows:
+                content = lines.next_row(row, begun.rows)
+                part.write(content)
+                # one assignment: Ctrl-C may come between any two
+                begun.written = Written(
+                    begun.written.counts.plus(row), begun.written.bytes + len(content)
+                )
+                if time.monotonic() - last >= seconds:
+                    _commit(begun)
                     last = time.monotonic()
-                    for row in rows:
-                        content = lines.row(row)
-                        file.write(content)
-                        # one assignment: Ctrl-C may come between any two
-                        written = Written(written.counts.plus(row), written.bytes + len(content))
-                        if time.monotonic() - last >= seconds:
-                            _commit(file, state, job, written)
-                            last = time.monotonic()
-                finally:
-                    _commit(file, state, job, written)
-        except Exception:
-            if not written.rows:
-                part.unlink(missing_ok=True)
-                state.unlink(missing_ok=True)
-            raise
-    with writing(output):
-        part.rename(output)
-        state.unlink()
-    return written
+            part.write(lines.tail)  # does not count: what goes on writes it again
+        finally:
+            _commit(begun)
+    with writing(begun.output):
+        path.rename(begun.output)
+        state_of(begun.output).unlink()
+    return begun.written
 
 
-def _commit(file: BinaryIO | None, state: Path, job: Job, written: Written) -> None:
+def _commit(begun: Begun) -> None:
     """First the rows, then the count of them."""
-    if file is not None:
-        file.flush()
-        os.fsync(file.fileno())
-    write_file(state, orjson.dumps({"format": FORMAT, "job": job, **asdict(written)}))
-
-
-@contextmanager
-def _opened(part: Path, written: Written) -> Iterator[BinaryIO]:
-    """The part, ready for the next row: what is behind the last row that counts is cut off."""
-    with part.open("r+b" if part.exists() else "wb") as file:
-        file.truncate(written.bytes)
-        file.seek(written.bytes)
-        yield file
+    begun.part.flush()
+    path = part_of(begun.output)
+    if not _is_at(path, begun.part):  # its name and its description are another job's
+        raise DataError(
+            f"{path} was removed or replaced while it was written.", hint="give the command again."
+        )
+    os.fsync(begun.part.fileno())
+    content = {"format": FORMAT, "job": begun.job, **asdict(begun.written)}
+    write_file(state_of(begun.output), orjson.dumps(content))
 
 
 def _read(state: Path) -> tuple[Job, Written]:
@@ -171,8 +223,17 @@ def _read(state: Path) -> tuple[Job, Written]:
         raise DataError(f"{state} cannot be read: {error}.", hint=f"{_ANEW}.") from error
 
 
+def _told(job: Job) -> dict[str, Any]:
+    """What a job is, with the name of each thing a message may be about."""
+    told: dict[str, Any] = {}
+    for name, value in job.items():
+        inner = value if isinstance(value, Mapping) else {}
+        # settings are known by their own names
+        told |= {key if name == "settings" else f"{name} {key}": inner[key] for key in inner}
+        told |= {} if isinstance(value, Mapping) else {name: value}
+    return told
+
+
 def _shown(value: Any) -> str:
-    if isinstance(value, Mapping) and value:
-        return ", ".join(f"{key} {_shown(inner)}" for key, inner in value.items())
-    text = str(value) if value else "none"
+    text = "none" if value is None else str(value)
     return text if len(text) < 40 else text[:12] + "..."

@@ -23,8 +23,8 @@ def compare(
     models: Annotated[
         list[Path],
         typer.Argument(
-            help="Model folders, or .jsonl files that `predict` wrote; each is compared with the "
-            "first."
+            help="Model folders, or .jsonl or .json files that `predict` wrote; each is compared "
+            "with the first."
         ),
     ],
     file: Annotated[Path, typer.Argument(help="Labelled rows.")],

@@ -27,7 +27,12 @@ def predict(
         str | None, typer.Argument(help="Rows to predict; - reads JSON Lines from standard input.")
     ] = None,
     output: Annotated[
-        str, typer.Option("--output", "-o", help=".jsonl, .csv or .parquet; - is standard output.")
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            help=".jsonl (a line a row), .json (one list), .csv or .parquet; - is standard output.",
+        ),
     ] = STDIO,
     text: Annotated[
         list[str] | None, typer.Option(help="A text to predict; may be repeated.")
@@ -75,11 +80,10 @@ def predict(
 ) -> None:
     """Labels and scores, one JSON line per row, in input order.
 
-    A .jsonl or .csv output grows as OUT.part and gets its name when it is complete. Interrupted in
-    any way, the same command with --resume goes on with it.
+    A .jsonl, .json or .csv output grows as OUT.part and gets its name when it is complete.
+    Interrupted in any way, the same command with --resume goes on with it.
     """
     quiet_hub()
-    from bert_cls.classifier import Classifier
     from bert_cls.data import stream
     from bert_cls.folders import check_output
     from bert_cls.outputs import write_predictions
@@ -89,25 +93,19 @@ def predict(
     resumable = can_resume(output) and file not in (None, STDIO)
     if resume and not resumable:
         raise ConfigError(
-            "--resume needs rows from a file and an output in .jsonl or .csv.",
-            hint="standard input cannot be read again, and Parquet is written in one piece.",
+            "--resume needs rows from a file and an output file in .jsonl, .json or .csv.",
+            hint="standard input cannot be read again, what a pipe was given not taken back, and "
+            "Parquet is written in one piece.",
         )
     if plain_csv and Path(output).suffix.lower() != ".csv":
         raise ConfigError("--plain-csv needs an output in .csv.")
     if output != STDIO:
         check_output(Path(output), Path(file) if file not in (None, STDIO) else None, model)
     place = said_place(Path(output))
-    classifier = Classifier.load(model, engine=engine)
-    typer.echo(f"engine: {classifier.engine.name}", err=True)
-    changes: dict[str, Any] = {"min_labels": min_labels, "max_labels": max_labels}
-    changes["min_confidence"] = min_confidence
-    changes = {key: value for key, value in changes.items() if value is not None}
-    if threshold is not None:
-        changes["thresholds"] = (threshold,) * _cuts(classifier)
-    if changes:
-        classifier = classifier.with_rule(**changes)
+    classifier = _opened(model, engine)
+    classifier, changed = _ruled(classifier, threshold, min_labels, max_labels, min_confidence)
     if resumable and file is not None:
-        given = {"top": top, "threshold": threshold, "encoding": encoding, **changes}
+        given = {"top": top, "encoding": encoding, **changed}
         given |= {"out_of_domain": out_of_domain or None, "plain_csv": plain_csv or None}
         job = _job(classifier, Path(file), {k: v for k, v in given.items() if v is not None})
         answered: dict[str, Any] = {"top": top, "out_of_domain": out_of_domain}
@@ -155,6 +153,40 @@ def _check_input(file: str | None, text: list[str] | None, text_b: list[str] | N
         raise ConfigError(f"predict {said}.", hint="bert-cls predict --help")
     if text_b and not text:
         raise ConfigError("--text-b belongs to --text; rows of a file have their own text_b.")
+
+
+def _opened(model: Path, engine: str) -> Classifier:
+    """The model; says which engine computes, and why a better one does not."""
+    from bert_cls.classifier import Classifier
+    from bert_cls.engines import passed_over
+
+    classifier = Classifier.load(model, engine=engine)
+    typer.echo(f"engine: {classifier.engine.name}", err=True)
+    for sentence in passed_over(classifier.bundle) if engine == "auto" else []:
+        typer.echo(f"  not by {sentence}", err=True)
+    return classifier
+
+
+def _ruled(
+    classifier: Classifier,
+    threshold: float | None,
+    min_labels: int | None,
+    max_labels: int | None,
+    min_confidence: float | None,
+) -> tuple[Classifier, dict[str, Any]]:
+    """The model with what was asked of its rule, and which of that its own rule did not say."""
+    limits = {"min_labels": min_labels, "max_labels": max_labels, "min_confidence": min_confidence}
+    asked: dict[str, Any] = {key: value for key, value in limits.items() if value is not None}
+    if threshold is not None:
+        asked["thresholds"] = (threshold,) * _cuts(classifier)
+    own = classifier.bundle.rule
+    changes = {key: value for key, value in asked.items() if value != getattr(own, key)}
+    if changes:
+        classifier = classifier.with_rule(**changes)
+    if "thresholds" in changes:
+        changes = {key: value for key, value in changes.items() if key != "thresholds"}
+        changes["threshold"] = threshold
+    return classifier, changes
 
 
 def _cuts(classifier: Classifier) -> int:
@@ -213,22 +245,26 @@ def _write_resumable(
     from bert_cls.errors import Interrupted
     from bert_cls.resumable import begin, part_of, write
 
-    before = begin(output, job, resume=resume)
-    if resume:
-        said = f"going on after row {before.rows:,}" if before.rows else "nothing to go on with"
-        open_console().print(f"{said}: {part_of(output)}", highlight=False, markup=False)
-    rows = stream(file, encoding=encoding)
+    part = part_of(output)
     try:
-        with terminable(), _progress(rows, done=before.rows) as computed:
-            answers = classifier.predict_stream(
-                rows, skip=before.rows, computed=computed, **options
-            )
-            with closing(answers):
-                written = write(answers, output, job, before, plain_csv=plain_csv)
+        with terminable(), begin(output, job, resume=resume) as begun:
+            if resume:
+                said = (
+                    f"going on after row {begun.rows:,}" if begun.rows else "nothing to go on with"
+                )
+                open_console().print(f"{said}: {part}", highlight=False, markup=False)
+            rows = stream(file, encoding=encoding)
+            with _progress(rows, done=begun.rows) as computed:
+                answers = classifier.predict_stream(
+                    rows, skip=begun.rows, computed=computed, **options
+                )
+                with closing(answers):
+                    written = write(answers, begun, plain_csv=plain_csv)
     except KeyboardInterrupt as stop:
+        left = part.exists()
         raise Interrupted(
-            f"stopped; the rows so far are in {part_of(output)}.",
+            f"stopped; the rows so far are in {part}." if left else "stopped before the first row.",
             signal_number=stop.args[0] if stop.args else signal.SIGINT,
-            hint="the same command with --resume goes on.",
+            hint=f"the same command {'with --resume goes on' if left else 'begins again'}.",
         ) from None
     return written.counts

@@ -10,20 +10,35 @@ from bert_cls.decision.rule import Rule, fires
 
 
 def margins(rule: Rule, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """How far a score, or the confidence, must move before an answer changes, float64 [rows].
+
+    `logits` is float32 [rows, outputs]. It is the smaller one of the two distances below.
+    """
+    return np.asarray(np.minimum(label_margins(rule, logits), confidence_margins(rule, logits)))
+
+
+def label_margins(rule: Rule, logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """How far a score must move before a row's labels change, float64 [rows].
 
-    `logits` is float32 [rows, outputs]. It is the distance of a score from its threshold, or half
-    that between the two best classes; infinite for regression. Where the rule abstains, that of its
-    confidence counts as well; with limits on the number of labels, the order of a row's scores.
+    It is the distance of a score from its threshold, or half that between the two best classes;
+    with limits on the number of labels, the order of a row's scores counts as well. Infinite for
+    regression.
     """
     if rule.task == "regression":
         return np.full(len(logits), np.inf)
+    return _gaps(rule, rule.scores(logits))
+
+
+def confidence_margins(rule: Rule, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """How far a row's confidence is from where the rule abstains, float64 [rows].
+
+    Infinite where it never does. Of label sets confidence is a product of scores and errs otherwise
+    than they do.
+    """
+    if rule.task == "regression" or rule.min_confidence is None:
+        return np.full(len(logits), np.inf)
     scores = rule.scores(logits)
-    gaps = _gaps(rule, scores)
-    if rule.min_confidence is None:
-        return gaps
-    sure = confidence(rule, scores, rule.decide(scores))
-    return np.asarray(np.minimum(gaps, np.abs(sure - rule.min_confidence)))
+    return np.asarray(np.abs(confidence(rule, scores, rule.decide(scores)) - rule.min_confidence))
 
 
 def _gaps(rule: Rule, scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,5 +1,14 @@
 """What computes logits: one contract, a table of engines."""
 
-from bert_cls.engines.engine import ENGINES, FILES, Engine, Kind, choose, open_engine, run
+from bert_cls.engines.engine import (
+    ENGINES,
+    FILES,
+    Engine,
+    Kind,
+    choose,
+    open_engine,
+    passed_over,
+    run,
+)
 
-__all__ = ["ENGINES", "FILES", "Engine", "Kind", "choose", "open_engine", "run"]
+__all__ = ["ENGINES", "FILES", "Engine", "Kind", "choose", "open_engine", "passed_over", "run"]

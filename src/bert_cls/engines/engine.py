@@ -28,8 +28,9 @@ Logits = NDArray[np.float32]
 class Engine(Protocol):
     """Padding, batch size, order and neighbours must not change a row's logits.
 
-    float32 engines: not beyond 1e-5. int8 engines: no label that `run` decides on. OpenVINO's in
-    int8 and bfloat16: not a bit, but for bulk (docs/engines.md says how much there).
+    float32 engines: not beyond 1e-5. int8 engines: no label that `run` decides on, as far as the
+    export could measure. OpenVINO's in int8 and bfloat16: not a bit, but for bulk (docs/engines.md
+    says how much there).
     """
 
     name: str
@@ -201,25 +202,62 @@ def choose(bundle: Bundle) -> str:
     int8 files count only where the processor multiplies int8 and the export measured that they
     answer alike. EngineError says what to install when there is none.
     """
+    name, obstacles = _weighed(bundle)
+    if name is None:
+        raise EngineError(
+            f"nothing here computes with {bundle.folder}: {'; '.join(obstacles)}.",
+            hint=f"or, where torch is installed: bert-cls export {bundle.folder} --to openvino",
+        )
+    return name
+
+
+def passed_over(bundle: Bundle) -> list[str]:
+    """Engines that `choose` would prefer, why they cannot be used, and what to do; [] for none."""
+    return _weighed(bundle)[1]
+
+
+def _weighed(bundle: Bundle) -> tuple[str | None, list[str]]:
+    """The first of PREFERENCE that can be used, and what keeps those before it from being."""
+    obstacles: dict[str, list[str]] = {}
+    chosen = None
     for name in PREFERENCE:
-        kind = ENGINES[name]
-        if not _has(bundle, kind):
-            continue
-        if kind.precision == "int8" and not multiplies_int8():
-            continue
-        if find_spec(kind.package) is not None:
-            return name
-    raise EngineError(
-        f"{bundle.folder} holds the weights only, and torch is not installed to compute with them.",
-        hint="pip install 'bert-cls[train]', or where it is installed: bert-cls export "
-        f"{bundle.folder} --to openvino",
-    )
+        obstacle = _obstacle(bundle, name)
+        if obstacle is None:
+            chosen = name
+            break
+        obstacles.setdefault(obstacle, []).append(name)
+    said = [f"{', '.join(names)}: {why}" for why, names in obstacles.items() if why]
+    return chosen, said
+
+
+def _obstacle(bundle: Bundle, name: str) -> str | None:
+    """Why an engine cannot be used; "" where there never was a file for it, None where it can."""
+    kind = ENGINES[name]
+    if not _has(bundle, kind):
+        again = f"(bert-cls export {bundle.folder} --to {kind.export})"
+        if kind.export in _exported(bundle):
+            return f"{kind.file} is missing {again}"
+        there = (bundle.folder / str(kind.file)).exists()
+        return f"{kind.file} is no export of this model {again}" if there else ""
+    if kind.precision == "int8" and not multiplies_int8():
+        return (
+            f"this processor does not multiply int8 itself (--engine {name} uses it all the same)"
+        )
+    if find_spec(kind.package) is None:
+        return f"{kind.package} is not installed (pip install '{kind.extra}')"
+    return None
 
 
 def _has(bundle: Bundle, kind: Kind) -> bool:
     """Whether the folder holds what the engine reads, as an export of this very model."""
+    if kind.file is None:
+        return True
+    return kind.export in _exported(bundle) and (bundle.folder / kind.file).is_file()
+
+
+def _exported(bundle: Bundle) -> Mapping[str, Any]:
     exported: Mapping[str, Any] = bundle.details.get("engines", {})
-    return kind.file is None or (kind.export in exported and (bundle.folder / kind.file).is_file())
+    return exported
 
 
 _TORCH = "bert_cls.engines.torch_engine"

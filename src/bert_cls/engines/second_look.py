@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bert_cls.bundle import Bundle
-from bert_cls.decision import Rule, margins
+from bert_cls.decision import Rule, confidence_margins, label_margins
 from bert_cls.engines.engine import FILES, Engine, Kind, Logits, Parallel
 from bert_cls.engines.machine import multiplies_bfloat16
 from bert_cls.engines.onnx_guard import check_onnx
@@ -28,8 +28,10 @@ from bert_cls.text import PaddedBatch
 
 GUARDS: dict[str, Callable[[Path], None]] = {".onnx": check_onnx, ".xml": check_openvino}
 """What looks at an exported file before a runtime does."""
-MARGINS = ("margin", "margin_elsewhere")
+_CONFIDENCE = "margin_confidence"
+MARGINS = ("margin", "margin_elsewhere", _CONFIDENCE)
 """What an export measures of an engine that is not exact; see Stage."""
+Margins = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class Stage:
     """within this distance of other labels the next stage is asked, where there is one"""
     margin_elsewhere: float = 0.0
     """the same where other thresholds than the model's own decide: scores there err otherwise"""
+    margin_confidence: float = 0.0
+    """the same of a row's confidence from the one below which it is left undecided"""
 
 
 class SecondLookEngine:
@@ -72,10 +76,11 @@ class SecondLookEngine:
             yield from ((number, self.fast.logits(batch)) for number, batch in batches)
 
     def unsure(self, logits: Logits, rule: Rule) -> NDArray[np.bool_]:
-        """Bool [rows]: labels that the measured error of the first stage could change."""
+        """Bool [rows]: answers that the measured error of the first stage could change."""
         own = (rule.thresholds, rule.weights) == (self._rule.thresholds, self._rule.weights)
         margin = self._first.margin if own else self._first.margin_elsewhere
-        return np.asarray(margins(rule, logits) <= margin)
+        unsure = label_margins(rule, logits) <= margin
+        return unsure | (confidence_margins(rule, logits) <= self._first.margin_confidence)
 
     def surer(self) -> Engine:
         """The stages that follow."""
@@ -95,7 +100,7 @@ def open_exported(bundle: Bundle, kind: Kind, opened: Callable[[Path, str], Engi
     Every exported file is opened here.
     """
 
-    def stage(export: str, precision: str, within: tuple[float, float] = (0.0, 0.0)) -> Stage:
+    def stage(export: str, precision: str, within: Margins = (0.0, 0.0, 0.0)) -> Stage:
         def open_file() -> Engine:
             path = bundle.folder / FILES[export]
             GUARDS[path.suffix](path)
@@ -116,10 +121,11 @@ def open_exported(bundle: Bundle, kind: Kind, opened: Callable[[Path, str], Engi
     return in_turn(stages, bundle.rule)
 
 
-def _measured(bundle: Bundle, *keys: str) -> tuple[float, float] | None:
+def _measured(bundle: Bundle, *keys: str) -> Margins | None:
     """The MARGINS that an export wrote; None where it wrote none. BundleError for other values.
 
     NaN is none either: no score is within it, and labels of int8 would pass for those of float32.
+    An export that did not measure confidence is sure of none: 1 is as far as any is from another.
     """
     found: Any = bundle.details.get("engines", {})
     for key in keys:
@@ -133,10 +139,11 @@ def _measured(bundle: Bundle, *keys: str) -> tuple[float, float] | None:
     if not set(MARGINS) & set(found):
         return None
     for name in MARGINS:
-        value: Any = found.get(name)
+        value: Any = found.get(name, 1 if name == _CONFIDENCE else None)
         if type(value) not in (int, float) or not 0 <= value < np.inf:
             raise _malformed(bundle, [*keys, name])
-    return float(found[MARGINS[0]]), float(found[MARGINS[1]])
+    labels, elsewhere = (float(found[name]) for name in MARGINS[:2])
+    return labels, elsewhere, float(found.get(_CONFIDENCE, 1))
 
 
 def _malformed(bundle: Bundle, keys: Sequence[str]) -> BundleError:

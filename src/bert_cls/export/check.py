@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bert_cls.decision import Rule, margins
+from bert_cls.decision import Rule, confidence, margins, undecided
 from bert_cls.engines.engine import Logits
+from bert_cls.engines.second_look import Margins
 
 CLOSE = 1e-3
 """a label that float32 itself decides by less than this counts as neither kept nor flipped"""
@@ -23,6 +24,8 @@ MOST_SECOND_LOOKS = 0.5
 _HEADROOM = 1.5
 _SPREADS = 5.0
 _NEAR = 0.2
+_FEW = 30
+"""errors near a decision: so many say what is usual there, fewer do not"""
 _OTHER_CUTS = np.linspace(0.05, 0.95, 19).tolist()
 
 
@@ -61,38 +64,63 @@ def compare(rule: Rule, wanted: Logits, given: Logits) -> Agreement:
 
 
 def other_labels(rule: Rule, a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.bool_]:
-    """Bool [rows]: where two arrays of scores lead to different labels."""
-    differ = np.asarray(rule.decide(a) != rule.decide(b))
-    return np.asarray(differ.any(axis=1) if differ.ndim == 2 else differ)
+    """Bool [rows]: where two arrays of scores lead to different labels, or one of them to none."""
+    one, other = rule.decide(a), rule.decide(b)
+    abstained = undecided(rule, a, one) != undecided(rule, b, other)
+    differ = np.asarray(one != other)
+    return np.asarray(abstained | (differ.any(axis=1) if differ.ndim == 2 else differ))
 
 
-def second_look_margins(rule: Rule, wanted: Logits, given: Logits) -> tuple[float, float]:
-    """How close a call of int8 or bfloat16 must be to be made again; second: at any other cut.
+def second_look_margins(rule: Rule, wanted: Logits, given: Logits) -> Margins:
+    """How close a call of int8 or bfloat16 must be to be made again.
 
-    Half as much again as the widest margin at which it changed a label of these rows,
-    and at least five times the usual error of scores near a decision.
+    First of labels by the rule's own thresholds, second by any others, third of confidence. Each is
+    half as much again as the widest margin at which an answer to these rows changed, and at least
+    five times the usual error near a decision; where few rows were near one, at least half as much
+    again as the largest error of all rows.
     """
-    margin = _margin(rule, wanted, given)
+    if rule.task == "regression":
+        return 0.0, 0.0, 0.0
+    rule = replace(rule, min_confidence=None)
+    margin = _label_margin(rule, wanted, given)
     count = 1 if rule.task == "binary" else len(rule.thresholds)
     rules = (replace(rule, thresholds=(cut,) * count) for cut in _OTHER_CUTS if count)
-    return margin, max([margin, *(_margin(other, wanted, given) for other in rules)])
+    elsewhere = max([margin, *(_label_margin(other, wanted, given) for other in rules)])
+    return margin, elsewhere, _confidence_margin(rule, wanted, given)
 
 
-def _margin(rule: Rule, wanted: Logits, given: Logits) -> float:
-    if rule.task == "regression":
-        return 0.0
+def _label_margin(rule: Rule, wanted: Logits, given: Logits) -> float:
     exact, other = rule.scores(wanted), rule.scores(given)
-    near = margins(rule, wanted) < _NEAR
-    errors = _near_errors(rule, exact, other, near)
-    usual = float(np.sqrt(np.square(errors).mean())) if len(errors) else 0.0
+    errors = np.abs(exact - other)
+    near = _near_errors(rule, exact, errors, margins(rule, wanted) < _NEAR)
     changed = margins(rule, given)[other_labels(rule, exact, other)]
-    return max(_HEADROOM * float(changed.max(initial=0.0)), _SPREADS * usual)
+    return _margin(changed, near, errors)
+
+
+def _confidence_margin(rule: Rule, wanted: Logits, given: Logits) -> float:
+    """Of rows whose labels are the same; the others are looked at again for their labels."""
+    exact, other = rule.scores(wanted), rule.scores(given)
+    same = ~other_labels(rule, exact, other)
+    sure, found = (confidence(rule, s, rule.decide(s))[same] for s in (exact, other))
+    errors = np.abs(sure - found)
+    widest = 0.0
+    for cut in _OTHER_CUTS:
+        changed = np.abs(found - cut)[(sure < cut) != (found < cut)]
+        widest = max(widest, _margin(changed, errors[np.abs(sure - cut) < _NEAR], errors))
+    return widest
+
+
+def _margin(changed: NDArray[Any], near: NDArray[Any], errors: NDArray[Any]) -> float:
+    """`changed`: margins of changed answers; `near`: errors near a decision; `errors`: all."""
+    usual = float(np.sqrt(np.square(near).mean())) if len(near) else 0.0
+    largest = [changed.max(initial=0.0)] + [errors.max(initial=0.0)] * (len(near) < _FEW)
+    return max(_HEADROOM * float(max(largest)), _SPREADS * usual)
 
 
 def _near_errors(
-    rule: Rule, exact: NDArray[Any], other: NDArray[Any], near: NDArray[np.bool_]
+    rule: Rule, exact: NDArray[Any], errors: NDArray[Any], near: NDArray[np.bool_]
 ) -> NDArray[Any]:
-    errors = np.abs(exact - other)[near]
+    errors = errors[near]
     if rule.task == "multilabel":
         thresholds = np.asarray(rule.thresholds)
         return np.asarray(errors[np.abs(exact[near] - thresholds) < _NEAR])

@@ -32,6 +32,7 @@ from bert_cls.export.check import (
 from bert_cls.export.graph import to_onnx
 from bert_cls.export.quantise import quantise, sites
 from bert_cls.export.rows import Rows, rows_of
+from bert_cls.folders import sha256
 from bert_cls.tokens import subset
 
 _TIMED_ROWS = 200
@@ -73,6 +74,7 @@ def export(folder: Path, target: str, notify: Notify) -> list[Exported]:
     """
     pick(FILES, target, "the engine to export to")
     bundle = bundles.load(folder)
+    weights = _weights(bundle)
     notify("reading rows to check by")
     rows = rows_of(bundle)
     notify(f"checking on {rows.origin}")
@@ -85,9 +87,28 @@ def export(folder: Path, target: str, notify: Notify) -> list[Exported]:
             known = {**work.scratch.details["engines"], name: done[-1].facts}
             work = replace(work, scratch=replace(work.scratch, details={"engines": known}))
         files = {name: Path(place) / name for one in done for name in one.files}
-        facts = {**bundle.details.get("engines", {}), **{one.name: one.facts for one in done}}
-        bundles.extend(bundle, files, facts)
+        now = _as_it_is(bundle, weights)
+        facts = {**now.details.get("engines", {}), **{one.name: one.facts for one in done}}
+        bundles.extend(now, files, facts)
     return done
+
+
+def _as_it_is(bundle: Bundle, weights: str) -> Bundle:
+    """The folder's bundle at the end of an export: another one may have ended meanwhile.
+
+    EngineError when it is another model now.
+    """
+    now = bundles.load(bundle.folder)
+    if (_weights(now), replace(now, details={})) != (weights, replace(bundle, details={})):
+        raise EngineError(
+            f"{bundle.folder} became another model while it was exported. Nothing was written.",
+            hint="give the command again.",
+        )
+    return now
+
+
+def _weights(bundle: Bundle) -> str:
+    return sha256(bundle.folder / "model.safetensors")
 
 
 def _begin(bundle: Bundle, place: Path, rows: Rows, notify: Notify) -> _Work:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from bert_cls.errors import BertClsError, DataError, EngineError, exit_code
+from bert_cls.errors import BertClsError, DataError, exit_code, not_installed
 from bert_cls.legacy.flags import check, in_old_words, make_parser, waits_for_first
 from bert_cls.legacy.log import LOG, logging_to_stderr, say
 
@@ -17,7 +17,6 @@ _QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "true",
 }
-_EXTRA = ("torch", "transformers", "sklearn")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,10 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         except BertClsError as error:
             return _failed(error)
         except ModuleNotFoundError as error:
-            if error.name not in _EXTRA:
+            if (known := not_installed(error)) is None:
                 raise
-            hint = "pip install 'bert-cls[train]'"
-            return _failed(EngineError(f"{error.name} is not installed.", hint=hint))
+            return _failed(known)
         except OSError as error:
             place = error.filename2 or error.filename
             return _failed(DataError(f"{place}: {error.strerror}." if place else str(error)))

@@ -15,6 +15,7 @@ from bert_cls.decision.domain import FILE as DOMAIN_FILE
 from bert_cls.errors import BundleError, ConfigError
 from bert_cls.files import inside
 from bert_cls.folders import MANIFEST, clean_orphans, is_scratch, read_manifest, remove_folder
+from bert_cls.locks import lock
 from bert_cls.request import RUN, read_run
 from bert_cls.sample import SAMPLE
 from bert_cls.training.checkpoint import (
@@ -23,9 +24,6 @@ from bert_cls.training.checkpoint import (
     step_of,
     writing,
 )
-
-if sys.platform != "win32":
-    import fcntl
 
 REPORT, REPORT_JSON = "report.html", "report.json"
 QUARANTINE = "quarantine.jsonl"
@@ -52,8 +50,7 @@ WRITTEN = frozenset(
 class Lock:
     """Keeps a second run out of a folder until it is closed or the process is gone.
 
-    It is the kernel's lock (flock) on the folder itself, so nothing of it can be left behind. Where
-    there is none (Windows, some network file systems) nobody is kept out.
+    It is the kernel's lock on the folder itself. Where there is none nobody is kept out.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -66,16 +63,13 @@ class Lock:
             return
         handle = os.open(self.folder, os.O_RDONLY)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(handle)
         except BlockingIOError:
             os.close(handle)
             raise ConfigError(
                 f"another run is writing to {self.folder}.",
                 hint="wait for its end, or give another folder.",
             ) from None
-        except OSError:  # this file system has no locks
-            os.close(handle)
-            return
         self._handle = handle
 
     def __enter__(self) -> Lock:
