@@ -64,8 +64,8 @@ def evaluate(
     for written in (output, report):
         refuse_overwriting(written, file, model, train)
     if (explain or neighbours) and output is None and report is None:
-        said = "--explain marks" if explain else "--neighbours are shown beside"
-        raise ConfigError(f"{said} rows in the report.", hint="give --report HTML, or -o.")
+        flag = "--explain marks" if explain else "--neighbours are shown beside"
+        raise ConfigError(f"{flag} rows in the report.", hint="give --report HTML, or -o.")
     if train is not None and not neighbours:
         raise ConfigError("--train is where --neighbours are looked for.", hint="--neighbours 2")
     classifier = Classifier.load(model)
@@ -75,10 +75,13 @@ def evaluate(
     _check_flags(bundle.task, abstain=abstain, explain=explain, near=neighbours > 0, texts=texts)
     nearest = None
     if neighbours:
-        known = training_rows(classifier, train)
+        said = open_console()
+        known = training_rows(
+            classifier, train, lambda note: said.print(f"- {note}", highlight=False, markup=False)
+        )
         seen = Classifier.load(model, engine="torch", check=False)  # others give logits alone
         nearest = finder(seen, known, count=neighbours)
-        open_console().print(f"comparing with {len(known):,} training rows", highlight=False)
+        said.print(f"comparing with {len(known):,} training rows", highlight=False)
     examples = _read(file, encoding, bundle)
     passed_over: list[str] = []
     found = classifier.report(

@@ -12,8 +12,7 @@ from bert_cls.data.dataset import find_splits
 from bert_cls.errors import DataError
 from bert_cls.folders import sha256
 from bert_cls.legacy.flags import is_divided
-from bert_cls.training import Silent
-from bert_cls.training.prepare import read_dataset
+from bert_cls.run_rows import read_dataset
 
 HeldOut = Literal["dev", "test"]
 
@@ -56,5 +55,5 @@ def held_rows(folder: Path, split: HeldOut, bundle: Bundle) -> tuple[list[Exampl
         )
     config = RunConfig.model_validate(bundle.details["config"])
     names = bundle.space.names or None
-    dataset = read_dataset(folder, config, Silent(), labels=names)
+    dataset = read_dataset(folder, config, lambda note: None, labels=names)
     return list((dataset.dev if split == "dev" else dataset.test) or []), True
