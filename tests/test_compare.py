@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -179,7 +180,7 @@ def test_models_and_their_prediction_files_compare_the_same(task, trained, tmp_p
 
 def test_the_command_prints_and_writes_what_it_found(trained, tmp_path):
     data, models = trained["multilabel"]
-    names = [str(m) for m in (*models, models[0])]
+    names = [str(m) for m in (*models, shutil.copytree(models[0], tmp_path / "copy"))]
     done = CliRunner().invoke(
         app,
         ["compare", *names, str(data / "test.json"), "--json", str(tmp_path / "c.json")],

@@ -112,7 +112,8 @@ def _read(file: Path, encoding: str | None, bundle: Bundle) -> list[Example]:
     for problem in rows.problems:
         open_console().print(f"note   {problem}", highlight=False, markup=False)
     if bundle.space.names:
-        raise_errors(unknown_labels(rows, dict.fromkeys(bundle.space.names, 0), "the model"))
+        known = dict.fromkeys([*bundle.space.names, *bundle.merges], 0)
+        raise_errors(unknown_labels(rows, known, "the model"))
     return rows.examples
 
 

@@ -58,7 +58,8 @@ def _from_data(bundle: Bundle) -> tuple[Tokens, Tokens] | None:
     try:
         content = orjson.loads((bundle.folder / RUN).read_bytes())
         config = RunConfig.model_validate(content["config"])
-        dataset = read_dataset(Path(content["data"]), config, lambda note: None)
+        merges = bundle.merges or None
+        dataset = read_dataset(Path(content["data"]), config, lambda note: None, merges=merges)
     except (OSError, ValueError, KeyError, BertClsError):
         return None
     if dict(dataset.files) != bundle.details.get("data", {}).get("files"):
