@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -179,7 +180,7 @@ def test_models_and_their_prediction_files_compare_the_same(task, trained, tmp_p
 
 def test_the_command_prints_and_writes_what_it_found(trained, tmp_path):
     data, models = trained["multilabel"]
-    names = [str(m) for m in (*models, models[0])]
+    names = [str(m) for m in (*models, shutil.copytree(models[0], tmp_path / "copy"))]
     done = CliRunner().invoke(
         app,
         ["compare", *names, str(data / "test.json"), "--json", str(tmp_path / "c.json")],
@@ -268,8 +269,10 @@ def test_a_model_is_no_better_than_its_own_highest_scores(task, classes, tmp_pat
     top, test = tmp_path / "top.jsonl", data / "test.json"
     done = CliRunner().invoke(app, ["predict", str(model), str(test), "--top", "1", "-o", str(top)])
     assert done.exit_code == 0, done.output
-    itself = compare([model, model], test, resamples=20).comparisons[0]
-    for sources in ([top, model], [model, top], [top, top]):
+    same_model = shutil.copytree(model, tmp_path / "same-model")
+    same_top = shutil.copyfile(top, tmp_path / "same-top.jsonl")
+    itself = compare([model, same_model], test, resamples=20).comparisons[0]
+    for sources in ([top, model], [model, top], [top, same_top]):
         found = compare(sources, test, resamples=20)
         differences = {d.metric: d for d in found.comparisons[0].differences}
         assert {d.verdict for d in differences.values()} == {"not established"}
@@ -295,7 +298,8 @@ def test_a_label_in_no_prediction_file_is_said(classes, tmp_path):
     rows = json.loads((data / "test.json").read_text("utf-8"))
     file = tmp_path / "same.jsonl"
     file.write_text("\n".join(json.dumps({"index": r["index"], "labels": ["甲"]}) for r in rows))
-    found = compare([file, file], data / "test.json", resamples=20)
+    other = shutil.copyfile(file, tmp_path / "other.jsonl")
+    found = compare([file, other], data / "test.json", resamples=20)
     assert found.notes == ("2 of 3 labels are in no prediction (丙, 乙).",)
     found = compare([file, model], data / "test.json", resamples=20)
     assert found.notes == ()

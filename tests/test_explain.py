@@ -201,6 +201,8 @@ def test_what_cannot_be_explained_is_said(model):
     with pytest.raises(DataError, match="empty"):
         model.explain([" "])
     assert model.explain([]) == []
+    [once] = model.explain(["尾灯"], ["灯", "灯"])
+    assert [each.label for each in once.labels] == ["灯"]
 
     class Other:
         name = "other"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -55,7 +56,8 @@ def rows_of(root, kind, split="test"):
 def test_rows_a_model_cannot_read_are_refused_by_every_command(root, tmp_path, kind, changed, said):
     rows = [{**row, **changed} for row in rows_of(root, kind)]
     file, model = written(tmp_path / "rows.json", rows), root / kind / "model"
-    for done in (main("evaluate", model, file), main("compare", model, model, file)):
+    other = shutil.copytree(model, tmp_path / "other")
+    for done in (main("evaluate", model, file), main("compare", model, other, file)):
         assert done.code == 2, done
         assert said in done.err
     done = main("predict", model, file, "-o", tmp_path / "out.jsonl")
@@ -84,7 +86,7 @@ def test_figures_on_rows_that_training_saw_are_called_too_good(root, tmp_path, s
     assert ("too good" in done.out) == (said is not None)
     seen = {"train": "trained", "dev": "tuned", "test": None}[split]
     assert json.loads(out.read_text("utf-8"))["about"]["seen"] == seen
-    done = main("compare", model, model, file)
+    done = main("compare", model, shutil.copytree(model, tmp_path / "other"), file)
     assert (said or "").removeprefix("warning: ") in done.out
     assert ("too good" in done.out) == (said is not None)
 

@@ -58,6 +58,8 @@ class Bundle:
     pad_id: int
     details: Mapping[str, Any] = field(default_factory=dict)
     """Configuration and origins, data fingerprint, history, metrics, versions: for people."""
+    merges: Mapping[str, str] = field(default_factory=dict)
+    """Label names of the data that training merged into others: old to new."""
 
     @property
     def task(self) -> Task:
@@ -71,6 +73,7 @@ class Bundle:
 
     def description(self) -> dict[str, Any]:
         """What `bert_cls.json` holds."""
+        merged = {"label_merges": {"format": FORMAT, "names": dict(self.merges)}}
         return {
             "format": FORMAT,
             "task": self.task,
@@ -80,6 +83,7 @@ class Bundle:
             "pad_id": self.pad_id,
             "text": {**self.text.to_dict(), "special_tokens": _SPECIAL_TOKENS},
             "rule": self.rule.to_dict(),
+            **(merged if self.merges else {}),
             **self.details,
         }
 
@@ -186,7 +190,26 @@ def _parsed(folder: Path, content: Mapping[str, Any]) -> Bundle:
         pair=content["pair"],
         pad_id=content["pad_id"],
         details=_details(folder, content),
+        merges=_merges(folder, content.get("label_merges"), space),
     )
+
+
+def _merges(folder: Path, stored: object, space: LabelSpace) -> dict[str, str]:
+    """Names that are none of the labels, to labels; folders from before this was kept have none."""
+    if stored is None:
+        return {}
+    content = stored if isinstance(stored, dict) and stored.get("format") == FORMAT else {}
+    names = content.get("names")
+    if not isinstance(names, dict):
+        raise BundleError(f"{folder / DESCRIPTION} is malformed: label_merges is no map of names.")
+    ids = space.ids
+    for old, new in names.items():
+        if old in ids or not isinstance(new, str) or new not in ids:
+            raise BundleError(
+                f"{folder / DESCRIPTION} contradicts itself: label_merges has {str(old)[:60]!r}, "
+                "which must be none of the labels and become one of them."
+            )
+    return dict(names)
 
 
 def _text(folder: Path, stored: Mapping[str, Any]) -> TextSettings:
@@ -230,4 +253,4 @@ def _check_encoder(bundle: Bundle) -> None:
 
 
 _SPECIAL_TOKENS = "literal"  # typed in a text they are ordinary characters; no other way is built
-_KNOWN = {"format", "task", "labels", "pair", "pooling", "pad_id", "text", "rule"}
+_KNOWN = {"format", "task", "labels", "pair", "pooling", "pad_id", "text", "rule", "label_merges"}

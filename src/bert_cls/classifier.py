@@ -278,9 +278,10 @@ class Classifier:
     def evaluate(
         self, examples: Sequence[Example], *, resamples: int = 1000, seed: int = 0
     ) -> Evaluation:
-        """Figures on labelled examples, every row decided.
+        """Figures on labelled examples, every row decided; labels are merged as in training.
 
-        DataError names labels the model does not know, and rows it cannot read.
+        Rows without a label are not counted, which `notes` says. DataError names labels the model
+        does not know, and rows it cannot read.
         """
         judged = self._judged(examples)
         return evaluation_of(self.bundle, judged, resamples=resamples, seed=seed)
@@ -319,10 +320,11 @@ class Classifier:
         )
 
     def _judged(self, examples: Sequence[Example]) -> Judged:
-        rows = labelled(self.bundle, examples)
+        rows, notes = labelled(self.bundle, examples)
         truth = targets(rows, self.bundle.task, self.bundle.space)
         tokens = self.tokens(rows)
-        return judge(self.bundle.rule, rows, tokens, truth, self.logits(tokens))
+        judged = judge(self.bundle.rule, rows, tokens, truth, self.logits(tokens))
+        return replace(judged, notes=notes)
 
     def export(self, to: str = "openvino-int8") -> Classifier:
         """Write an engine's files into the model folder; gives the model opened by that engine.

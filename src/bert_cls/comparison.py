@@ -6,17 +6,21 @@ counts as never given by it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from codecs import BOM_UTF8
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
 
+from bert_cls.bundle import Bundle
 from bert_cls.classifier import Classifier
-from bert_cls.data import Example, LabelSpace, Rows, Task, infer_task, read, targets
+from bert_cls.data import READERS, Example, LabelSpace, Rows, Task, infer_task, read, targets
+from bert_cls.data.read import JSON_SUFFIXES
 from bert_cls.errors import DataError
+from bert_cls.judging import merged, misfit, unlabelled_note
 from bert_cls.metrics import Comparison, Outcome, compare_outcomes
 from bert_cls.prediction import Prediction
 from bert_cls.report import SEEN, seen_rows
@@ -111,25 +115,19 @@ def compare(
     when the tasks differ, when a prediction file and `file` do not hold the same rows, or when all
     sources are models and a row has a label that none knows.
     """
-    if len(sources) < 2:
-        raise DataError("comparing needs at least two models or prediction files.")
+    _check_sources(sources)
     models = {path: Classifier.load(path) for path in dict.fromkeys(sources) if path.is_dir()}
-    rows, task = _labelled(file, encoding, [model.bundle.task for model in models.values()])
-    answers = []
-    for path, name in zip(sources, _names(sources), strict=True):
-        if path in models:
-            model = models[path]
-            if model.bundle.rule.min_confidence is not None:
-                model = model.with_rule(min_confidence=None)  # every row is decided
-            answers.append(Answers(name, model.labels, model.predict(rows.examples), known=True))
-        else:
-            answers.append(_from_file(path, name, rows, task))
-    bundles = {
-        name: models[path].bundle
-        for path, name in zip(sources, _names(sources), strict=True)
+    rows, task, notes = _labelled(file, encoding, [each.bundle.task for each in models.values()])
+    named = list(zip(sources, _names(sources), strict=True))
+    bundles = {name: models[path].bundle for path, name in named if path in models}
+    _check_readable(rows, bundles)
+    answers = [
+        _from_model(models[path], name, rows)
         if path in models
-    }
-    seen = {name: seen_rows(bundle, file) for name, bundle in bundles.items()}
+        else _from_file(path, name, rows, task)
+        for path, name in named
+    ]
+    rows, about_merges = _merged(rows, bundles, {n for each in answers for n in each.names})
     space = _space(answers, rows)
     if task == "binary" and len(space) != 2:
         task = "multiclass"
@@ -147,15 +145,27 @@ def compare(
         others=tuple(answers[1:]),
         comparisons=comparisons,
         notes=(
-            *(f"{name}: {SEEN[how]}" for name, how in seen.items() if how),
-            *(
-                f"{name} leaves rows below confidence {least:.4f} undecided; here every row counts."
-                for name, bundle in bundles.items()
-                if (least := bundle.rule.min_confidence) is not None
-            ),
+            *notes,
+            *about_merges,
+            *(f"{n}: {SEEN[how]}" for n, b in bundles.items() if (how := seen_rows(b, file))),
+            *_abstaining(bundles),
             *_unknown(answers, space),
         ),
     )
+
+
+def _check_sources(sources: Sequence[Path]) -> None:
+    if len(sources) < 2:
+        raise DataError("comparing needs at least two models or prediction files.")
+    for i, path in enumerate(sources):
+        for other in sources[:i]:
+            if path.exists() and other.exists() and path.samefile(other):
+                kind = "folder" if path.is_dir() else "file"
+                also = "" if path == other else f", which is {other}"
+                raise DataError(
+                    f"{path}{also} is given twice: the same {kind} cannot differ from itself.",
+                    hint="name two models, or two files of their predictions.",
+                )
 
 
 def _names(sources: Sequence[Path]) -> list[str]:
@@ -165,17 +175,60 @@ def _names(sources: Sequence[Path]) -> list[str]:
     return [paths[path.absolute()] if distinct else str(path) for path in sources]
 
 
-def _labelled(file: Path, encoding: str | None, tasks: Sequence[Task]) -> tuple[Rows, Task]:
+def _labelled(
+    file: Path, encoding: str | None, tasks: Sequence[Task]
+) -> tuple[Rows, Task, tuple[str, ...]]:
+    """The rows with a label, the task, and a note on those without."""
     if len(set(tasks)) > 1:
         raise DataError(f"the models are for different tasks: {', '.join(tasks)}.")
     rows = read(file, encoding=encoding, task=tasks[0] if tasks else None)
     task = tasks[0] if tasks else infer_task([rows])
     if not tasks:
         rows = read(file, encoding=encoding, task=task)
-    rows = rows.only([i for i, e in enumerate(rows.examples) if e.label is not None])
-    if not rows.examples:
+    kept = [i for i, e in enumerate(rows.examples) if e.label is not None]
+    if not kept:
         raise DataError(f"{file}: no row has a label, so there is nothing to compare.")
-    return rows, task
+    return rows.only(kept), task, unlabelled_note(len(rows.examples) - len(kept))
+
+
+def _check_readable(rows: Rows, bundles: Mapping[str, Bundle]) -> None:
+    for name, bundle in bundles.items():
+        for i, example in enumerate(rows.examples):
+            if problem := misfit(bundle, example):
+                raise DataError(f"{rows.file}: {rows.place(i)}: {name}: {problem}")
+
+
+def _merged(
+    rows: Rows, bundles: Mapping[str, Bundle], known: Set[str]
+) -> tuple[Rows, tuple[str, ...]]:
+    """The rows with names that no source knows merged as the models' training did, and a note.
+
+    DataError where two models merged a name into different ones.
+    """
+    merges: dict[str, str] = {}
+    for name, bundle in bundles.items():
+        for old, new in bundle.merges.items():
+            if old not in known and merges.setdefault(old, new) != new:
+                raise DataError(
+                    f"{name} was trained with {old!r} merged into {new!r}, a model before it with "
+                    f"{old!r} merged into {merges[old]!r}: rows of {old!r} cannot be compared."
+                )
+    examples, notes = merged(rows.examples, merges)
+    return replace(rows, examples=examples), notes
+
+
+def _from_model(model: Classifier, name: str, rows: Rows) -> Answers:
+    if model.bundle.rule.min_confidence is not None:
+        model = model.with_rule(min_confidence=None)  # every row is decided
+    return Answers(name, model.labels, model.predict(rows.examples), known=True)
+
+
+def _abstaining(bundles: Mapping[str, Bundle]) -> list[str]:
+    return [
+        f"{name} leaves rows below confidence {least:.4f} undecided; here every row is decided."
+        for name, bundle in bundles.items()
+        if (least := bundle.rule.min_confidence)
+    ]
 
 
 def _from_file(path: Path, name: str, rows: Rows, task: Task) -> Answers:
@@ -210,6 +263,11 @@ def _mentioned(said: Sequence[Prediction]) -> tuple[str, ...]:
 
 def _read_predictions(path: Path, task: Task) -> dict[int | str, Prediction]:
     found: dict[int | str, Prediction] = {}
+    if path.suffix.lower() in READERS and path.suffix.lower() not in JSON_SUFFIXES:
+        raise DataError(
+            f"{path}: predictions are read from .jsonl and .json. Got {path.suffix} instead.",
+            hint="write them so: bert-cls predict MODEL FILE -o OUT.jsonl",
+        )
     for place, content in _written(path):
         try:
             row = orjson.loads(content) if isinstance(content, bytes) else content
@@ -228,7 +286,7 @@ def _read_predictions(path: Path, task: Task) -> dict[int | str, Prediction]:
 def _written(path: Path) -> Iterator[tuple[str, object]]:
     """What a file of predictions holds, with its place: rows of a list, else lines to be parsed."""
     try:
-        content = path.read_bytes()
+        content = path.read_bytes().removeprefix(BOM_UTF8)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
     if content.lstrip().startswith(b"["):
@@ -253,7 +311,7 @@ def _prediction(row: object, task: Task) -> tuple[int | str, Prediction]:
     if "error" in row:
         raise ValueError(f"the row is an error: {_short(row['error'])}")
     if row.get("abstained"):
-        raise ValueError("the model abstained; predict without --min-confidence and --abstain")
+        raise ValueError("the model abstained; predict again with --min-confidence 0")
     if task == "regression":
         return index, Prediction(score=_number(row.get("score"), "score"))
     labels = row.get("labels")

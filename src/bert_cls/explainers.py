@@ -68,7 +68,8 @@ def _columns(
         return [[0]] * len(scores), scores[:, None]
     if labels is not None:
         ids = model.bundle.space.ids
-        return [[pick(ids, name, "label") for name in labels]] * len(scores), scores
+        chosen = [pick(ids, name, "label") for name in dict.fromkeys(labels)]
+        return [chosen] * len(scores), scores
     decided = rule.decide(scores)
     if rule.task == "multilabel":
         given = [

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from bert_cls.bundle import Bundle
 from bert_cls.cuts import cut_note
 from bert_cls.data import Example
+from bert_cls.data.problems import count
 from bert_cls.data.rows import is_visible
+from bert_cls.data.task import merged as merged_label
 from bert_cls.decision import confidence
 from bert_cls.errors import DataError
 from bert_cls.metrics import Evaluation, evaluate
@@ -55,12 +57,28 @@ def _example(index: int, text: Text) -> Example:
     raise DataError(f"text {index}: {type(text).__name__} is neither a text nor a pair of texts.")
 
 
-def labelled(bundle: Bundle, examples: Sequence[Example]) -> list[Example]:
-    """The examples with a label.
+def merged(
+    examples: Sequence[Example], merges: Mapping[str, str]
+) -> tuple[list[Example], tuple[str, ...]]:
+    """The examples with labels merged as a model's training did, and a note where some were."""
+    after = [replace(e, label=merged_label(e.label, merges)) for e in examples]
+    changed = sum(a.label != b.label for a, b in zip(after, examples, strict=True))
+    note = f"labels of {count(changed, 'row')} merged as in training."
+    return after, (note,) if changed else ()
+
+
+def unlabelled_note(rows: int) -> tuple[str, ...]:
+    """That so many rows have no label and are left out; nothing where there are none."""
+    are = "is" if rows == 1 else "are"
+    return (f"{count(rows, 'row')} without a label {are} not counted.",) if rows else ()
+
+
+def labelled(bundle: Bundle, examples: Sequence[Example]) -> tuple[list[Example], tuple[str, ...]]:
+    """The examples with a label, merged as in training, and what is to be said of that.
 
     DataError when none has one, one is not the model's, or the model cannot read one of the rows.
     """
-    known = [e for e in examples if e.label is not None]
+    known, notes = merged([e for e in examples if e.label is not None], bundle.merges)
     if not known:
         raise DataError("no row has a label, so there is nothing to evaluate.")
     kind: Any = _KINDS.get(bundle.task, str)
@@ -78,11 +96,11 @@ def labelled(bundle: Bundle, examples: Sequence[Example]) -> list[Example]:
                 f"row {example.index}: label {unknown[0]!r} is not one of the model's "
                 f"{len(bundle.space)} labels."
             )
-    return known
+    return known, (*unlabelled_note(len(examples) - len(known)), *notes)
 
 
 def evaluation_of(bundle: Bundle, judged: Judged, *, resamples: int, seed: int) -> Evaluation:
-    """Figures of judged rows, every row decided, with a note on what cutting texts costs."""
+    """Figures of judged rows, every row decided; notes on the rows and on what cutting costs."""
     truth, scores = judged.outcome.truth, judged.outcome.scores
     predicted = judged.outcome.predicted
     decided: Any = scores if predicted is None else predicted
@@ -105,4 +123,4 @@ def evaluation_of(bundle: Bundle, judged: Judged, *, resamples: int, seed: int) 
 
     whole = figures(slice(None), resamples)
     note = cut_note(judged.cut, bundle.text.max_length, lambda rows: figures(rows, 0))
-    return replace(whole, notes=(*whole.notes, note)) if note else whole
+    return replace(whole, notes=(*whole.notes, *judged.notes, *((note,) if note else ())))

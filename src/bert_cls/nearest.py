@@ -6,19 +6,24 @@ logits compare those: rows then are alike when the model answers alike.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
-
+from bert_cls.bundle import Bundle
 from bert_cls.classifier import Classifier
+from bert_cls.config import RunConfig
 from bert_cls.data import Example, load
+from bert_cls.data.dataset import LABELS_FILE, find_splits, is_read_from_folder
+from bert_cls.data.problems import count
 from bert_cls.engines.likeness import most_alike, unit_vectors
-from bert_cls.errors import DataError
+from bert_cls.errors import BundleError, DataError
+from bert_cls.folders import sha256
+from bert_cls.judging import misfit
 from bert_cls.report import Nearest
-from bert_cls.request import RUN
+from bert_cls.request import RUN, read_run
+from bert_cls.run_rows import Noticed, read_dataset, without_leaks
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,32 +45,84 @@ class Neighbour:
         }
 
 
-def training_rows(model: Classifier, data: Path | None) -> list[Example]:
-    """The labelled training rows in `data`, or where the model says it was trained.
+def recorded_data(model: Path) -> Path | None:
+    """Where a model says it was trained; None where it does not."""
+    return Path(read_run(model)["data"]) if (model / RUN).is_file() else None
 
-    A model folder holds no rows. DataError when they are not given and no longer where they were,
-    or have changed since.
+
+def training_rows(model: Classifier, data: Path | None, noticed: Noticed) -> list[Example]:
+    """The rows a model was trained on, from `data` or where the model says it was trained.
+
+    A model folder holds no rows. They are made again as the run made them: split, leaks, sample,
+    merged labels. Of other files that are given all labelled training rows count, read as the run
+    read its own; what is done is said. DataError when the rows are not given and no longer where
+    they were, have changed since, or cannot be made again.
     """
-    recorded = model.bundle.folder / RUN
+    bundle = model.bundle
+    config = _config(bundle)
+    place = recorded_data(bundle.folder) if data is None else data
+    if place is None:
+        raise DataError(
+            "the model does not say where its training rows are.", hint="give --train DATA."
+        )
+    if data is None and not place.exists():
+        raise DataError(f"the training rows are no longer at {place}.", hint="give --train DATA.")
+    if _is_of_the_run(place, bundle.details.get("data", {}).get("files", {})):
+        return _made_again(bundle, place, config, noticed)
     if data is None:
-        if not recorded.is_file():
-            raise DataError(
-                "the model does not say where its training rows are.", hint="give --train DATA."
-            )
-        data = Path(orjson.loads(recorded.read_bytes())["data"])
-        if not data.exists():
-            raise DataError(
-                f"the training rows are no longer at {data}.", hint="give --train DATA."
-            )
-        loaded = load(data, task=model.bundle.task, on_bad_row="quarantine")
-        before = model.bundle.details.get("data", {}).get("files", {})
-        if any(loaded.files.get(name) != digest for name, digest in before.items()):
-            raise DataError(
-                f"{data} has changed since the model was trained.", hint="give --train DATA."
-            )
-    else:
-        loaded = load(data, task=model.bundle.task, on_bad_row="quarantine")
-    rows = [e for e in loaded.train or [] if (e.text_b is not None) == model.bundle.pair]
+        raise DataError(
+            f"{place} has changed since the model was trained.", hint="give --train DATA."
+        )
+    return _all_of(bundle, place, config, noticed)
+
+
+def _config(bundle: Bundle) -> RunConfig:
+    try:
+        return RunConfig.model_validate(bundle.details.get("config", {}))
+    except ValueError as error:
+        raise BundleError(f"{bundle.folder}: its stored configuration is malformed.") from error
+
+
+def _is_of_the_run(data: Path, files: Mapping[str, str]) -> bool:
+    """Whether `data` holds exactly the split files (name to sha256) that the run read."""
+    here = {path.name: path for path in find_splits(data)[0].values()}
+    gone = {name for name in files if is_read_from_folder(name)} - {*here, LABELS_FILE}
+    return not gone and all(files.get(name) == sha256(path) for name, path in here.items())
+
+
+def _made_again(bundle: Bundle, data: Path, config: RunConfig, noticed: Noticed) -> list[Example]:
+    names = bundle.space.names or None
+    dataset = read_dataset(data, config, noticed, labels=names, merges=bundle.merges or None)
+    rows = dataset.train or []
+    if len(rows) != (then := bundle.details.get("data", {}).get("rows", {}).get("train")):
+        raise DataError(
+            f"{data}: the model was trained on {then} rows of it. {len(rows)} are found now, so "
+            "they cannot be told from the others.",
+            hint="use the version of bert-cls that trained it, or give --train FILE with the rows.",
+        )
+    return rows
+
+
+def _all_of(bundle: Bundle, data: Path, config: RunConfig, noticed: Noticed) -> list[Example]:
+    """All labelled training rows of files that the run did not read."""
+    dataset = load(
+        data,
+        task=bundle.task,
+        encoding=config.data.encoding,
+        on_bad_row="quarantine",
+        coerce_numbers=config.data.coerce_numbers,
+        fix_unicode=config.data.fix_unicode,
+        label_merges=bundle.merges,
+    )
+    noticed(f"{data} is not what the model was trained on: all its labelled rows of train count")
+    for problem in dataset.problems:
+        if problem.severity == "note":
+            noticed(str(problem))
+    if bad := sum(problem.severity == "error" for problem in dataset.problems):
+        noticed(f"{count(bad, 'bad row')} left out; bert-cls check {data} shows them")
+    if config.data.leak == "drop":
+        dataset = without_leaks(dataset, config, noticed)
+    rows = [e for e in dataset.train or [] if misfit(bundle, e) is None]
     if not rows:
         raise DataError(f"{data} has no training rows that this model can read.")
     return rows

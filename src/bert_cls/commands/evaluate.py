@@ -64,8 +64,8 @@ def evaluate(
     for written in (output, report):
         check_output(written, file, model, train)
     if (explain or neighbours) and output is None and report is None:
-        said = "--explain marks" if explain else "--neighbours are shown beside"
-        raise ConfigError(f"{said} rows in the report.", hint="give --report HTML, or -o.")
+        flag = "--explain marks" if explain else "--neighbours are shown beside"
+        raise ConfigError(f"{flag} rows in the report.", hint="give --report HTML, or -o.")
     if train is not None and not neighbours:
         raise ConfigError("--train is where --neighbours are looked for.", hint="--neighbours 2")
     classifier = Classifier.load(model)
@@ -75,10 +75,13 @@ def evaluate(
     _check_flags(bundle.task, abstain=abstain, explain=explain, near=neighbours > 0, texts=texts)
     nearest = None
     if neighbours:
-        known = training_rows(classifier, train)
+        said = open_console()
+        known = training_rows(
+            classifier, train, lambda note: said.print(f"- {note}", highlight=False, markup=False)
+        )
         seen = Classifier.load(model, engine="torch", check=False)  # others give logits alone
         nearest = finder(seen, known, count=neighbours)
-        open_console().print(f"comparing with {len(known):,} training rows", highlight=False)
+        said.print(f"comparing with {len(known):,} training rows", highlight=False)
     examples = _read(file, encoding, bundle)
     passed_over: list[str] = []
     found = classifier.report(
@@ -109,7 +112,8 @@ def _read(file: Path, encoding: str | None, bundle: Bundle) -> list[Example]:
     for problem in rows.problems:
         open_console().print(f"note   {problem}", highlight=False, markup=False)
     if bundle.space.names:
-        raise_errors(unknown_labels(rows, dict.fromkeys(bundle.space.names, 0), "the model"))
+        known = dict.fromkeys([*bundle.space.names, *bundle.merges], 0)
+        raise_errors(unknown_labels(rows, known, "the model"))
     return rows.examples
 
 

@@ -89,8 +89,11 @@ def explain(
     found = classifier.explain(examples, label, method=method, passes=passes or PASSES)
     alike: list[list[Neighbour]] = [[] for _ in examples]
     if neighbours:
-        rows = training_rows(classifier, train)
-        open_console().print(f"comparing with {len(rows):,} training rows", highlight=False)
+        said = open_console()
+        rows = training_rows(
+            classifier, train, lambda note: said.print(f"- {note}", highlight=False, markup=False)
+        )
+        said.print(f"comparing with {len(rows):,} training rows", highlight=False)
         alike = nearest(classifier, examples, rows, count=neighbours)
     content = [
         each.to_dict() | ({"neighbours": [n.to_dict() for n in near]} if neighbours else {})

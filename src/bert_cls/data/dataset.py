@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bert_cls.data.example import Example, LabelSpace, Task
@@ -48,6 +48,7 @@ class Dataset:
     A split that has no file is None; a single file is all `train`. `unlabelled` are rows of train
     and dev without a label; rows of test without one stay in `test`. `pair`: every row has a
     text_b. `problems` are notes, and the errors of quarantined rows. `files`: name to SHA-256.
+    `merges`: label names that others replaced, old to new.
     """
 
     train: list[Example] | None
@@ -59,6 +60,7 @@ class Dataset:
     files: dict[str, str]
     unlabelled: list[Example]
     pair: bool
+    merges: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,7 @@ def assemble(
     if task == "regression" and names is not None:
         notes.append(_note("D33", "", "the label names are not used in regression."))
     examples = {split: rows.examples for split, rows in splits.items()}
+    ids = space.ids
     hashed = [p for p in (*gathered.paths.values(), labels_path) if p is not None]
     return Dataset(
         examples.get("train"),
@@ -164,6 +167,7 @@ def assemble(
         {p.name: _sha256(p) for p in hashed},
         unlabelled,
         pair,
+        {old: new for old, new in label_merges.items() if old != new and new in ids},
     )
 
 

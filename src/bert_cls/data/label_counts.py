@@ -40,7 +40,7 @@ def dropped_rows(corpus: Corpus, *, leak: str, conflict: str) -> Rows:
     """Numbers, which rise, of the labelled rows of train that a run leaves out for their text.
 
     With leak "drop" those with a text of dev or test, with conflict "drop" those whose text has
-    other labels somewhere, as `training.prepare` does it.
+    other labels somewhere, as `run_rows` does it.
     """
     found = [np.empty(0, np.int64)]
     if "drop" not in (leak, conflict):

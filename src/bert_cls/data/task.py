@@ -113,7 +113,7 @@ def fit_labels(rows: Rows, task: Task) -> Rows:
 
 def merge_labels(rows: Rows, merges: Mapping[str, str]) -> Rows:
     """The rows with some label names replaced by others, counted in a note."""
-    examples = [replace(e, label=_merged(e.label, merges)) for e in rows.examples]
+    examples = [replace(e, label=merged(e.label, merges)) for e in rows.examples]
     changed = sum(a.label != b.label for a, b in zip(examples, rows.examples, strict=True))
     if not changed:
         return rows
@@ -243,7 +243,8 @@ def _name(label: Label | None) -> str:
     return str(int(label) if whole and isinstance(label, float) else label)
 
 
-def _merged(label: Label | None, merges: Mapping[str, str]) -> Label | None:
+def merged(label: Label | None, merges: Mapping[str, str]) -> Label | None:
+    """A label with names replaced as `merges` says, each name once."""
     if isinstance(label, str):
         return merges.get(label, label)
     if isinstance(label, tuple):

@@ -12,11 +12,11 @@ from bert_cls.bundle import Bundle
 from bert_cls.config import RunConfig
 from bert_cls.errors import BertClsError, EngineError
 from bert_cls.request import RUN
+from bert_cls.run_rows import read_dataset
 from bert_cls.sample import read_sample
 from bert_cls.text import TextEncoder, Tokens
 from bert_cls.tokens import subset
-from bert_cls.training.loop import Silent
-from bert_cls.training.prepare import encode_texts, read_dataset
+from bert_cls.training.prepare import encode_texts
 
 _ROWS = 300
 
@@ -58,7 +58,8 @@ def _from_data(bundle: Bundle) -> tuple[Tokens, Tokens] | None:
     try:
         content = orjson.loads((bundle.folder / RUN).read_bytes())
         config = RunConfig.model_validate(content["config"])
-        dataset = read_dataset(Path(content["data"]), config, Silent())
+        merges = bundle.merges or None
+        dataset = read_dataset(Path(content["data"]), config, lambda note: None, merges=merges)
     except (OSError, ValueError, KeyError, BertClsError):
         return None
     if dict(dataset.files) != bundle.details.get("data", {}).get("files"):

@@ -11,9 +11,10 @@ from bert_cls.data import Example, raise_errors, read, unknown_labels
 from bert_cls.data.dataset import find_splits
 from bert_cls.errors import DataError
 from bert_cls.folders import sha256
+from bert_cls.judging import merged
 from bert_cls.legacy.flags import is_divided
-from bert_cls.training import Silent
-from bert_cls.training.prepare import read_dataset
+from bert_cls.legacy.log import LOG
+from bert_cls.run_rows import read_dataset
 
 HeldOut = Literal["dev", "test"]
 
@@ -43,8 +44,12 @@ def held_rows(folder: Path, split: HeldOut, bundle: Bundle) -> tuple[list[Exampl
     if path is not None:
         rows = read(path, task=bundle.task)
         if bundle.space.names:
-            raise_errors(unknown_labels(rows, dict.fromkeys(bundle.space.names, 0), "the model"))
-        return rows.examples, before.get(path.name) == sha256(path)
+            known = dict.fromkeys([*bundle.space.names, *bundle.merges], 0)
+            raise_errors(unknown_labels(rows, known, "the model"))
+        examples, notes = merged(rows.examples, bundle.merges)
+        for note in notes:
+            LOG.info("%s: %s", path.name, note)
+        return examples, before.get(path.name) == sha256(path)
     whole = find_splits(folder)[0].get("train")
     if whole is None or split not in bundle.details["data"]["rows"]:
         raise DataError(f"{folder} has no {split}.json, and the model's training split none off.")
@@ -56,5 +61,6 @@ def held_rows(folder: Path, split: HeldOut, bundle: Bundle) -> tuple[list[Exampl
         )
     config = RunConfig.model_validate(bundle.details["config"])
     names = bundle.space.names or None
-    dataset = read_dataset(folder, config, Silent(), labels=names)
+    merges = bundle.merges or None
+    dataset = read_dataset(folder, config, lambda note: None, labels=names, merges=merges)
     return list((dataset.dev if split == "dev" else dataset.test) or []), True

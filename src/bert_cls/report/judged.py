@@ -27,6 +27,8 @@ class Judged:
     """int64 [rows]: tokens each row would have uncut"""
     cut: Bools
     """bool [rows]: rows that lost tokens to the maximum length"""
+    notes: tuple[str, ...] = ()
+    """what is to be said of the rows, such as how many were left out"""
 
 
 def judge(

@@ -82,6 +82,7 @@ def finish(
         pair=setup.dataset.pair,
         pad_id=setup.pad_id,
         details=details(request, setup, trainer, origins, tuned),
+        merges=setup.dataset.merges,
     )
     trained = Trained(bundle, evaluations, bars, teacher, tuned, trainer.progress.history)
     if trainer.ranks.rank == 0:
