@@ -223,12 +223,13 @@ def test_the_audit_is_not_written_where_it_would_be_read_as_data(tmp_path):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 def test_folders_of_outputs_are_made_and_that_is_said(trained, tmp_path):
     other = model_folder(trained["root"] / "encoder", tmp_path / "other")
+    again = shutil.copytree(other, tmp_path / "again")
     rows = tmp_path / "rows.json"
     content = [{"text_a": f"天窗{i}", "label": ["甲"]} for i in range(4)]
     rows.write_text(json.dumps(content), "utf-8")
     commands = [
         ("as JSON: {}.json", ("check", rows, "--json")),
-        ("as JSON: {}.json", ("compare", other, other, rows, "--resamples", 2, "--json")),
+        ("as JSON: {}.json", ("compare", other, again, rows, "--resamples", 2, "--json")),
         ("as JSON: {}.json", ("explain", other, "天窗", "--passes", 8, "--json")),
         ("as JSON: {}.json", ("evaluate", other, rows, "--resamples", 0, "-o")),
         ("report: {}.html", ("evaluate", other, rows, "--resamples", 0, "--report")),

@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from bert_cls.data.dataset import is_read_from_folder
 from bert_cls.errors import BundleError, ConfigError
 from bert_cls.files import inside, is_inner_name, read_object
 
@@ -110,7 +111,7 @@ def _scratch_beside(path: Path) -> Path:
 def check_output(output: Path | None, *inputs: Path | None) -> None:
     """ConfigError when a file cannot be written there, or is one of those that are read.
 
-    Of a model folder those are the files of its manifest.
+    Of a model folder those are the files of its manifest, of one of data its splits and labels.
     """
     if output is None:
         return
@@ -119,14 +120,31 @@ def check_output(output: Path | None, *inputs: Path | None) -> None:
     if not output.exists():
         return
     for path in inputs:
-        read = [path] if path is not None else []
-        if path is not None and (path / MANIFEST).is_file():
-            read += [path / name for name in (MANIFEST, *(e["name"] for e in read_manifest(path)))]
-        if any(each.exists() and output.samefile(each) for each in read):
+        if path is not None and any(e.exists() and output.samefile(e) for e in _files_read(path)):
             raise ConfigError(
                 f"{output} is read by this very command; writing it would destroy it.",
                 hint="give another name for the output.",
             )
+
+
+def _files_read(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    read = [each for each in path.iterdir() if is_read_from_folder(each.name)]
+    if (path / MANIFEST).is_file():
+        read += [path / name for name in (MANIFEST, *(e["name"] for e in read_manifest(path)))]
+    return read
+
+
+def refuse_same(one: Path | None, other: Path | None) -> None:
+    """ConfigError when two outputs are one file: the second would be all that is left."""
+    if one is None or other is None or one.resolve() != other.resolve():
+        return
+    if not one.exists() or one.is_file() or one.is_dir():  # a device takes both
+        raise ConfigError(
+            f"{one} is to be written twice, and one output would be lost.",
+            hint="give the two outputs different names.",
+        )
 
 
 def write_file(path: Path, content: bytes) -> None:

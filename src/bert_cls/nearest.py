@@ -45,8 +45,15 @@ class Neighbour:
         }
 
 
-def recorded_data(model: Path) -> Path | None:
-    """Where a model says it was trained; None where it does not."""
+def files_searched(model: Path, data: Path | None) -> list[Path]:
+    """What `training_rows` reads besides the model: `data`, or what the model folder names."""
+    if data is not None:
+        return [data]
+    recorded = _recorded_data(model)
+    return [model / RUN] if recorded is None else [model / RUN, recorded]
+
+
+def _recorded_data(model: Path) -> Path | None:
     return Path(read_run(model)["data"]) if (model / RUN).is_file() else None
 
 
@@ -60,7 +67,7 @@ def training_rows(model: Classifier, data: Path | None, noticed: Noticed) -> lis
     """
     bundle = model.bundle
     config = _config(bundle)
-    place = recorded_data(bundle.folder) if data is None else data
+    place = _recorded_data(bundle.folder) if data is None else data
     if place is None:
         raise DataError(
             "the model does not say where its training rows are.", hint="give --train DATA."

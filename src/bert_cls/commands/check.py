@@ -68,11 +68,15 @@ def check(
     from bert_cls.data.audit import audit
     from bert_cls.data.label_files import read_labels
     from bert_cls.data.repair import repair
+    from bert_cls.encoders import read_files
     from bert_cls.errors import DataError
-    from bert_cls.folders import check_output
+    from bert_cls.folders import check_output, refuse_same
 
     if json_file is not None and str(json_file) != STDIO:
-        check_output(json_file, *_inputs(data), labels, merge_labels)
+        counting = read_files(Path(encoder)) if encoder and Path(encoder).is_dir() else []
+        check_output(json_file, data, labels, merge_labels, *counting)
+        refuse_same(json_file, fix)
+        refuse_same(json_file.parent, fix)
         _refuse_as_data(json_file, data)
     merges = read_label_merges(merge_labels, encoding=encoding) if merge_labels else None
     options: dict[str, Any] = {"task": task, "label_merges": merges}
@@ -96,16 +100,6 @@ def check(
         _show_repair(repaired, found, stderr=str(json_file) == STDIO)
     if found.of("error"):
         raise typer.Exit(1)
-
-
-def _inputs(data: Path) -> list[Path]:
-    """The files that the audit reads."""
-    from bert_cls.data.dataset import find_splits
-    from bert_cls.errors import DataError
-
-    with suppress(DataError):  # the audit says it better
-        return [*find_splits(data)[0].values(), data / "labels.json"]
-    return []
 
 
 def _refuse_as_data(output: Path, data: Path) -> None:

@@ -57,12 +57,14 @@ def evaluate(
 
     from bert_cls.classifier import Classifier
     from bert_cls.explain import weigher
-    from bert_cls.folders import check_output
-    from bert_cls.nearest import finder, training_rows
+    from bert_cls.folders import check_output, refuse_same
+    from bert_cls.nearest import files_searched, finder, training_rows
     from bert_cls.report import About, page, seen_rows, stored_bar
 
+    refuse_same(output, report)
+    searched = files_searched(model, train) if neighbours else []
     for written in (output, report):
-        check_output(written, file, model, train)
+        check_output(written, file, model, *searched)
     if (explain or neighbours) and output is None and report is None:
         flag = "--explain marks" if explain else "--neighbours are shown beside"
         raise ConfigError(f"{flag} rows in the report.", hint="give --report HTML, or -o.")

@@ -66,7 +66,7 @@ def explain(
     from bert_cls.data import read
     from bert_cls.explain import PASSES
     from bert_cls.folders import check_output
-    from bert_cls.nearest import nearest, training_rows
+    from bert_cls.nearest import files_searched, nearest, training_rows
 
     if (file is None) == (text is None):
         raise ConfigError("explain needs a TEXT or --file.", hint="bert-cls explain --help")
@@ -77,7 +77,8 @@ def explain(
     if passes is not None and method == "gradient":
         raise ConfigError("--passes is how often occlusion hides parts; gradient hides none.")
     written = None if json_file in (None, STDIO) else Path(str(json_file))
-    check_output(written, file, train)
+    searched = files_searched(model, train) if neighbours else []
+    check_output(written, file, model, *searched)
     best = "torch" if method == "gradient" or neighbours else "auto"
     classifier = Classifier.load(model, engine=engine or best)
     seconds = [] if text_b is None else [text_b]

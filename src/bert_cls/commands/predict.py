@@ -85,7 +85,6 @@ def predict(
     """
     quiet_hub()
     from bert_cls.data import stream
-    from bert_cls.folders import check_output
     from bert_cls.outputs import write_predictions
     from bert_cls.resumable import can_resume
 
@@ -99,8 +98,7 @@ def predict(
         )
     if plain_csv and Path(output).suffix.lower() != ".csv":
         raise ConfigError("--plain-csv needs an output in .csv.")
-    if output != STDIO:
-        check_output(Path(output), Path(file) if file not in (None, STDIO) else None, model)
+    _check_output(model, file, output, resumable=resumable)
     place = said_place(Path(output))
     classifier = _opened(model, engine)
     classifier, changed = _ruled(classifier, threshold, min_labels, max_labels, min_confidence)
@@ -187,6 +185,19 @@ def _ruled(
         changes = {key: value for key, value in changes.items() if key != "thresholds"}
         changes["threshold"] = threshold
     return classifier, changes
+
+
+def _check_output(model: Path, file: str | None, output: str, *, resumable: bool) -> None:
+    """ConfigError when the output, or what a job keeps beside it, is read."""
+    from bert_cls.folders import check_output
+    from bert_cls.resumable import part_of, state_of
+
+    if output == STDIO:
+        return
+    target = Path(output)
+    read = [model] if file in (None, STDIO) else [model, Path(str(file))]
+    for written in (target, part_of(target), state_of(target)) if resumable else (target,):
+        check_output(written, *read)
 
 
 def _cuts(classifier: Classifier) -> int:

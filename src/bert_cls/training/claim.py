@@ -153,7 +153,7 @@ def clear(output: Path) -> None:
 
     What says which files are ours goes last, so that a run stopped here can be cleared again.
     """
-    for name in _ours(output):
+    for name in ours(output):
         path = output / name
         if path.is_dir():
             remove_folder(path)  # half removed, nobody could tell whose it was
@@ -163,12 +163,12 @@ def clear(output: Path) -> None:
 
 def size(output: Path) -> int:
     """Bytes of what `clear` removes."""
-    places = [output / name for name in _ours(output)]
+    places = [output / name for name in ours(output)]
     files = [f for place in places for f in (place.rglob("*") if place.is_dir() else [place])]
     return sum(f.stat().st_size for f in files if f.is_file())
 
 
-def _ours(output: Path) -> list[str]:
+def ours(output: Path) -> list[str]:
     """What a run of ours wrote into a folder; everything else in it is left alone.
 
     The folder may be a stranger's: no name, and no link in it, leads out of the folder.

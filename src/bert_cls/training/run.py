@@ -19,7 +19,7 @@ from bert_cls.training.checkpoint import (
     save_checkpoint,
     writing,
 )
-from bert_cls.training.claim import QUARANTINE, Lock, claim, clear, size
+from bert_cls.training.claim import QUARANTINE, Lock, claim, clear, ours, size
 from bert_cls.training.finish import Trained, finish
 from bert_cls.training.inherit import inherit
 from bert_cls.training.loop import Keeper, Observer, Progress, Silent, Trainer
@@ -140,6 +140,27 @@ def _check_sources(request: Request) -> None:
         if output in (place, *place.parents):
             where = "the same folder as" if place == output else "inside"
             raise ConfigError(f"{said} {source} is {where} -o {output}.", hint="give another -o.")
+    _check_read(request, output)
+
+
+def _check_read(request: Request, output: Path) -> None:
+    """ConfigError when a file that the run reads is one that overwriting removes."""
+    student, labels = request.distillation, request.labels
+    read = {
+        "DATA": request.data,
+        "--labels": labels if isinstance(labels, Path) else None,
+        "--merge-labels": request.config.data.merge_labels,
+        "--rename-labels": request.renames,
+        "--unlabelled": student.unlabelled if student else None,
+    }
+    removed = {(output / name).resolve() for name in ours(output)}
+    for said, path in read.items():
+        if path is not None and removed & {path.resolve(), *path.resolve().parents}:
+            raise ConfigError(
+                f"{said} {path} was written by the run in -o {request.output}, and would be "
+                "removed with it.",
+                hint="copy it elsewhere, or give another -o.",
+            )
 
 
 def _begin(
