@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -388,7 +389,8 @@ def test_the_commands_show_what_to_believe(folder, tmp_path):
     for words in ("came true", "confidence at least", "leaves rows below confidence"):
         assert words in done.output
     model = str(folder / "model")
-    compared = CliRunner().invoke(app, ["compare", model, model, test, "--resamples", "5"])
+    same = shutil.copytree(model, tmp_path / "same")
+    compared = CliRunner().invoke(app, ["compare", model, str(same), test, "--resamples", "5"])
     assert "leaves rows below confidence" in " ".join(compared.output.split())
     content = json.loads((tmp_path / "e.json").read_text("utf-8"))
     assert content["reliability"]

@@ -210,7 +210,7 @@ def test_predictions_that_are_no_json_lines_are_answered_with_how_to_make_them(
     assert main("predict", root / "plain", test, "-o", said).code == 0
     done = main("compare", root / "plain", said, test)
     assert done.code == 2
-    assert f"predictions are read as JSON Lines. Got .{suffix} instead." in done.err
+    assert f"predictions are read from .jsonl and .json. Got .{suffix} instead." in done.err
     assert "-o OUT.jsonl" in done.err
 
 

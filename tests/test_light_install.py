@@ -126,7 +126,7 @@ COMMANDS = {
     "evaluate {model} {data}/test.json": None,
     "evaluate {model} {data}/test.json --report {new}.html --neighbours 1": "train",
     "check {data}": None,
-    "compare {model} {model} {data}/test.json": None,
+    "compare {model} {same} {data}/test.json": None,
     "explain {model} 天窗": None,
     "explain {model} 天窗 --method gradient": "train",
     "predict {model} --text 天窗": None,
@@ -178,6 +178,7 @@ def test_a_command_that_needs_more_says_what_to_install(words, exported, encoder
     places = {
         "data": data,
         "model": exported,
+        "same": shutil.copytree(exported, tmp_path / "same"),
         "encoder": encoder("bert"),
         "new": tmp_path / "new",
     }
