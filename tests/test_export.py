@@ -20,7 +20,7 @@ from bert_cls import bundle as bundles
 from bert_cls.cli import app
 from bert_cls.decision import confidence_margins, label_margins, margins
 from bert_cls.engines import open_engine, run
-from bert_cls.errors import ConfigError, EngineError
+from bert_cls.errors import BundleError, ConfigError, EngineError
 from bert_cls.export import export
 from bert_cls.export.check import compare, second_look_margins
 from bert_cls.export.graph import to_onnx
@@ -401,3 +401,45 @@ def test_export_from_python(encoder, tmp_path):
     faster = exact.export("onnx")
     assert faster.engine.name == "onnxruntime float32"
     assert faster.predict(["尾灯不亮"])[0].labels == exact.predict(["尾灯不亮"])[0].labels
+
+
+def test_a_model_that_is_exported_is_open_to_others_all_the_while(encoder, tmp_path, monkeypatch):
+    folder = model_folder(encoder("bert"), tmp_path / "model")
+    export(folder, "openvino", quiet)
+    write = bundles.write_folder
+
+    def and_look(target, fill, **options):
+        def fill_and_look(scratch):
+            fill(scratch)
+            assert Classifier.load(folder, engine="openvino").predict(["天窗"])
+
+        write(target, fill_and_look, **options)
+
+    monkeypatch.setattr(bundles, "write_folder", and_look)
+    export(folder, "onnx", quiet)
+    assert Classifier.load(folder, engine="onnx").predict(["天窗"])
+
+
+@pytest.mark.parametrize("place", ["link", "."])
+def test_an_export_through_a_link_or_from_inside(place, encoder, tmp_path, monkeypatch):
+    folder = model_folder(encoder("bert"), tmp_path / "model")
+    export(folder, "openvino", quiet)
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.chdir(folder if place == "." else tmp_path)
+    export(Path(place), "onnx", quiet)
+    assert (tmp_path / "link").is_symlink()
+    assert Classifier.load(folder, engine="onnx").predict(["天窗"])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "model"]
+
+
+def test_a_second_look_is_never_by_another_model(encoder, tmp_path):
+    folder = model_folder(encoder("bert"), tmp_path / "model")
+    export(folder, "openvino-int8", quiet)
+    model = Classifier.load(folder, engine="openvino-int8")
+    if not hasattr(model.engine, "surer"):
+        pytest.skip("this processor has no int8")
+    shutil.rmtree(folder)
+    model_folder(encoder("electra"), folder)
+    export(folder, "openvino-int8", quiet)
+    with pytest.raises(BundleError, match="became another model while it was in use"):
+        model.engine.surer().logits(None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 
@@ -122,3 +123,24 @@ def test_every_flag_that_stands_for_a_setting_is_one_of_train():
     flags = {name for p in commands["train"].params for name in p.opts}
     flags |= {name for p in commands["distill"].params for name in p.opts}
     assert set(FLAGS.values()) <= set(KEYWORDS) <= flags
+
+
+def test_label_names_of_numpy_are_names_and_sets_have_no_order(encoder, data, tmp_path):
+    options = {"encoder": encoder("bert"), "settings": FAST, "overwrite": True}
+    names = np.array(["尾灯", "天窗", "轮胎"])
+    model = Classifier.train(data, tmp_path / "model", labels=names, **options)
+    assert model.labels == ("尾灯", "天窗", "轮胎")
+    with pytest.raises(ConfigError, match="labels must be in an order"):
+        Classifier.train(data, tmp_path / "model", labels=set(names), **options)
+    assert Classifier.load(tmp_path / "model").labels == model.labels
+
+
+def test_what_fails_before_the_first_step_does_not_cost_the_model_before(
+    encoder, data, tmp_path, monkeypatch
+):
+    options = {"encoder": encoder("bert"), "settings": FAST, "overwrite": True}
+    Classifier.train(data, tmp_path / "model", **options)
+    monkeypatch.setattr("bert_cls.training.run.static_files", lambda setup: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        Classifier.train(data, tmp_path / "model", **options)
+    assert Classifier.load(tmp_path / "model").labels

@@ -227,3 +227,12 @@ def test_a_model_is_not_compared_with_itself(root, tmp_path):
         done = main("compare", root / "plain", other, root / "data/test.json")
         assert done.code == 2
         assert "is given twice: the same folder cannot differ from itself" in done.err
+
+
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_a_split_whose_file_is_gone_is_not_made_of_training_rows(root, tmp_path, split):
+    data = shutil.copytree(root / "data", tmp_path / "data")
+    (data / f"{split}.json").unlink()
+    bundle = Classifier.load(root / "plain").bundle
+    with pytest.raises(DataError, match=rf"has no {split}\.json, which the model's training had"):
+        held_rows(data, split, bundle)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
@@ -333,8 +332,9 @@ def test_a_damaged_workbook_never_ends_in_a_traceback(tmp_path, at, byte, inside
         content = bytearray(path.read_bytes())
         content[at % len(content)] = byte
         path.write_bytes(content)
-    with contextlib.suppress(DataError):
-        read(path, on_bad_row="quarantine")
+    found = main("check", path)
+    assert found.code in (0, 1)
+    assert "train.xlsx" in found.out
 
 
 def test_the_log_counts_rows_left_out_by_kind_and_keeps_their_words(tmp_path):
@@ -389,3 +389,12 @@ def test_a_row_between_two_stray_quotes_is_not_lost_with_them(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text('text_a,label\n"开,甲\n座椅,乙\n末",乙,多\n尾,甲\n', "utf-8")
     assert [i.text_a for i in items_of(path) if isinstance(i, Example)] == ["座椅", "尾"]
+
+
+def test_characters_that_a_sheet_writes_as_escapes_are_read(tmp_path):
+    path = tmp_path / "train.xlsx"
+    sheet(path, ["text_a", "label"], ["天窗_x000D_\n异响", "甲"], ["尾灯", "甲_x000D_"])
+    good, bad = items_of(path)
+    assert good.text_a == "天窗\r\n异响"
+    assert (bad.code, bad.row) == ("D40", "row 3")
+    assert "U+000D" in bad.message

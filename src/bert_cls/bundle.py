@@ -31,8 +31,8 @@ from bert_cls.errors import BertClsError, BundleError
 from bert_cls.files import read_object
 from bert_cls.folders import (
     MANIFEST,
-    link_all,
     read_manifest,
+    take_all,
     verify,
     write_file,
     write_folder,
@@ -115,7 +115,8 @@ def extend(bundle: Bundle, files: Mapping[str, Path], engines: Mapping[str, Any]
     )
 
     def write(scratch: Path) -> None:
-        link_all(bundle.folder, scratch, leave_out={*files, DESCRIPTION, MANIFEST})
+        replaced = {*files, DESCRIPTION, MANIFEST}
+        take_all(bundle.folder, scratch, leave_out=replaced, copied=_NETWORKS)
         for name, path in files.items():
             shutil.move(path, scratch / name)
         (scratch / DESCRIPTION).write_bytes(description)
@@ -252,5 +253,6 @@ def _check_encoder(bundle: Bundle) -> None:
         )
 
 
+_NETWORKS = (".onnx", ".xml", ".bin")  # exported, and opened by programs of others
 _SPECIAL_TOKENS = "literal"  # typed in a text they are ordinary characters; no other way is built
 _KNOWN = {"format", "task", "labels", "pair", "pooling", "pad_id", "text", "rule", "label_merges"}

@@ -95,14 +95,13 @@ class Classifier:
         """
         from bert_cls.training import Silent, requested, train
 
-        names = Path(labels) if isinstance(labels, str) else labels
         request = requested(
             Path(data),
             Path(output),
             preset=preset,
             file=_path(config),
             flags={"encoder.name": encoder and str(encoder), **(settings or {})},
-            labels=names if names is None or isinstance(names, Path) else tuple(names),
+            labels=Path(labels) if isinstance(labels, str) else labels,
             init_from=_path(init_from),
             renames=_path(rename_labels),
             origin="argument",

@@ -85,12 +85,13 @@ EXTRAS: dict[str, str] = {
     "onnx": "export",
     "onnxruntime": "onnx",
     "openpyxl": "tables",
+    "openvino": "",
     "pyarrow": "tables",
     "sklearn": "train",
     "torch": "train",
     "transformers": "train",
 }
-"""packages by their import names, and the extra that installs them"""
+"""packages by their import names, and the extra that installs them; "" for the base install"""
 
 
 def not_installed(error: ModuleNotFoundError) -> EngineError | None:
@@ -98,7 +99,8 @@ def not_installed(error: ModuleNotFoundError) -> EngineError | None:
     package = (error.name or "").partition(".")[0]
     if package not in EXTRAS:
         return None
-    hint = f"pip install 'bert-cls[{EXTRAS[package]}]'"
+    extra = f"[{EXTRAS[package]}]" if EXTRAS[package] else ""
+    hint = f"pip install 'bert-cls{extra}'"
     return EngineError(f"{package} is not installed.", hint=hint)
 
 

@@ -9,7 +9,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Callable, Container, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,10 @@ def write_folder(
     A `target` that exists changes places with the new folder in one call of the kernel, so it is
     there at every instant. Where there is no such call it is set aside, and put back when the
     rename fails, or by `clean_orphans` when the machine stops between two renames. When writing
-    fails nothing of `target` has changed. BundleError when `target` is a file.
+    fails nothing of `target` has changed. A link keeps its place: what it leads to is replaced.
+    BundleError when `target` is a file.
     """
+    target = target.resolve()
     if target.is_file():
         raise BundleError(f"{target} is a file; a folder is to be written there.")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -56,18 +58,24 @@ def write_folder(
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def link_all(source: Path, target: Path, *, leave_out: Container[str]) -> None:
-    """Put all files of `source` but the named ones into `target`: linked, or else copied."""
-    for path in source.rglob("*"):
+def take_all(
+    source: Path, target: Path, *, leave_out: Container[str], copied: Container[str]
+) -> None:
+    """Put all files of `source` but the named ones into `target`: linked, or else copied.
+
+    Suffixes that are `copied` are never linked: who opens such a file refuses a second name of it.
+    """
+    for path in list(source.rglob("*")):
         name = path.relative_to(source).as_posix()
         if path.is_dir() or name in leave_out:
             continue
         place = target / name
         place.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(path, place)
-        except OSError:  # a file system without links
-            shutil.copy2(path, place)
+        if path.suffix not in copied:
+            with suppress(OSError):  # a file system without links
+                os.link(path, place)
+                continue
+        shutil.copy2(path, place)
 
 
 def remove_folder(target: Path) -> None:

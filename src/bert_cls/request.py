@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,12 +78,16 @@ def requested(
     file: Path | None = None,
     settings: Sequence[str] = (),
     flags: Mapping[str, Any] | None = None,
-    labels: Path | tuple[str, ...] | None = None,
+    labels: Path | Sequence[str] | None = None,
     init_from: Path | None = None,
     renames: Path | None = None,
     origin: str = "flag",
 ) -> Request:
     """The request of a run that trains on `data`; the settings are those of `resolve_config`."""
+    if isinstance(labels, Set):
+        raise ConfigError("labels must be in an order. A set has none.", hint="give a list.")
+    if not (labels is None or isinstance(labels, Path)):
+        labels = tuple(labels)
     if renames is not None and init_from is None:
         raise ConfigError("--rename-labels needs --init-from MODEL.")
     config, origins = resolve_config(

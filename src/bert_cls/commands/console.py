@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from bert_cls.classifier import Classifier
+    from bert_cls.data import Example
+
 STDIO = "-"
 """Given for a file: standard input or output."""
 
@@ -44,6 +47,18 @@ def write_output(path: Path, content: bytes, what: str, console: Console) -> Non
     place = said_place(path)
     write_file(path, content)
     console.print(f"{what}: {place}", markup=False, highlight=False, soft_wrap=True)
+
+
+def rows_compared(model: Classifier, train: Path | None) -> list[Example]:
+    """The model's training rows for neighbours; says what they are, and how many."""
+    from bert_cls.nearest import training_rows
+
+    console = open_console()
+    rows = training_rows(
+        model, train, lambda note: console.print(f"- {note}", highlight=False, markup=False)
+    )
+    console.print(f"comparing with {len(rows):,} training rows", highlight=False)
+    return rows
 
 
 def said_place(path: Path) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bert_cls.commands.console import open_console, quiet_hub, write_output
+from bert_cls.commands.console import open_console, quiet_hub, rows_compared, write_output
 from bert_cls.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def evaluate(
     from bert_cls.classifier import Classifier
     from bert_cls.explain import weigher
     from bert_cls.folders import check_output, refuse_same
-    from bert_cls.nearest import files_searched, finder, training_rows
+    from bert_cls.nearest import files_searched, finder
     from bert_cls.report import About, page, seen_rows, stored_bar
 
     refuse_same(output, report)
@@ -66,8 +66,8 @@ def evaluate(
     for written in (output, report):
         check_output(written, file, model, *searched)
     if (explain or neighbours) and output is None and report is None:
-        flag = "--explain marks" if explain else "--neighbours are shown beside"
-        raise ConfigError(f"{flag} rows in the report.", hint="give --report HTML, or -o.")
+        said = "--explain marks" if explain else "--neighbours are shown beside"
+        raise ConfigError(f"{said} rows in the report.", hint="give --report HTML, or -o.")
     if train is not None and not neighbours:
         raise ConfigError("--train is where --neighbours are looked for.", hint="--neighbours 2")
     classifier = Classifier.load(model)
@@ -77,13 +77,9 @@ def evaluate(
     _check_flags(bundle.task, abstain=abstain, explain=explain, near=neighbours > 0, texts=texts)
     nearest = None
     if neighbours:
-        said = open_console()
-        known = training_rows(
-            classifier, train, lambda note: said.print(f"- {note}", highlight=False, markup=False)
-        )
+        known = rows_compared(classifier, train)
         seen = Classifier.load(model, engine="torch", check=False)  # others give logits alone
         nearest = finder(seen, known, count=neighbours)
-        said.print(f"comparing with {len(known):,} training rows", highlight=False)
     examples = _read(file, encoding, bundle)
     passed_over: list[str] = []
     found = classifier.report(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bert_cls.commands import options
-from bert_cls.commands.console import STDIO, open_console, quiet_hub, write_output
+from bert_cls.commands.console import STDIO, open_console, quiet_hub, rows_compared, write_output
 from bert_cls.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def explain(
     from bert_cls.data import read
     from bert_cls.explain import PASSES
     from bert_cls.folders import check_output
-    from bert_cls.nearest import files_searched, nearest, training_rows
+    from bert_cls.nearest import files_searched, nearest
 
     if (file is None) == (text is None):
         raise ConfigError("explain needs a TEXT or --file.", hint="bert-cls explain --help")
@@ -90,11 +90,7 @@ def explain(
     found = classifier.explain(examples, label, method=method, passes=passes or PASSES)
     alike: list[list[Neighbour]] = [[] for _ in examples]
     if neighbours:
-        said = open_console()
-        rows = training_rows(
-            classifier, train, lambda note: said.print(f"- {note}", highlight=False, markup=False)
-        )
-        said.print(f"comparing with {len(rows):,} training rows", highlight=False)
+        rows = rows_compared(classifier, train)
         alike = nearest(classifier, examples, rows, count=neighbours)
     content = [
         each.to_dict() | ({"neighbours": [n.to_dict() for n in near]} if neighbours else {})

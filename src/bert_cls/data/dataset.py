@@ -267,6 +267,11 @@ def is_read_from_folder(name: str) -> bool:
     return name == LABELS_FILE or name in _names(stems)
 
 
+def split_names(split: str) -> list[str]:
+    """The names that the file of a split may have."""
+    return _names(SPLITS[split])
+
+
 def _names(stems: Sequence[str]) -> list[str]:
     return [f"{stem}{suffix}{gz}" for stem in stems for gz in ("", ".gz") for suffix in READERS]
 

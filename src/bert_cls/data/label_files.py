@@ -73,7 +73,7 @@ def checked_names(values: list[object], file: str) -> tuple[str, ...]:
         if (other := places.get(look(value))) is not None:
             alike = "is given twice" if other == value else f"looks the same as {other!r}"
             raise DataError(f"{file}: name {place}: {value!r} {alike}.", hint="keep one of them")
-        places[look(value)] = value
+        places[look(value)] = str(value)  # numpy's strings are strings, but no keys of JSON
     return tuple(places.values())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from bert_cls.data.example import Example, Label
 from bert_cls.data.findings import Occurrence, excerpt
@@ -90,15 +90,6 @@ class LabelTally:
         kept = self.places.setdefault((kind, value), [])
         if len(kept) < self._shown:
             kept.append(describe())
-
-
-def merged(label: Label | None, merges: Mapping[str, str]) -> Label | None:
-    """The label with some names replaced by others, each name once."""
-    if isinstance(label, str):
-        return merges.get(label, label)
-    if isinstance(label, tuple):
-        return tuple(dict.fromkeys(merges.get(name, name) for name in label))
-    return label
 
 
 def shown_label(label: Label | None) -> str:

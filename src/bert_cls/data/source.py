@@ -35,9 +35,10 @@ class Source:
     """Bytes of one data file, and what became known about their encoding on the way.
 
     `name` is for messages; `suffix` says the format (".jsonl" for "rows.jsonl.gz"); `codec`
-    decodes each line that `lines` has given; `notes` grows as repairs are made; `open_end` is True
-    once the last line turned out to have no line break; `size` is how many bytes were read. `share`
-    says how much of the file has been given out, for readers of lines; others set it.
+    decodes each line that `lines` has given; `stored_as` is the encoding of the file's bytes;
+    `notes` grows as repairs are made; `open_end` is True once the last line turned out to have no
+    line break; `size` is how many bytes were read. `share` says how much of the file has been given
+    out, for readers of lines; others set it.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Source:
         self.codec = "utf-8"
         self.notes: list[Problem] = []
         self.open_end = False
-        self._stored_as = "utf-8"
+        self.stored_as = "utf-8"
         self.size = 0
         self._raw = raw
         self._encoding = encoding
@@ -69,11 +70,6 @@ class Source:
     @share.setter
     def share(self, share: float) -> None:
         self._share = share
-
-    @property
-    def stored_as(self) -> str:
-        """The encoding of the file's bytes, known once the first of them were read."""
-        return self._stored_as
 
     def measured_by(self, read_share: Callable[[], float]) -> None:
         """Take `read_share` for how much of the file has been read from disk."""
@@ -112,7 +108,7 @@ class Source:
 
     def offset(self, text: str) -> int:
         """How many bytes the beginning `text` of the file takes up, byte order mark included."""
-        return len(text.encode(self._stored_as, "replace"))
+        return len(text.encode(self.stored_as, "replace"))
 
     def text(self) -> str:
         """The whole file as one string. DataError names the first byte that does not fit."""
@@ -152,22 +148,22 @@ class Source:
                 hint=f"rename it to {self.name}.gz",
             )
         if wide := self._wide_codec(head):
-            self._stored_as = wide
+            self.stored_as = wide
             yield from self._transcoded(head, wide)
             return
         if head.startswith(UTF8_BOM) and self._encoding in (None, "utf-8"):
             self._note("D01", "BOM: the byte order mark at the start was skipped.")
-            self._stored_as = "utf-8-sig"
+            self.stored_as = "utf-8-sig"
             head = head[len(UTF8_BOM) :]
         elif self._encoding is not None:
-            self.codec = self._stored_as = self._encoding
+            self.codec = self.stored_as = self._encoding
         undecided = self._encoding is None
         while head:
             if undecided and not head.isascii():
                 offset = self.size - len(head)
                 self.codec, note = choose_codec(head, file=self.name, offset=offset)
                 if note is not None:
-                    self._stored_as = self.codec
+                    self.stored_as = self.codec
                     self.notes.append(note)
                 undecided = False
             yield head

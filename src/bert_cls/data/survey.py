@@ -16,7 +16,7 @@ from bert_cls.data.duplicates import bands
 from bert_cls.data.example import Example, Label
 from bert_cls.data.exports import adapt
 from bert_cls.data.findings import Occurrence, excerpt, plain
-from bert_cls.data.label_tally import LabelTally, merged
+from bert_cls.data.label_tally import LabelTally
 from bert_cls.data.lengths import TextLengths
 from bert_cls.data.problem_tally import ProblemTally
 from bert_cls.data.problems import Problem
@@ -26,6 +26,7 @@ from bert_cls.data.row_numbers import RowNumbers
 from bert_cls.data.rows import Keyless, RowChecker
 from bert_cls.data.source import Source, opened
 from bert_cls.data.split import text_key
+from bert_cls.data.task import merged
 from bert_cls.errors import DataError
 
 HUGE_CHARACTERS = 100_000

@@ -117,7 +117,7 @@ def _rows(
             (place for place, cell in enumerate(cells, 1) if cell.value is not None), default=0
         )
         if names is None:
-            titles = ["" if cell.value is None else str(cell.value) for cell in cells[:filled]]
+            titles = ["" if cell.value is None else str(_value(cell)) for cell in cells[:filled]]
             names = column_names(titles, source) if titles else None
             continue
         width = max(len(names), filled)
@@ -149,7 +149,12 @@ def _row(
 
 
 def _value(cell: ReadOnlyCell) -> object:
-    return "" if cell.value is None and cell.data_type == EMPTY_TEXT else cell.value
+    """What a cell holds; characters that XML has not are written there as _x000D_."""
+    from openpyxl.utils.escape import unescape
+
+    if cell.value is None and cell.data_type == EMPTY_TEXT:
+        return ""
+    return unescape(cell.value) if isinstance(cell.value, str) else cell.value
 
 
 def _may_be_formula(cell: ReadOnlyCell) -> bool:

@@ -24,6 +24,7 @@ from bert_cls.engines.machine import multiplies_bfloat16
 from bert_cls.engines.onnx_guard import check_onnx
 from bert_cls.engines.openvino_guard import check_openvino
 from bert_cls.errors import BundleError
+from bert_cls.folders import MANIFEST, read_manifest
 from bert_cls.text import PaddedBatch
 
 GUARDS: dict[str, Callable[[Path], None]] = {".onnx": check_onnx, ".xml": check_openvino}
@@ -99,10 +100,16 @@ def open_exported(bundle: Bundle, kind: Kind, opened: Callable[[Path, str], Engi
 
     Every exported file is opened here.
     """
+    weights = _weights(bundle)
 
     def stage(export: str, precision: str, within: Margins = (0.0, 0.0, 0.0)) -> Stage:
         def open_file() -> Engine:
             path = bundle.folder / FILES[export]
+            if _weights(bundle) != weights:  # its answers would be mixed with those so far
+                raise BundleError(
+                    f"{bundle.folder} became another model while it was in use.",
+                    hint="give the command again, or load the model anew.",
+                )
             GUARDS[path.suffix](path)
             return opened(path, precision)
 
@@ -119,6 +126,14 @@ def open_exported(bundle: Bundle, kind: Kind, opened: Callable[[Path, str], Engi
         if between is not None and between < within and multiplies_bfloat16():
             stages.insert(1, stage(exact, "bfloat16", between))
     return in_turn(stages, bundle.rule)
+
+
+def _weights(bundle: Bundle) -> str | None:
+    """The sha256 of the weights as the manifest has it; another export leaves them as they are."""
+    if not (bundle.folder / MANIFEST).is_file():
+        return None
+    listed = {entry["name"]: entry["sha256"] for entry in read_manifest(bundle.folder)}
+    return listed.get("model.safetensors")
 
 
 def _measured(bundle: Bundle, *keys: str) -> Margins | None:

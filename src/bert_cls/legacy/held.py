@@ -8,7 +8,7 @@ from typing import Literal
 from bert_cls.bundle import Bundle
 from bert_cls.config import RunConfig
 from bert_cls.data import Example, raise_errors, read, unknown_labels
-from bert_cls.data.dataset import find_splits
+from bert_cls.data.dataset import find_splits, split_names
 from bert_cls.errors import DataError
 from bert_cls.folders import sha256
 from bert_cls.judging import merged
@@ -37,7 +37,8 @@ def held_rows(folder: Path, split: HeldOut, bundle: Bundle) -> tuple[list[Exampl
     """The rows of dev or test, and whether training had the same ones.
 
     Without a file for them the split that training made is made again. DataError when that cannot
-    be: nothing was split off, or the file has changed; and for labels the model does not have.
+    be: training had a file for them, nothing was split off, or the file has changed; and for
+    labels the model does not have.
     """
     before = bundle.details["data"]["files"]
     path = file_of(folder, split)
@@ -50,6 +51,11 @@ def held_rows(folder: Path, split: HeldOut, bundle: Bundle) -> tuple[list[Exampl
         for note in notes:
             LOG.info("%s: %s", path.name, note)
         return examples, before.get(path.name) == sha256(path)
+    if gone := [name for name in split_names(split) if name in before]:
+        raise DataError(
+            f"{folder} has no {gone[0]}, which the model's training had.",
+            hint="put it back, or give another one.",
+        )
     whole = find_splits(folder)[0].get("train")
     if whole is None or split not in bundle.details["data"]["rows"]:
         raise DataError(f"{folder} has no {split}.json, and the model's training split none off.")

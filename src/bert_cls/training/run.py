@@ -174,22 +174,29 @@ def _begin(
             where = found.name if found else "the first step: there is no checkpoint yet"
             observer.noticed(f"going on from {where}")
         keep = setup.recipe.training.keep_checkpoints
+        files = static_files(setup)  # what fails here must not have cost an earlier model
         with writing(output, need=checkpoint_bytes(trainer)):
             if resume:
                 check_space(trainer, output, keep=keep, there=len(checkpoints(output)))
             else:
                 check_space(trainer, output, keep=keep, freed=size(output))
                 clear(output)
-            _prepare(request, setup, observer, resume=resume)
+            _prepare(request, setup, files, observer, resume=resume)
     step = int(ranks.gather(trainer.progress.step)[0][0])
     if ranks.rank and step:
         put(read_checkpoint(output / f"checkpoint-{step}", trainer), trainer)
     agree(ranks, "rows, steps or weights", len(trainer.tokens), trainer.steps, *_marks(trainer))
 
 
-def _prepare(request: Request, setup: Setup, observer: Observer, *, resume: bool) -> None:
+def _prepare(
+    request: Request,
+    setup: Setup,
+    files: Mapping[str, bytes],
+    observer: Observer,
+    *,
+    resume: bool,
+) -> None:
     """What stands in the folder before the first step; again when it is not all there yet."""
-    files = static_files(setup)
     absent = [name for name in files if not (request.output / name).is_file()]
     if not resume or absent:
         remember(request, setup.dataset.files, setup.inputs, files)
