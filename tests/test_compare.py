@@ -17,6 +17,7 @@ from bert_cls.cli import app
 from bert_cls.comparison import compare
 from bert_cls.config import resolve_config
 from bert_cls.errors import DataError
+from bert_cls.folders import write_manifest
 from bert_cls.metrics import (
     HEADLINES,
     Outcome,
@@ -291,6 +292,54 @@ def test_scores_of_models_with_different_labels_are_not_compared(classes):
     assert "does not know 1 of 3 labels (丙)" in found.notes[0]
     assert "log_loss" not in {d.metric for d in found.comparisons[0].differences}
     assert found.comparisons[0].notes[0].startswith("log_loss: not every row")
+
+
+def test_log_loss_is_of_probabilities_alone(classes, tmp_path):
+    data, model = classes["multiclass"]
+    test = data / "test.json"
+    margin = shutil.copytree(model, tmp_path / "margin")
+    found = compare([model, margin], test, resamples=20).comparisons[0]
+    assert "log_loss" in {d.metric for d in found.differences}
+    stored = json.loads((margin / "bert_cls.json").read_text("utf-8"))
+    stored["rule"]["calibrated"] = False
+    (margin / "bert_cls.json").write_text(json.dumps(stored), "utf-8")
+    write_manifest(margin)
+    for sources in ([model, margin], [margin, model]):
+        found = compare(sources, test, resamples=20).comparisons[0]
+        assert "log_loss" not in {d.metric for d in found.differences}
+        assert found.notes == ("log_loss: the scores of margin are not calibrated probabilities.",)
+    votes = tmp_path / "votes.jsonl"  # of fixed rules: every score is 0 or 1, or both are
+    scores = [{"甲": 1.0, "乙": 1.0, "丙": 0.0}] * 24
+    rows = json.loads(test.read_text("utf-8"))
+    lines = [
+        json.dumps({"index": r["index"], "labels": ["甲"], "scores": s})
+        for r, s in zip(rows, scores, strict=True)
+    ]
+    votes.write_text("\n".join(lines), "utf-8")
+    found = compare([model, votes], test, resamples=20).comparisons[0]
+    assert found.notes == ("log_loss: the scores of a row do not sum to 1.",)
+
+
+def test_a_binary_and_a_multiclass_model_are_compared_as_classes(classes, tmp_path):
+    data, binary = classes["binary"]
+    as_classes = tmp_path / "as-classes"
+    shutil.copytree(binary, as_classes)
+    stored = json.loads((as_classes / "bert_cls.json").read_text("utf-8"))
+    stored["task"] = "multiclass"
+    stored["rule"] |= {"task": "multiclass", "thresholds": []}
+    (as_classes / "bert_cls.json").write_text(json.dumps(stored), "utf-8")
+    write_manifest(as_classes)
+    for sources in ([binary, as_classes], [as_classes, binary]):
+        found = compare(sources, data / "test.json", resamples=20)
+        assert found.task == "multiclass"
+        assert {row.name for row in found.comparisons[0].labels} <= {"好", "差"}
+        differences = {d.metric: d for d in found.comparisons[0].differences}
+        assert {"accuracy", "macro_f1_present", "log_loss"} <= set(differences)
+    multiclass = classes["multiclass"][1]
+    with pytest.raises(DataError, match="no model knows the label"):
+        compare([classes["fewer"][1], multiclass], data / "test.json", resamples=5)
+    found = compare([binary, multiclass], data / "test.json", resamples=5)
+    assert "does not know" in found.notes[0]
 
 
 def test_a_label_in_no_prediction_file_is_said(classes, tmp_path):

@@ -6,27 +6,26 @@ counts as never given by it.
 
 from __future__ import annotations
 
-from codecs import BOM_UTF8
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 
 from bert_cls.bundle import Bundle
 from bert_cls.classifier import Classifier
-from bert_cls.data import READERS, Example, LabelSpace, Rows, Task, infer_task, read, targets
-from bert_cls.data.read import JSON_SUFFIXES
+from bert_cls.data import Example, LabelSpace, Rows, Task, infer_task, read, targets
 from bert_cls.errors import DataError
 from bert_cls.judging import merged, misfit, unlabelled_note
 from bert_cls.metrics import Comparison, Outcome, compare_outcomes
+from bert_cls.predicted import read_predictions
 from bert_cls.prediction import Prediction
 from bert_cls.report import SEEN, seen_rows
 
 _TEXT_SHOWN = 80
 _MISSING_SHOWN = 3
+_ONE_LABEL = frozenset({"binary", "multiclass"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +111,9 @@ def compare(
     """Compare each further source with the first one on the labelled rows of `file`.
 
     A source is a model folder, or a .jsonl or .json file written by `bert-cls predict`. DataError
-    when the tasks differ, when a prediction file and `file` do not hold the same rows, or when all
-    sources are models and a row has a label that none knows.
+    when the tasks differ (binary and multiclass are both classes), when a prediction file and
+    `file` do not hold the same rows, or when all sources are models and a row has a label that none
+    knows.
     """
     _check_sources(sources)
     models = {path: Classifier.load(path) for path in dict.fromkeys(sources) if path.is_dir()}
@@ -133,9 +133,11 @@ def compare(
         task = "multiclass"
     truth = targets(rows.examples, task, space)
     outcomes = [_outcome(each, task, space, truth) for each in answers]
+    drawn: dict[str, Any] = {"resamples": resamples, "seed": seed}
+    unfit = [_uncalibrated(bundles.get(each.name), each.name) for each in answers]
     comparisons = tuple(
-        compare_outcomes(outcome, outcomes[0], space.names, resamples=resamples, seed=seed)
-        for outcome in outcomes[1:]
+        compare_outcomes(other, outcomes[0], space.names, unfit=unfit[0] or why, **drawn)
+        for other, why in zip(outcomes[1:], unfit[1:], strict=True)
     )
     return Compared(
         task=task,
@@ -179,11 +181,13 @@ def _labelled(
     file: Path, encoding: str | None, tasks: Sequence[Task]
 ) -> tuple[Rows, Task, tuple[str, ...]]:
     """The rows with a label, the task, and a note on those without."""
-    if len(set(tasks)) > 1:
+    if len(set(tasks)) > 1 and not _ONE_LABEL.issuperset(tasks):
         raise DataError(f"the models are for different tasks: {', '.join(tasks)}.")
-    rows = read(file, encoding=encoding, task=tasks[0] if tasks else None)
-    task = tasks[0] if tasks else infer_task([rows])
-    if not tasks:
+    # of both kinds: two classes are classes
+    known: Task | None = "multiclass" if len(set(tasks)) > 1 else next(iter(tasks), None)
+    rows = read(file, encoding=encoding, task=known)
+    task = known or infer_task([rows])
+    if known is None:
         rows = read(file, encoding=encoding, task=task)
     kept = [i for i, e in enumerate(rows.examples) if e.label is not None]
     if not kept:
@@ -223,6 +227,13 @@ def _from_model(model: Classifier, name: str, rows: Rows) -> Answers:
     return Answers(name, model.labels, model.predict(rows.examples), known=True)
 
 
+def _uncalibrated(bundle: Bundle | None, name: str) -> str | None:
+    """Why a model's scores are no probabilities; of a file of predictions that cannot be told."""
+    if bundle is None or bundle.rule.calibrated:
+        return None
+    return f"the scores of {name} are not calibrated probabilities"
+
+
 def _abstaining(bundles: Mapping[str, Bundle]) -> list[str]:
     return [
         f"{name} leaves rows below confidence {least:.4f} undecided; here every row is decided."
@@ -233,7 +244,7 @@ def _abstaining(bundles: Mapping[str, Bundle]) -> list[str]:
 
 def _from_file(path: Path, name: str, rows: Rows, task: Task) -> Answers:
     """The predictions of the labelled rows, in their order."""
-    by_index = _read_predictions(path, task)
+    by_index = read_predictions(path, task)
     seen: set[int | str] = set()
     for i, example in enumerate(rows.examples):
         if example.index in seen:
@@ -259,84 +270,6 @@ def _mentioned(said: Sequence[Prediction]) -> tuple[str, ...]:
     orders = {tuple(each.scores or ()) for each in said}
     order = orders.pop()
     return order if not orders and len(order) == len(names) else tuple(sorted(names))
-
-
-def _read_predictions(path: Path, task: Task) -> dict[int | str, Prediction]:
-    found: dict[int | str, Prediction] = {}
-    if path.suffix.lower() in READERS and path.suffix.lower() not in JSON_SUFFIXES:
-        raise DataError(
-            f"{path}: predictions are read from .jsonl and .json. Got {path.suffix} instead.",
-            hint="write them so: bert-cls predict MODEL FILE -o OUT.jsonl",
-        )
-    for place, content in _written(path):
-        try:
-            row = orjson.loads(content) if isinstance(content, bytes) else content
-            index, prediction = _prediction(row, task)
-        except ValueError as error:
-            raise DataError(
-                f"{path}: {place}: not a prediction of {task} data ({error}).",
-                hint="give a model folder, or a .jsonl or .json file written by bert-cls predict.",
-            ) from error
-        if index in found:
-            raise DataError(f"{path}: {place}: index {index!r} is there twice.")
-        found[index] = prediction
-    return found
-
-
-def _written(path: Path) -> Iterator[tuple[str, object]]:
-    """What a file of predictions holds, with its place: rows of a list, else lines to be parsed."""
-    try:
-        content = path.read_bytes().removeprefix(BOM_UTF8)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
-    if content.lstrip().startswith(b"["):
-        try:
-            rows = orjson.loads(content)
-        except ValueError as error:
-            raise DataError(f"{path}: not a JSON list ({error}).") from error
-        yield from ((f"row {number}", row) for number, row in enumerate(rows, 1))
-        return
-    for number, line in enumerate(content.splitlines(), 1):
-        if line.strip():
-            yield f"line {number}", line
-
-
-def _prediction(row: object, task: Task) -> tuple[int | str, Prediction]:
-    """The index and the prediction of one line; ValueError where it is not of the task."""
-    if not isinstance(row, dict):
-        raise ValueError("it is no JSON object")
-    index = row.get("index")
-    if not isinstance(index, int | str) or isinstance(index, bool):
-        raise ValueError(f"its index is {_short(index)}")
-    if "error" in row:
-        raise ValueError(f"the row is an error: {_short(row['error'])}")
-    if row.get("abstained"):
-        raise ValueError("the model abstained; predict again with --min-confidence 0")
-    if task == "regression":
-        return index, Prediction(score=_number(row.get("score"), "score"))
-    labels = row.get("labels")
-    if not isinstance(labels, list) or not all(isinstance(name, str) for name in labels):
-        raise ValueError(f"its labels are {_short(labels)}, not a list of names")
-    if len(set(labels)) != len(labels):
-        raise ValueError(f"a label is there twice: {_short(labels)}")
-    if task != "multilabel" and len(labels) != 1:
-        raise ValueError(f"{len(labels)} labels where there must be one")
-    scores = row.get("scores")
-    if scores is not None and not isinstance(scores, dict):
-        raise ValueError(f"its scores are {_short(scores)}, not an object")
-    known = None if scores is None else {k: _number(v, f"score of {k}") for k, v in scores.items()}
-    return index, Prediction(tuple(labels), known)
-
-
-def _number(value: object, what: str) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise ValueError(f"its {what} is {_short(value)}, not a number")
-    return float(value)
-
-
-def _short(value: object) -> str:
-    text = "missing" if value is None else repr(value)
-    return text[:_TEXT_SHOWN] + ("…" if len(text) > _TEXT_SHOWN else "")
 
 
 def _space(answers: Sequence[Answers], rows: Rows) -> LabelSpace:

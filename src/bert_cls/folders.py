@@ -22,6 +22,8 @@ from bert_cls.files import inside, is_inner_name, read_object
 MANIFEST = "MANIFEST.json"
 _SCRATCH = ".tmp-bert-cls-"
 _SET_ASIDE = "-was-"
+_SYSTEM = frozenset(map(Path, ("/dev", "/dev/fd", "/proc/self/fd")))
+_MOST_LINKS = 40  # as the kernel has it
 
 
 def write_folder(
@@ -123,8 +125,8 @@ def check_output(output: Path | None, *inputs: Path | None) -> None:
     """
     if output is None:
         return
-    if not _is_written_to(output):
-        check_place(output)
+    if not is_written_to(followed(output)):
+        check_place(followed(output))
     if not output.exists():
         return
     for path in inputs:
@@ -166,9 +168,10 @@ def replacing(path: Path) -> Iterator[Path]:
     """A scratch path beside `path` that takes its place when the block ends without an error.
 
     A device or pipe is `path` itself. A link is replaced and not followed, for in a stranger's
-    folder it may lead anywhere; only those of the system, such as /dev/stdout, are.
+    folder it may lead anywhere; only those of the system, such as /dev/stdout, are. What a user
+    named is `followed` before.
     """
-    if _is_written_to(path):
+    if is_written_to(path):
         with _named(path):
             yield path
         return
@@ -184,9 +187,24 @@ def replacing(path: Path) -> Iterator[Path]:
         scratch.unlink(missing_ok=True)
 
 
-def _is_written_to(path: Path) -> bool:
+def followed(path: Path) -> Path:
+    """Where a path that a user named leads: what is written is what links lead to.
+
+    Links of the system, such as /dev/stdout, stay what they are. ConfigError for links in a circle.
+    """
+    target = path
+    for _ in range(_MOST_LINKS):
+        if target.parent in _SYSTEM or not target.is_symlink():
+            return target
+        target = target.parent / target.readlink()
+    raise ConfigError(
+        f"{path} is a link that leads in a circle.", hint="give another name for the output."
+    )
+
+
+def is_written_to(path: Path) -> bool:
     """Whether a file is no file that could be replaced: a device, a pipe, a link of the system."""
-    is_system = path.parent == Path("/dev")
+    is_system = path.parent in _SYSTEM
     return path.exists() and (is_system or not (path.is_symlink() or path.is_file()))
 
 

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 
 from bert_cls.errors import ConfigError, DataError
-from bert_cls.folders import replacing
+from bert_cls.folders import followed, replacing
 
 Row = Mapping[str, Any]
 Rows = Iterable[Row]
@@ -70,8 +70,9 @@ def write_predictions(rows: Rows, path: str, *, plain_csv: bool = False) -> Coun
     """Write all rows, and count them.
 
     Cells of CSV that a spreadsheet would take for formulas are defused unless `plain_csv`. A file
-    appears under its name only when it is complete. ConfigError for an unknown suffix, DataError
-    when the file cannot be written.
+    appears under its name only when it is complete; what a link leads to is written, and a pipe or
+    device gets the rows as they come. ConfigError for an unknown suffix, DataError when the file
+    cannot be written.
     """
     counted = _Counted(rows)
     if path == "-":
@@ -81,15 +82,14 @@ def write_predictions(rows: Rows, path: str, *, plain_csv: bool = False) -> Coun
             sys.stdout.flush()
         return counted.counts
     suffix = check_suffix(path)
-    with writing(path), replacing(Path(path)) as scratch:
+    with writing(path), replacing(followed(Path(path))) as scratch, scratch.open("wb") as file:
         if suffix in LINES:
             lines = lines_of(path, plain_csv=plain_csv)
-            with scratch.open("wb") as file:
-                file.write(lines.head)
-                file.writelines(lines.next_row(row, i) for i, row in enumerate(counted))
-                file.write(lines.tail)
+            file.write(lines.head)
+            file.writelines(lines.next_row(row, i) for i, row in enumerate(counted))
+            file.write(lines.tail)
         else:
-            _parquet_file(counted, scratch)
+            _write_parquet(counted, _Told(file))
     return counted.counts
 
 
@@ -172,7 +172,26 @@ def _cell(value: Any) -> Any:
     return "" if value is None else value
 
 
-def _parquet_file(rows: Rows, path: Path) -> None:
+class _Told(io.RawIOBase):
+    """A file that knows how far it is by what it was given: a pipe cannot be asked."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._at = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        written = self._file.write(content)
+        self._at += written
+        return written
+
+    def tell(self) -> int:
+        return self._at
+
+
+def _write_parquet(rows: Rows, file: io.RawIOBase) -> None:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -183,7 +202,7 @@ def _parquet_file(rows: Rows, path: Path) -> None:
     text = pa.string()
     kinds = (text, pa.list_(text), pa.float64(), text, text, pa.bool_(), pa.bool_(), pa.float64())
     schema = pa.schema(list(zip(_COLUMNS, kinds, strict=True)))
-    with pq.ParquetWriter(path, schema) as writer:
+    with pq.ParquetWriter(file, schema) as writer:
         batch: list[dict[str, Any]] = []
         for row in rows:
             index, _, *others = _columns(row)

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import orjson
 
 from bert_cls.errors import ConfigError, DataError
-from bert_cls.folders import write_file
+from bert_cls.folders import followed, is_written_to, write_file
 from bert_cls.locks import lock
 from bert_cls.outputs import LINES, Counts, Rows, check_suffix, lines_of, writing
 
@@ -43,13 +43,19 @@ class Written:
 
 
 def part_of(output: Path) -> Path:
-    """Where the rows of an unfinished job are."""
-    return output.with_name(output.name + ".part")
+    """Where the rows of an unfinished job are: beside the output, or what a link of it leads to.
+
+    Where that has another suffix, which says nothing of the rows' form, the output's is added.
+    """
+    target = followed(output)
+    form = "" if target.suffix.lower() == output.suffix.lower() else output.suffix.lower()
+    return target.with_name(f"{target.name}{form}.part")
 
 
 def state_of(output: Path) -> Path:
     """Where an unfinished job is described."""
-    return output.with_name(output.name + ".part.json")
+    part = part_of(output)
+    return part.with_name(f"{part.name}.json")
 
 
 def can_resume(output: str) -> bool:
@@ -57,9 +63,8 @@ def can_resume(output: str) -> bool:
 
     A pipe or device is written to as the rows come, and nothing takes its place.
     """
-    path = Path(output)
     in_lines = output != "-" and check_suffix(output) in LINES
-    return in_lines and (path.is_file() or not path.exists())
+    return in_lines and not is_written_to(followed(Path(output)))
 
 
 @dataclass(slots=True)
@@ -84,11 +89,12 @@ def begin(output: Path, job: Job, *, resume: bool | None) -> Iterator[Begun]:
 
     With `resume` True an unfinished job goes on, if there is one; with False it is forgotten; with
     None it is a ConfigError that says so. ConfigError when the unfinished job is another one, or
-    when another process is writing it, DataError when its files are damaged. A job without a row
-    leaves no part: there is nothing to go on with.
+    when another process is writing it or something else has the name of one of its files, DataError
+    when these are damaged. A job without a row leaves no part: there is nothing to go on with.
     """
     path, state = part_of(output), state_of(output)
     with writing(path):
+        _check_files(path, state)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = _locked(path)
         if resume is False:
@@ -107,6 +113,17 @@ def begin(output: Path, job: Job, *, resume: bool | None) -> Iterator[Begun]:
     finally:
         with suppress(OSError):  # what could not be written was said, and does not count
             part.close()
+
+
+def _check_files(*paths: Path) -> None:
+    """ConfigError when something that is no file has the name of one of a job's own files."""
+    for path in paths:
+        if path.exists() and not path.is_file():
+            what = "a folder" if path.is_dir() else "a pipe or a device"
+            raise ConfigError(
+                f"{path} is {what}. The rows of an unfinished job are kept under that name.",
+                hint="move it away, or give another output.",
+            )
 
 
 def _locked(path: Path) -> BinaryIO:
@@ -192,8 +209,11 @@ def write(
         finally:
             _commit(begun)
     with writing(begun.output):
-        path.rename(begun.output)
-        state_of(begun.output).unlink()
+        try:
+            path.rename(followed(begun.output))
+        finally:  # also where Ctrl-C comes between the two
+            if not path.exists():
+                state_of(begun.output).unlink(missing_ok=True)
     return begun.written
 
 

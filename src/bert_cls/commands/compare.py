@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bert_cls.commands import options
 from bert_cls.commands.console import open_console, quiet_hub, write_output
+from bert_cls.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from bert_cls.comparison import Compared
     from bert_cls.metrics import Comparison
 
+_LABELS = 10
 _STYLES = {"better": "green", "gained": "green", "worse": "red", "lost": "red"}
 
 
@@ -31,7 +34,9 @@ def compare(
     examples: Annotated[
         int, typer.Option(min=0, help="Fixed and broken rows to show, of each.")
     ] = 5,
-    labels: Annotated[int, typer.Option(min=0, help="Labels to show, by size of change.")] = 10,
+    labels: Annotated[
+        int | None, typer.Option(min=0, help="Labels to show, by size of change; without it 10.")
+    ] = None,
     resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the resamples.")] = 0,
     json_file: Annotated[
@@ -46,11 +51,18 @@ def compare(
     from bert_cls.comparison import compare as run
     from bert_cls.folders import check_output
 
+    options.check_encoding(encoding, file)
     check_output(json_file, file, *models)
     compared = run(models, file, encoding=encoding, resamples=resamples, seed=seed)
+    if labels is not None and compared.task == "regression":
+        raise ConfigError(
+            "--labels is how many labels to show. These models give numbers.",
+            hint="leave --labels out.",
+        )
     console = open_console(stderr=False)
+    shown = _LABELS if labels is None else labels
     for at in range(len(compared.others)):
-        _show(console, compared, at, examples=examples, labels=labels)
+        _show(console, compared, at, examples=examples, labels=shown)
     for note in compared.notes:
         console.print(f"- {note}", markup=False, highlight=False)
     if json_file is not None:

@@ -41,11 +41,11 @@ def quiet_hub() -> None:
 
 
 def write_output(path: Path, content: bytes, what: str, console: Console) -> None:
-    """Write a file, and say where it is."""
-    from bert_cls.folders import write_file
+    """Write a file, and say where it is. A link keeps its place: what it leads to is written."""
+    from bert_cls.folders import followed, write_file
 
     place = said_place(path)
-    write_file(path, content)
+    write_file(followed(path), content)
     console.print(f"{what}: {place}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -63,9 +63,9 @@ def rows_compared(model: Classifier, train: Path | None) -> list[Example]:
 
 def said_place(path: Path) -> str:
     """A path that is about to be written, and the folder that is made for it."""
-    from bert_cls.folders import missing_folder
+    from bert_cls.folders import followed, missing_folder
 
-    missing = missing_folder(path)
+    missing = missing_folder(followed(path))
     return str(path) if missing is None else f"{path} (new folder {missing})"
 
 

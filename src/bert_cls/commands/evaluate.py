@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bert_cls.commands import options
 from bert_cls.commands.console import open_console, quiet_hub, rows_compared, write_output
 from bert_cls.errors import ConfigError
 
@@ -61,6 +62,7 @@ def evaluate(
     from bert_cls.nearest import files_searched, finder
     from bert_cls.report import About, page, seen_rows, stored_bar
 
+    options.check_encoding(encoding, file)
     refuse_same(output, report)
     searched = files_searched(model, train) if neighbours else []
     for written in (output, report):
@@ -68,6 +70,11 @@ def evaluate(
     if (explain or neighbours) and output is None and report is None:
         said = "--explain marks" if explain else "--neighbours are shown beside"
         raise ConfigError(f"{said} rows in the report.", hint="give --report HTML, or -o.")
+    if texts is not None and output is None and report is None:
+        raise ConfigError(
+            f"--{'' if texts else 'no-'}texts is about page and JSON, and neither is written.",
+            hint="give --report HTML, or -o.",
+        )
     if train is not None and not neighbours:
         raise ConfigError("--train is where --neighbours are looked for.", hint="--neighbours 2")
     classifier = Classifier.load(model)

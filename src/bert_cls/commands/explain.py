@@ -68,14 +68,8 @@ def explain(
     from bert_cls.folders import check_output
     from bert_cls.nearest import files_searched, nearest
 
-    if (file is None) == (text is None):
-        raise ConfigError("explain needs a TEXT or --file.", hint="bert-cls explain --help")
-    if file is not None and text_b is not None:
-        raise ConfigError("--text-b belongs to a TEXT; rows of --file have their own text_b.")
-    if train is not None and not neighbours:
-        raise ConfigError("--train is where --neighbours are looked for.", hint="--neighbours 3")
-    if passes is not None and method == "gradient":
-        raise ConfigError("--passes is how often occlusion hides parts; gradient hides none.")
+    _check_source(text, text_b, file, encoding)
+    _check_flags(train, passes, method, neighbours=neighbours, table=numbers and json_file == STDIO)
     written = None if json_file in (None, STDIO) else Path(str(json_file))
     searched = files_searched(model, train) if neighbours else []
     check_output(written, file, model, *searched)
@@ -111,6 +105,32 @@ def explain(
         "green speaks for the label, red against it; the deepest colour is the greatest weight",
         style="dim",
     )
+
+
+def _check_source(
+    text: str | None, text_b: str | None, file: Path | None, encoding: str | None
+) -> None:
+    """ConfigError unless there is one text or one file, with what belongs to it."""
+    if (file is None) == (text is None):
+        raise ConfigError("explain needs a TEXT or --file.", hint="bert-cls explain --help")
+    if file is not None and text_b is not None:
+        raise ConfigError("--text-b belongs to a TEXT; rows of --file have their own text_b.")
+    options.check_encoding(encoding, file)
+
+
+def _check_flags(
+    train: Path | None, passes: int | None, method: str, *, neighbours: int, table: bool
+) -> None:
+    """ConfigError for a flag that could do nothing beside the others."""
+    if table:
+        raise ConfigError(
+            "--numbers is a table for people, and --json - prints JSON alone.",
+            hint="leave --numbers out: the JSON has all weights.",
+        )
+    if train is not None and not neighbours:
+        raise ConfigError("--train is where --neighbours are looked for.", hint="--neighbours 3")
+    if passes is not None and method == "gradient":
+        raise ConfigError("--passes is how often occlusion hides parts; gradient hides none.")
 
 
 def _show(console: Console, found: Explanation, *, numbers: bool) -> None:

@@ -27,6 +27,7 @@ Settings = Annotated[
     ),
 ]
 Overwrite = Annotated[bool, typer.Option(help="Replace an earlier run in the folder.")]
+_WITH_ENCODING = (".parquet", ".xlsx")
 
 
 def check_alone(context: typer.Context, resume: Path) -> None:
@@ -41,6 +42,24 @@ def check_alone(context: typer.Context, resume: Path) -> None:
         raise ConfigError(
             f"--resume takes everything from the run in {resume}; {', '.join(given)} cannot apply.",
             hint="leave them out; other settings need a run of their own.",
+        )
+
+
+def check_encoding(encoding: str | None, file: str | Path | None) -> None:
+    """ConfigError where `--encoding` could do nothing: no file, or one that says its own."""
+    if encoding is None:
+        return
+    if file is None:
+        raise ConfigError(
+            "--encoding is that of a file, and there is none: texts of the command line have the "
+            "terminal's.",
+            hint="leave --encoding out.",
+        )
+    if (suffix := Path(file).suffix.lower()) in _WITH_ENCODING:
+        raise ConfigError(
+            f"--encoding can do nothing for {file}: a {suffix} file says itself how its texts are "
+            "encoded.",
+            hint="leave --encoding out.",
         )
 
 

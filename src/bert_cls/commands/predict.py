@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -17,8 +17,10 @@ from bert_cls.errors import ConfigError
 
 if TYPE_CHECKING:
     from bert_cls.classifier import Classifier
-    from bert_cls.data import RowStream
+    from bert_cls.data import Example, Problem, RowStream
     from bert_cls.outputs import Counts
+
+_NOTES_SHOWN = 10
 
 
 def predict(
@@ -89,6 +91,7 @@ def predict(
     from bert_cls.resumable import can_resume
 
     _check_input(file, text, text_b)
+    options.check_encoding(encoding, file)
     resumable = can_resume(output) and file not in (None, STDIO)
     if resume and not resumable:
         raise ConfigError(
@@ -101,7 +104,13 @@ def predict(
     _check_output(model, file, output, resumable=resumable)
     place = said_place(Path(output))
     classifier = _opened(model, engine)
+    limits = {"--min-labels": min_labels, "--max-labels": max_labels}
+    _check_flags(
+        classifier.bundle.task, limits, {"--top": top, "--out-of-domain": out_of_domain or None}
+    )
     classifier, changed = _ruled(classifier, threshold, min_labels, max_labels, min_confidence)
+    _say_unmeasured(classifier, engine)
+    notes: list[Problem] = []
     if resumable and file is not None:
         given = {"top": top, "encoding": encoding, **changed}
         given |= {"out_of_domain": out_of_domain or None, "plain_csv": plain_csv or None}
@@ -116,6 +125,7 @@ def predict(
             encoding=encoding,
             plain_csv=plain_csv,
             resume=resume,
+            notes=notes,
         )
     else:
         rows: Any = (
@@ -126,9 +136,10 @@ def predict(
         shown = file is not None and not (output == STDIO and sys.stdout.isatty())
         with _progress(rows) if shown else nullcontext(_unseen) as computed:
             answers = classifier.predict_stream(
-                rows, top=top, out_of_domain=out_of_domain, computed=computed
+                _noting(rows, notes), top=top, out_of_domain=out_of_domain, computed=computed
             )
             counts = write_predictions(answers, output, plain_csv=plain_csv)
+    _say_notes(notes)
     if output != STDIO or counts.errors or counts.truncated:
         cut = f"{counts.truncated} longer than {classifier.bundle.text.max_length} tokens and cut"
         open_console().print(
@@ -144,6 +155,21 @@ def predict(
         raise typer.Exit(1)
 
 
+def _noting(rows: Iterable[Example | Problem], notes: list[Problem]) -> Iterator[Example | Problem]:
+    """The rows; what was repaired or ignored on the way is kept to be said at the end."""
+    for row in rows:
+        if getattr(row, "severity", None) == "note":
+            notes.append(cast("Problem", row))
+        yield row
+
+
+def _say_notes(notes: Sequence[Problem]) -> None:
+    for note in notes[:_NOTES_SHOWN]:
+        typer.echo(f"note   {note}", err=True)
+    if len(notes) > _NOTES_SHOWN:
+        typer.echo(f"note   and {len(notes) - _NOTES_SHOWN:,} more like these", err=True)
+
+
 def _check_input(file: str | None, text: list[str] | None, text_b: list[str] | None) -> None:
     """ConfigError unless there is a file or texts, not both."""
     if (file is None) == (not text):
@@ -151,6 +177,22 @@ def _check_input(file: str | None, text: list[str] | None, text_b: list[str] | N
         raise ConfigError(f"predict {said}.", hint="bert-cls predict --help")
     if text_b and not text:
         raise ConfigError("--text-b belongs to --text; rows of a file have their own text_b.")
+
+
+def _check_flags(task: str, limits: dict[str, Any], of_labels: dict[str, Any]) -> None:
+    """ConfigError for a flag that could do nothing with this model."""
+    for flag, value in of_labels.items():
+        if value is not None and task == "regression":
+            raise ConfigError(
+                f"{flag} is about labels and their scores. This model gives one number a row.",
+                hint=f"leave {flag} out.",
+            )
+    for flag, value in limits.items():
+        if value is not None and task != "multilabel":
+            raise ConfigError(
+                f"{flag} is for models of label sets (multilabel). This one is {task}.",
+                hint=f"leave {flag} out.",
+            )
 
 
 def _opened(model: Path, engine: str) -> Classifier:
@@ -163,6 +205,22 @@ def _opened(model: Path, engine: str) -> Classifier:
     for sentence in passed_over(classifier.bundle) if engine == "auto" else []:
         typer.echo(f"  not by {sentence}", err=True)
     return classifier
+
+
+def _say_unmeasured(classifier: Classifier, engine: str) -> None:
+    """Say when every row is computed twice, because the export does not know how close is close."""
+    from bert_cls.engines import ENGINES, choose
+    from bert_cls.engines.second_look import measured_confidence
+
+    bundle = classifier.bundle
+    kind = ENGINES[choose(bundle) if engine == "auto" else engine]
+    if bundle.rule.min_confidence is not None and not measured_confidence(bundle, kind):
+        typer.echo(
+            "  every row is computed again more exactly: this export is older than "
+            "the margin of confidence that int8 needs for --min-confidence; export anew "
+            f"(bert-cls export {bundle.folder} --to {kind.export})",
+            err=True,
+        )
 
 
 def _ruled(
@@ -251,12 +309,13 @@ def _write_resumable(
     encoding: str | None,
     plain_csv: bool,
     resume: bool | None,
+    notes: list[Problem],
 ) -> Counts:
     from bert_cls.data import stream
     from bert_cls.errors import Interrupted
     from bert_cls.resumable import begin, part_of, write
 
-    part = part_of(output)
+    part, begun = part_of(output), None
     try:
         with terminable(), begin(output, job, resume=resume) as begun:
             if resume:
@@ -267,15 +326,20 @@ def _write_resumable(
             rows = stream(file, encoding=encoding)
             with _progress(rows, done=begun.rows) as computed:
                 answers = classifier.predict_stream(
-                    rows, skip=begun.rows, computed=computed, **options
+                    _noting(rows, notes), skip=begun.rows, computed=computed, **options
                 )
                 with closing(answers):
                     written = write(answers, begun, plain_csv=plain_csv)
     except KeyboardInterrupt as stop:
-        left = part.exists()
+        if part.exists():
+            said, hint = f"the rows so far are in {part}", "with --resume goes on"
+        elif begun is not None and begun.rows:
+            said, hint = f"{output} was complete already", "begins again"
+        else:
+            said, hint = "no row was written", "begins again"
         raise Interrupted(
-            f"stopped; the rows so far are in {part}." if left else "stopped before the first row.",
+            f"stopped; {said}.",
             signal_number=stop.args[0] if stop.args else signal.SIGINT,
-            hint=f"the same command {'with --resume goes on' if left else 'begins again'}.",
+            hint=f"the same command {hint}.",
         ) from None
     return written.counts

@@ -14,7 +14,7 @@ from bert_cls.data.example import Example, Task
 from bert_cls.data.exports import adapt
 from bert_cls.data.json_array import read_json_array
 from bert_cls.data.jsonl import read_jsonl
-from bert_cls.data.layout import LABEL_KEYS
+from bert_cls.data.layout import LABEL_KEYS, TEXT_KEYS
 from bert_cls.data.parquet_rows import read_parquet
 from bert_cls.data.problems import Problem, raise_errors
 from bert_cls.data.raw import Options, Reader
@@ -179,6 +179,8 @@ def find_format(source: Source) -> Format:
     if source.suffix not in JSON_SUFFIXES:
         return READERS[source.suffix]
     first, _, rest = source.peek().lstrip(JSON_BLANK).partition(b"\n")
+    if source.path is None:
+        _refuse_table(first, source)
     as_lines = source.suffix != ".json"
     if not as_lines and first.startswith(b"{") and rest.lstrip(JSON_BLANK).startswith(b"{"):
         as_lines = isinstance(_parsed(first), dict)
@@ -190,6 +192,17 @@ def find_format(source: Source) -> Format:
         message = f"read as {'JSON Lines' if as_lines else 'one JSON list'}, which it holds."
         source.notes.append(Problem("D21", source.name, "", None, message, "note"))
     return READERS[suffix]
+
+
+def _refuse_table(first: bytes, source: Source) -> None:
+    """DataError when the first line of standard input names the columns of a table."""
+    line = first.decode(source.codec, "replace").strip("\ufeff\r")
+    cells = [cell.strip(' "') for cell in line.replace("\t", ",").split(",")]
+    if line[:1] not in ("{", "[") and not set(TEXT_KEYS).isdisjoint(cells):
+        raise DataError(
+            f"{source.name}: the first line names columns ({', '.join(cells[:5])}), as in CSV.",
+            hint="standard input is read as JSON Lines: give the file by its name, in .csv or .tsv",
+        )
 
 
 def _parsed(line: bytes) -> object:

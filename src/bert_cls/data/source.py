@@ -18,7 +18,14 @@ from bert_cls.errors import DataError
 
 STDIN = "-"
 BLOCK_BYTES = 1 << 20
-GZIP_MAGIC = b"\x1f\x8b"
+NO_TEXT: dict[bytes, tuple[str, str]] = {
+    b"\x1f\x8b": ("the file is compressed with gzip", ".gz"),
+    b"PAR1": ("the file is Parquet", ".parquet"),
+    b"PK\x03\x04": ("the file is a zip archive, as Excel's are", ".xlsx"),
+}
+"""How files that are no text begin: what they are, and the suffix they are read under."""
+_BY_NAME = "standard input is read as JSON Lines: give the file by its name"
+FROM_PIPE = {".gz": "unpack it: zcat FILE | bert-cls ...", ".parquet": _BY_NAME, ".xlsx": _BY_NAME}
 
 _CUT_OFF = ("unexpected end of data", "incomplete multibyte sequence", "truncated data")
 """what decoders say of bytes that end inside a character"""
@@ -142,11 +149,7 @@ class Source:
         head = self._read()
         while 0 < len(head) < len(codecs.BOM_UTF32_LE) and (more := self._read()):
             head += more
-        if head.startswith(GZIP_MAGIC):
-            raise DataError(
-                f"{self.name}: the file is compressed with gzip.",
-                hint=f"rename it to {self.name}.gz",
-            )
+        self._check_text(head)
         if wide := self._wide_codec(head):
             self.stored_as = wide
             yield from self._transcoded(head, wide)
@@ -168,6 +171,15 @@ class Source:
                 undecided = False
             yield head
             head = self._read()
+
+    def _check_text(self, head: bytes) -> None:
+        """DataError for a file that is no text, and would be called text in a wrong encoding."""
+        for magic, (what, suffix) in NO_TEXT.items():
+            if head.startswith(magic):
+                raise DataError(
+                    f"{self.name}: {what}.",
+                    hint=f"rename it to {self.name}{suffix}" if self.path else FROM_PIPE[suffix],
+                )
 
     def _wide_codec(self, head: bytes) -> str | None:
         if self._encoding is not None:
@@ -212,6 +224,8 @@ def opened(path: str | Path, *, encoding: str | None = None) -> Iterator[Source]
         splits_at_newlines(encoding)
         encoding = codecs.lookup(encoding).name
     if str(path) == STDIN:
+        if sys.stdin is None:
+            raise DataError("standard input is closed.", hint="give a file, or send JSON Lines")
         yield Source("stdin", ".jsonl", sys.stdin.buffer, encoding=encoding, path=None)
         return
     path = Path(path)

@@ -161,6 +161,11 @@ def _measured(bundle: Bundle, *keys: str) -> Margins | None:
     return labels, elsewhere, float(found.get(_CONFIDENCE, 1))
 
 
+def measured_confidence(bundle: Bundle, kind: Kind) -> bool:
+    """False where an int8 export is older than the margin of confidence: it is sure of no row."""
+    return kind.precision != "int8" or _CONFIDENCE in bundle.details["engines"][kind.export]
+
+
 def _malformed(bundle: Bundle, keys: Sequence[str]) -> BundleError:
     return BundleError(
         f"{bundle.folder} was exported by an earlier version, or changed since: "

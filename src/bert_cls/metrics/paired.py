@@ -36,6 +36,7 @@ LEAST_P = 0.05
 # further from the mean than this many standard deviations a binomial has less than 1e-22 left
 _TAIL = 10.0
 _CELLS_AT_ONCE = 4_000_000
+_OFF_ONE = 1e-3  # the sum of a row's scores, which are written with six digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,12 +319,19 @@ class Comparison:
 
 
 def compare_outcomes(
-    a: Outcome, b: Outcome, names: Sequence[str], *, resamples: int = RESAMPLES, seed: int = 0
+    a: Outcome,
+    b: Outcome,
+    names: Sequence[str],
+    *,
+    unfit: str | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> Comparison:
     """Headline metrics, correctness of rows, labels and changed rows of two models.
 
     Where a score is not finite (a prediction file that lists only the highest ones), the metrics of
-    order are left out with a note. DataError when the truths differ.
+    order are left out with a note; so is that of probabilities where the scores are none, for the
+    reason `unfit` or because those of a row do not sum to 1. DataError when the truths differ.
     """
     _check_same_rows(a, b)
     metrics: list[str] = list(HEADLINES[a.task])
@@ -332,6 +340,9 @@ def compare_outcomes(
         left = [name for name in metrics if name in _OF_SCORES]
         metrics = [name for name in metrics if name not in _OF_SCORES]
         notes.append(f"{', '.join(left)}: not every row has a score of every label.")
+    if "log_loss" in metrics and (reason := unfit or _no_distribution(a, b)):
+        metrics.remove("log_loss")
+        notes.append(f"log_loss: {reason}.")
     found, skipped = paired_differences(a, b, metrics, resamples=resamples, seed=seed)
     right_a, right_b = _right(a, b)
     change = _gain(a, b)
@@ -344,6 +355,15 @@ def compare_outcomes(
         broken=order[(right_b & ~right_a)[order]],
         notes=(*notes, *skipped),
     )
+
+
+def _no_distribution(*outcomes: Outcome) -> str | None:
+    """Why scores of classes cannot be probabilities; None where they can."""
+    for each in outcomes:
+        off = np.abs(each.scores.sum(axis=1) - 1).max()
+        if each.scores.min() < 0 or off > _OFF_ONE:
+            return "the scores of a row do not sum to 1"
+    return None
 
 
 _OF_SCORES = frozenset({"map", "lrap", "auroc", "average_precision", "log_loss"})
