@@ -123,6 +123,16 @@ def test_a_comparison_of_a_model_with_itself_finds_nothing(task):
     assert not len(found.broken)
 
 
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+def test_rows_that_are_all_of_the_first_class_are_compared(task):
+    one, other = outcome_of(task, 1, 0.3), outcome_of(task, 2, 0.3)
+    a, b = (Outcome(task, np.zeros_like(o.truth), o.scores, o.decided) for o in (one, other))
+    found = compare_outcomes(a, b, [f"l{i}" for i in range(a.labels)], resamples=50)
+    names = {d.metric for d in found.differences}
+    assert names.isdisjoint({"auroc", "average_precision", "map"})
+    assert names & {"accuracy", "exact_match"}
+
+
 def test_fixed_and_broken_rows_are_those_that_changed_sides():
     a, b = outcome_of("multilabel", 1, 0.2), outcome_of("multilabel", 2, 0.3)
     found = compare_outcomes(a, b, list("abcde"), resamples=20)
@@ -167,6 +177,10 @@ def test_models_and_their_prediction_files_compare_the_same(task, trained, tmp_p
             app, ["predict", str(model), str(data / "test.json"), "-o", str(files[-1])]
         )
         assert done.exit_code == 0, done.output
+    for model, file in zip(models, files, strict=True):  # no better than its own file
+        itself = compare([model, file], data / "test.json", resamples=50).comparisons[0]
+        assert all((d.difference, d.verdict) == (0, "not established") for d in itself.differences)
+        assert itself.rows_test.p_value == 1.0
     by_model = compare(models, data / "test.json", resamples=50).to_dict()
     by_file = compare(files, data / "test.json", resamples=50).to_dict()
     mixed = compare([models[0], files[1]], data / "test.json", resamples=50).to_dict()

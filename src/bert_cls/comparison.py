@@ -121,8 +121,9 @@ def compare(
     named = list(zip(sources, _names(sources), strict=True))
     bundles = {name: models[path].bundle for path, name in named if path in models}
     _check_readable(rows, bundles)
+    written = len(models) < len(named)
     answers = [
-        _from_model(models[path], name, rows)
+        _from_model(models[path], name, rows, written=written)
         if path in models
         else _from_file(path, name, rows, task)
         for path, name in named
@@ -221,10 +222,14 @@ def _merged(
     return replace(rows, examples=examples), notes
 
 
-def _from_model(model: Classifier, name: str, rows: Rows) -> Answers:
+def _from_model(model: Classifier, name: str, rows: Rows, *, written: bool) -> Answers:
+    """A model's answers; `written` where they meet those of a file, which has fewer digits."""
     if model.bundle.rule.min_confidence is not None:
         model = model.with_rule(min_confidence=None)  # every row is decided
-    return Answers(name, model.labels, model.predict(rows.examples), known=True)
+    predictions = model.predict(rows.examples)
+    if written:
+        predictions = [each.as_written() for each in predictions]
+    return Answers(name, model.labels, predictions, known=True)
 
 
 def _uncalibrated(bundle: Bundle | None, name: str) -> str | None:

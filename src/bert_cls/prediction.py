@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,12 @@ class Prediction:
     truncated: bool = False
     abstained: bool = False
     out_of_domain: float | None = None
+
+    def as_written(self) -> Prediction:
+        """With the digits a file of predictions keeps."""
+        scores = self.scores and {name: round(v, _DIGITS) for name, v in self.scores.items()}
+        score = None if self.score is None else round(self.score, _DIGITS)
+        return replace(self, scores=scores, score=score)
 
     def to_dict(self, *, top: int | None = None) -> dict[str, Any]:
         """JSON-ready; scores rounded to 6 digits.

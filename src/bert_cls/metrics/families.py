@@ -161,7 +161,8 @@ def _ranked(truth: Bools, scores: Floats, *, area: bool) -> Statistics:
     """
     order, starts, group = tie_groups(-scores)
     if not truth.any():
-        return lambda weights: {"average_precision": np.full(len(weights), np.nan)}
+        undefined = ("average_precision", "auroc") if area else ("average_precision",)
+        return lambda weights: {name: np.full(len(weights), np.nan) for name in undefined}
     held = np.unique(group[truth])
     ends = np.append(starts[1:], len(truth))[held]
     order, edges = order[: ends[-1]], np.append(0, ends[:-1])
