@@ -125,7 +125,10 @@ def _text_lengths(encoder: str | None, max_length: int, long: str) -> TextLength
     if encoder is None and not here:
         return EstimatedLengths(max_length, long)
     console = open_console()
-    folder = resolve(encoder or DEFAULT, notify=lambda line: console.print(line, highlight=False))
+    folder = resolve(
+        DEFAULT if encoder is None else encoder,
+        notify=lambda line: console.print(line, highlight=False),
+    )
     if max_length > (most := describe(folder).positions):
         raise ConfigError(f"--max-length must be at most {most} with this encoder.")
     text = TextEncoder(open_tokenizer(folder), TextSettings(max_length))
