@@ -198,6 +198,15 @@ def read_run(output: Path) -> dict[str, Any]:
     return content
 
 
+def data_of(model: Path) -> Path | None:
+    """Where the data of a model's run were; None when its folder does not say, or not credibly."""
+    try:
+        place = read_run(model).get("data")
+    except BundleError:
+        return None
+    return Path(place) if isinstance(place, str) else None
+
+
 def _content(request: Request) -> dict[str, Any]:
     labels, renames = request.labels, request.renames
     return {

@@ -86,7 +86,6 @@ def check(
         check_output(json_file, data, labels, merge_labels, *counting)
         refuse_same(json_file, fix)
         refuse_same(json_file.parent, fix)
-        _refuse_as_data(json_file, data)
     merges = read_label_merges(merge_labels, encoding=encoding) if merge_labels else None
     options: dict[str, Any] = {"task": task, "label_merges": merges}
     lengths = _text_lengths(encoder, max_length, long, normalise=normalise, lowercase=lowercase)
@@ -109,18 +108,6 @@ def check(
         _show_repair(repaired, found, stderr=str(json_file) == STDIO)
     if found.of("error"):
         raise typer.Exit(1)
-
-
-def _refuse_as_data(output: Path, data: Path) -> None:
-    """ConfigError when what is written would be read with the data the next time."""
-    from bert_cls.data.dataset import is_read_from_folder
-
-    beside = data.is_dir() and output.resolve().parent == data.resolve()
-    if beside and is_read_from_folder(output.name):
-        raise ConfigError(
-            f"{output} would be read as a part of the data from then on.",
-            hint="give another name for the output.",
-        )
 
 
 def _text_lengths(

@@ -45,8 +45,9 @@ def compare(
 
     from bert_cls.comparison import compare as run
     from bert_cls.folders import check_output
+    from bert_cls.request import data_of
 
-    check_output(json_file, file, *models)
+    check_output(json_file, file, *models, trained_on=map(data_of, models))
     compared = run(models, file, encoding=encoding, resamples=resamples, seed=seed)
     console = open_console(stderr=False)
     for at in range(len(compared.others)):

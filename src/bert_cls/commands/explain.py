@@ -67,6 +67,7 @@ def explain(
     from bert_cls.explain import PASSES
     from bert_cls.folders import check_output
     from bert_cls.nearest import files_searched, nearest
+    from bert_cls.request import data_of
 
     if (file is None) == (text is None):
         raise ConfigError("explain needs a TEXT or --file.", hint="bert-cls explain --help")
@@ -78,7 +79,7 @@ def explain(
         raise ConfigError("--passes is how often occlusion hides parts; gradient hides none.")
     written = None if json_file in (None, STDIO) else Path(str(json_file))
     searched = files_searched(model, train) if neighbours else []
-    check_output(written, file, model, *searched)
+    check_output(written, file, model, *searched, trained_on=[data_of(model)])
     best = "torch" if method == "gradient" or neighbours else "auto"
     classifier = Classifier.load(model, engine=engine or best)
     seconds = [] if text_b is None else [text_b]

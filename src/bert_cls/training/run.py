@@ -54,12 +54,13 @@ def train(
     with stoppable(stage.explain) as signals, open_ranks() as ranks, Lock(output) as lock:
         if ranks.rank:
             observer = Silent()
+        asked = request
         request = inherit(request if resume else anchored(request))
         goes_on = resume or (restarted() and is_same(request))
         stage.resume = resume = bool(ranks.gather(goes_on)[0][0])  # as the first rank sees it
         if ranks.rank == 0:
             if not resume:
-                _check_sources(request)
+                _check_sources(asked)
             claim(lock, resume=resume, overwrite=overwrite, notice=observer.noticed)
         agree(ranks, "the beginning of the run")
         prepared = _prepared(request, prepared, observer)
