@@ -142,8 +142,7 @@ def check_output(
 
 def _refuse_as_data(output: Path, place: Path) -> None:
     """ConfigError when a file is the data at `place`, or would be read with it from then on."""
-    folder = place if os.path.isdir(place) else place.parent
-    there = _entries(folder)
+    folder, there = _folder_of(place)
     beside = is_read_from_folder(output.name) and any(map(is_read_from_folder, there))
     if beside and os.path.realpath(output.parent) == os.path.realpath(folder):
         raise ConfigError(
@@ -151,18 +150,19 @@ def _refuse_as_data(output: Path, place: Path) -> None:
             + (", and what is there would be lost." if output.name in there else "."),
             hint="give another name for the output.",
         )
-    if os.path.isfile(place) and output.exists() and output.samefile(place):
+    if place.name in there and output.exists() and output.samefile(place):
         raise ConfigError(
             f"{output} is what the model was trained on; writing it would destroy it.",
             hint="give another name for the output.",
         )
 
 
-def _entries(folder: Path) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except (OSError, ValueError):  # not there, not ours to read, no path at all
-        return []
+def _folder_of(place: Path) -> tuple[Path, list[str]]:
+    """A folder, or that of a file, and the names in it; none where it may not be looked into."""
+    for folder in (place, place.parent):
+        with suppress(OSError, ValueError):  # a file, not there, not ours to read, no path at all
+            return folder, [path.name for path in folder.iterdir()]
+    return place.parent, []
 
 
 def _files_read(path: Path) -> list[Path]:
