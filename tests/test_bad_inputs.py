@@ -634,6 +634,36 @@ def test_the_check_that_a_run_names_has_the_defaults_of_a_run(tmp_path):
     assert named == (
         "bert-cls check d --encoder t --labels FILE (a JSON list of the 2 label names given)"
     )
-    (tmp_path / "labels.json").write_text("[]")
+    (tmp_path / "labels.json").write_text('["甲", "乙"]', "utf-8")
     beside = check_command(tmp_path, RunConfig(), labels=("甲", "乙"))
     assert beside == f"bert-cls check {tmp_path}"
+    others = check_command(tmp_path, RunConfig(), labels=("乙", "甲"))
+    assert others == (
+        f"bert-cls check {tmp_path} --labels FILE (a JSON list of the 2 label names given)"
+    )
+
+
+def test_the_check_that_a_run_names_counts_the_texts_of_the_run(encoder, tmp_path, monkeypatch):
+    """Folded texts of another case, in a folder whose name looks like a flag."""
+    monkeypatch.chdir(tmp_path)
+    wide = [{**row, "text_a": f"{row['text_a']} ＡＢＣ㍿"} for row in TRAIN]
+    put(tmp_path / "-d", {"train.json": wide, "dev.json": DEV})
+    for lowercase in ("true", "false"):
+        trained = main(
+            *("train", "./-d", "-o", f"o-{lowercase}", "--encoder", encoder("bert")),
+            *("--set", "text.normalise=nfkc", "--set", f"text.lowercase={lowercase}"),
+            *("--set", "text.long=error", "--set", "text.max_length=9"),
+        )
+        command = command_in(trained.err)
+        assert "./-d" in command
+        assert ("--lowercase" if lowercase == "true" else "--no-lowercase") in command
+        checked = main(*command)
+        assert (trained.code, checked.code) == (2, 1), (trained, checked)
+        for what in (r"the middle row has [^.]*", r"D41 unknown tokens: [\d.]+%"):
+            said = re.search(what, trained.err)
+            assert said is not None, trained
+            assert said[0] in checked.out
+    plain = main("check", "./-d", "--encoder", encoder("bert"), "--max-length", 9)
+    assert "D23" in plain.out
+    assert re.search(r"the middle row has [^.]*", trained.err)[0] not in plain.out
+    assert main("check", "./-d", "--normalise", "nfc").code == 2

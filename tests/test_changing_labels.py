@@ -362,3 +362,24 @@ def test_two_labels_can_change_names(old, tmp_path):
     before = load_file(old / "model/model.safetensors")["classifier.weight"]
     after = load_file(tmp_path / "new/model.safetensors")["classifier.weight"]
     assert torch.allclose(after, before[[1, 0, 2]], atol=1e-6)
+
+
+def test_renames_are_read_in_the_encoding_of_the_data(old, tmp_path):
+    rows = json.loads((old / "data" / "train.json").read_text("utf-8"))
+    for row in rows:
+        row["label"] = ["后灯" if name == "尾灯" else name for name in row["label"]]
+    for name, content in (("rows.json", rows), ("renames.json", {"尾灯": "后灯"})):
+        text = json.dumps(content, ensure_ascii=False)
+        (tmp_path / name).write_bytes(text.encode("utf-16-le"))
+    config, origins = resolve_config(flags={**FAST, "data.encoding": "utf-16-le"})
+    request = Request(
+        tmp_path / "rows.json",
+        tmp_path / "new",
+        config,
+        origins,
+        init_from=old / "model",
+        renames=tmp_path / "renames.json",
+    )
+    notes = Notes()
+    train(request, notes)
+    assert any("3 of 3 labels taken over (1 renamed), 0 new" in note for note in notes.notes)

@@ -11,7 +11,7 @@ import typer
 
 from bert_cls import Classifier, cli
 from bert_cls.config import FLAGS
-from bert_cls.errors import BertClsError, ConfigError, DataError
+from bert_cls.errors import BertClsError, ConfigError, DataError, EncoderError
 from bert_cls.python_names import KEYWORDS, naming_keywords
 from bert_cls.training import Silent
 from doors import main
@@ -76,10 +76,6 @@ def test_both_doors_start_the_same_run(encoder, data, tmp_path):
 
 
 def test_a_run_is_gone_on_with_from_python(encoder, data, tmp_path):
-    class Ends(Silent):
-        def evaluated(self, result, *, best) -> None:
-            raise RuntimeError("the lamp went out")
-
     options = {"encoder": encoder("bert"), "settings": {**FAST, "training.epochs": 2}}
     whole = Classifier.train(data, tmp_path / "whole", **options)
     with pytest.raises(RuntimeError, match="lamp"):
@@ -89,6 +85,120 @@ def test_a_run_is_gone_on_with_from_python(encoder, data, tmp_path):
     with pytest.raises(ConfigError, match="is a finished model") as caught:
         Classifier.resume(tmp_path / "cut")
     assert str(caught.value).endswith("\nfrom Python: --overwrite is overwrite=True")
+
+
+class Ends(Silent):
+    """Stops a run after some steps, the last of which has its checkpoint."""
+
+    def evaluated(self, result, *, best) -> None:
+        raise RuntimeError("the lamp went out")
+
+
+@pytest.mark.parametrize("by_earlier_version", [False, True])
+def test_where_a_run_is_gone_on_with_makes_no_difference(
+    by_earlier_version, copied, data, tmp_path, monkeypatch
+):
+    copied("bert").rename(tmp_path / "encoder")
+    written(tmp_path / "merges.json", {"全景天窗": "天窗"})
+    monkeypatch.chdir(tmp_path)
+    settings = {**FAST, "training.epochs": 2, "training.save_steps": 1}
+    options = {"encoder": "encoder", "settings": {**settings, "data.merge_labels": "merges.json"}}
+    whole = Classifier.train(data, "whole", **options)
+    if by_earlier_version:  # which stored names as they were given
+        monkeypatch.setattr("bert_cls.training.run.anchored", lambda request: request)
+    with pytest.raises(RuntimeError, match="lamp"):
+        Classifier.train(data, "cut", observer=Ends(), **options)
+    stored = run_of(tmp_path / "cut")["config"]
+    assert (stored["encoder"]["name"] == "encoder") == by_earlier_version
+    assert list((tmp_path / "cut").glob("checkpoint-*"))
+    if not by_earlier_version:
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+    again = Classifier.resume(tmp_path / "cut")
+    assert again.predict(["尾灯不亮"]) == whole.predict(["尾灯不亮"])
+
+
+def test_a_path_as_encoder_is_a_folder_and_no_hub_id(copied, data, tmp_path, monkeypatch):
+    copied("bert").rename(tmp_path / "folder")
+    monkeypatch.chdir(tmp_path)
+    for options in (
+        {"encoder": Path("./missing"), "settings": FAST},
+        {"settings": {**FAST, "encoder.name": Path("missing")}},
+    ):
+        with pytest.raises(EncoderError, match=f"encoder folder {tmp_path}/missing does not exist"):
+            Classifier.train(data, "model", **options)
+    model = Classifier.train(data, "model", encoder=Path("./folder"), settings=FAST)
+    assert model.bundle.details["config"]["encoder"]["name"] == str(tmp_path / "folder")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"encoder": ""}, "encoder.name (from argument): String should have at least 1 character"),
+        (
+            {"encoder": "a", "settings": {"encoder.name": "b"}},
+            """encoder is 'a', but settings["encoder.name"] is 'b'.""",
+        ),
+        (
+            {"config": {"training": {}}},
+            "config must be a path. Got {'training': {}} instead.\nhint",
+        ),
+        ({"rename_labels": ["x"]}, "rename_labels must be a path. Got ['x'] instead.\nhint: or {"),
+        ({"init_from": 1}, "init_from must be a path. Got 1 instead."),
+        ({"output": None}, "output must be a path. Got None instead."),
+        ({"data": ["x"]}, "data must be a path. Got ['x'] instead."),
+        ({"labels": 3}, "labels must be names in their order, or a file. Got 3."),
+        ({"settings": {1: 1}}, "argument: there is no setting 1."),
+        ({"settings": ["training.epochs"]}, "settings must be {"),
+        ({"rename_labels": {"轮胎": 1}}, "rename_labels: '轮胎' must become a name. Got 1."),
+        ({"rename_labels": {1: "轮胎"}}, "rename_labels: 1 is no name."),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(options, said, data, tmp_path):
+    given = {"data": data, "output": tmp_path / "m", **options}
+    with pytest.raises((ConfigError, DataError)) as caught:
+        Classifier.train(given.pop("data"), given.pop("output"), **given)
+    assert said in str(caught.value)
+    assert not (tmp_path / "m").exists()
+
+
+def test_an_encoder_said_twice_alike_is_one(encoder, data, tmp_path):
+    name = encoder("bert")
+    settings = {**FAST, "encoder.name": name}
+    assert Classifier.train(data, tmp_path / "m", encoder=name, settings=settings).labels
+
+
+def test_labels_are_renamed_by_a_mapping_as_by_a_file(encoder, data, tmp_path):
+    Classifier.train(data, tmp_path / "old", encoder=encoder("bert"), settings=FAST)
+    renames = {"轮胎": "轮子"}
+    rows = json.loads((data / "train.json").read_text("utf-8"))
+    for row in rows:
+        row["label"] = [renames.get(name, name) for name in row["label"]]
+    options = {"init_from": tmp_path / "old", "settings": {**FAST, "training.epochs": 2}}
+    file = written(tmp_path / "rows.json", rows)
+    names = written(tmp_path / "renames.json", renames)
+    Classifier.train(file, tmp_path / "by_file", rename_labels=names, **options)
+    Classifier.train(file, tmp_path / "whole", rename_labels=renames, **options)
+    with pytest.raises(RuntimeError, match="lamp"):
+        Classifier.train(file, tmp_path / "cut", rename_labels=renames, observer=Ends(), **options)
+    Classifier.resume(tmp_path / "cut")
+    weights = {
+        (tmp_path / name / "model.safetensors").read_bytes() for name in ("by_file", "whole", "cut")
+    }
+    assert len(weights) == 1
+    with pytest.raises(ConfigError, match="--rename-labels: '轮胎' is to be called '车轮'"):
+        Classifier.train(file, tmp_path / "n", rename_labels={"轮胎": "车轮"}, **options)
+
+
+def test_what_is_said_beside_a_model_to_start_from_is_true(encoder, data, tmp_path):
+    first, other = encoder("bert"), encoder("distilbert")
+    Classifier.train(data, tmp_path / "old", encoder=first, settings=FAST)
+    with pytest.raises(ConfigError) as caught:
+        Classifier.train(
+            data, tmp_path / "new", init_from=tmp_path / "old", encoder=other, settings=FAST
+        )
+    assert "was trained with" not in str(caught.value)
+    assert f"--init-from {tmp_path / 'old'} brings an encoder of its own." in str(caught.value)
 
 
 def test_errors_say_what_their_flags_are_from_python(encoder, data, tmp_path):

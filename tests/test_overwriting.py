@@ -9,6 +9,7 @@ import pytest
 
 from bert_cls import Classifier
 from bert_cls.legacy import main as old_script
+from bert_cls.request import _write, read_run
 from doors import main
 from small import FAST, multilabel_rows, write_folder
 from tiny import tiny_encoder
@@ -100,6 +101,48 @@ def test_no_command_writes_over_what_it_reads(here, arguments):
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        # the data that a model was trained on, though the command has no need of them
+        "evaluate model rows.json -o data/train.json",
+        "evaluate model rows.json --report data/labels.json",
+        "evaluate model rows.json --neighbours 1 --train other -o data/train.json",
+        "predict model rows.jsonl -o data/dev.json",
+        "predict model rows.jsonl -o data/dev.jsonl",
+        "predict model --text 尾灯 -o data/valid.csv",
+        "explain model 尾灯 --json data/labels.json",
+        "compare model said.jsonl rows.json --json data/test.json",
+        # what lies beside the rows that are read
+        "evaluate model other/test.json -o other/train.json",
+        "evaluate model other/test.json -o other/../other/dev.parquet",
+        "predict model other/test.json -o other/train.json",
+        "explain model --file other/test.json --json other/labels.json",
+        "compare model said.jsonl other/test.json --json other/train.json",
+        "check other/test.json --json other/train.json",
+        "check other --json other/validation.jsonl.gz",
+    ],
+)
+def test_no_command_writes_into_data(here, arguments):
+    assert "would be read as a part of the data in" in refused(here, arguments)
+
+
+def test_a_file_that_a_model_was_trained_on_is_spared(here):
+    shutil.copytree("model", "moved")
+    try:
+        run = read_run(here / "moved") | {"data": str(here / "rows.json")}
+        _write(here / "moved", run)
+        said = refused(here, "predict moved other/test.json -o rows.json")
+        assert "is what the model was trained on" in said
+        (here / "moved/run.json").write_text("{}")  # of use for nothing here
+        assert main("predict", "moved", "rows.json", "-o", "new.jsonl").code == 0
+        _write(here / "moved", run | {"data": "\0" + "x" * 5000})
+        assert main("predict", "moved", "rows.json", "-o", "new.jsonl", "--no-resume").code == 0
+    finally:
+        shutil.rmtree("moved")
+        (here / "new.jsonl").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         ("evaluate model rows.json -o same --report same", "is to be written twice"),
@@ -159,5 +202,8 @@ def test_outputs_beside_inputs_are_written(here):
     assert main("evaluate", "model", "rows.json", "-o", "data/figures.json").code == 0  # again
     assert main("explain", "model", "尾灯", "--json", "model/why.json").code == 0
     assert main("explain", "model", "尾灯", "--json", "model/why.json").code == 0
+    for _ in range(2):  # a name of data where there are none
+        done = main("predict", "model", "data/test.json", "-o", "said/test.jsonl")
+        assert done.code == 0, done
     done = main("evaluate", "model", "rows.json", "-o", "/dev/null", "--report", "/dev/null")
     assert done.code == 0, done

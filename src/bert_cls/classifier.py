@@ -9,6 +9,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from bert_cls import bundle as bundles
+from bert_cls.arguments import optional_path, path_of, renames_of, settings_of
 from bert_cls.bundle import Bundle
 from bert_cls.data import Example, Problem, targets
 from bert_cls.decision import Domain, Rule
@@ -81,29 +82,30 @@ class Classifier:
         config: str | Path | None = None,
         settings: Mapping[str, Any] | None = None,
         init_from: str | Path | None = None,
-        rename_labels: str | Path | None = None,
+        rename_labels: str | Path | Mapping[str, str] | None = None,
         overwrite: bool = False,
         observer: Observer | None = None,
     ) -> Classifier:
         """Train on a folder or file and open the result.
 
-        `labels` are the label names in order, or a file of them. `settings` maps "section.field",
-        as `bert-cls settings` lists them, to values; they stand above those of the file `config`.
-        `init_from` is a model to start from, `rename_labels` a file {its label: the name now}.
+        A Path as `encoder` is a local folder. `labels` are the label names in order, or a file of
+        them. `settings` maps "section.field", as `bert-cls settings` lists them, to values; they
+        stand above those of the file `config`. `init_from` is a model to start from,
+        `rename_labels` {its label: the name now}, or a file of that.
         Needs the extra `train`. DataError, ConfigError, EncoderError and TrainingError say what is
         wrong; after an interruption `resume` goes on.
         """
         from bert_cls.training import Silent, requested, train
 
         request = requested(
-            Path(data),
-            Path(output),
+            path_of("data", data),
+            path_of("output", output),
             preset=preset,
-            file=_path(config),
-            flags={"encoder.name": encoder and str(encoder), **(settings or {})},
+            file=optional_path("config", config),
+            flags=settings_of(settings, encoder=encoder),
             labels=Path(labels) if isinstance(labels, str) else labels,
-            init_from=_path(init_from),
-            renames=_path(rename_labels),
+            init_from=optional_path("init_from", init_from),
+            renames=renames_of(rename_labels),
             origin="argument",
         )
         train(request, observer or Silent(), overwrite=overwrite)
@@ -118,7 +120,7 @@ class Classifier:
         """
         from bert_cls.training import Silent, resumed, train
 
-        train(resumed(Path(output)), observer or Silent(), resume=True)
+        train(resumed(path_of("output", output)), observer or Silent(), resume=True)
         return cls.load(output)
 
     @naming_keywords()
@@ -145,13 +147,13 @@ class Classifier:
 
         request = student_request(
             self.bundle.folder,
-            Path(output),
+            path_of("output", output),
             layers=layers,
-            data=_path(data),
-            unlabelled=_path(unlabelled),
+            data=optional_path("data", data),
+            unlabelled=optional_path("unlabelled", unlabelled),
             preset=preset,
-            file=_path(config),
-            flags=settings,
+            file=optional_path("config", config),
+            flags=settings_of(settings),
             origin="argument",
         )
         train(request, observer or Silent(), overwrite=overwrite)
@@ -391,7 +393,3 @@ class _Ready:
     refused: dict[int, str]
     tokens: Tokens | None
     skip: int
-
-
-def _path(path: str | Path | None) -> Path | None:
-    return None if path is None else Path(path)

@@ -79,7 +79,7 @@ class TextConfig(Section):
 class EncoderConfig(Section):
     """The pretrained network."""
 
-    name: str = "multilingual-e5-small-zh"
+    name: str = Field("multilingual-e5-small-zh", min_length=1)
     """A folder, a hub id, or a built-in (see `bert-cls encoders list`)."""
     pooling: Literal["cls", "cls_pooler", "mean"] | None = None
     """What the head sees: the first token, the first token through the pooler, or the mean."""
@@ -87,6 +87,12 @@ class EncoderConfig(Section):
     """Dropout inside the encoder's layers and before the head."""
     attention_dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on attention weights; 0 is faster (docs/decisions/001)."""
+
+    @field_validator("name", mode="before")
+    @classmethod
+    def _folder(cls, value: object) -> object:
+        """A Path is a folder, never a hub id: it must not lose its "./"."""
+        return str(value.expanduser().absolute()) if isinstance(value, Path) else value
 
 
 class TrainingConfig(Section):
@@ -314,7 +320,7 @@ def _validated(merged: dict[str, dict[str, Any]], origins: Origins) -> RunConfig
 def _known_field(key: str, origin: str) -> tuple[str, str]:
     known = {f"{name}.{field}" for name, s in SECTIONS.items() for field in s.model_fields}
     if key not in known:
-        near = difflib.get_close_matches(key, known, n=1)
+        near = difflib.get_close_matches(str(key), known, n=1)
         raise ConfigError(
             f"{origin}: there is no setting {key!r}.",
             hint=f"did you mean {near[0]!r}?" if near else f"sections: {sorted(SECTIONS)}.",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +66,8 @@ class Request:
     distillation: Distillation | None = None
     init_from: Path | None = None
     """a model folder to start from; what it gives is in `config` and the first checkpoint"""
-    renames: Path | None = None
-    """JSON object {label of that model: its name in the data}"""
+    renames: Path | Mapping[str, str] | None = None
+    """{label of that model: its name in the data}, or a JSON file of that"""
 
 
 def requested(
@@ -80,13 +80,15 @@ def requested(
     flags: Mapping[str, Any] | None = None,
     labels: Path | Sequence[str] | None = None,
     init_from: Path | None = None,
-    renames: Path | None = None,
+    renames: Path | Mapping[str, str] | None = None,
     origin: str = "flag",
 ) -> Request:
     """The request of a run that trains on `data`; the settings are those of `resolve_config`."""
     if isinstance(labels, Set):
         raise ConfigError("labels must be in an order. A set has none.", hint="give a list.")
     if not (labels is None or isinstance(labels, Path)):
+        if not isinstance(labels, Iterable):
+            raise ConfigError(f"labels must be names in their order, or a file. Got {labels!r}.")
         labels = tuple(labels)
     if renames is not None and init_from is None:
         raise ConfigError("--rename-labels needs --init-from MODEL.")
@@ -110,6 +112,21 @@ def resumed(output: Path) -> Request:
             hint="to train again use another folder, or --overwrite.",
         )
     return request
+
+
+def anchored(request: Request) -> Request:
+    """The request with a local encoder and the file of merges absolute.
+
+    A run is then gone on with from any working folder.
+    """
+    config = request.config
+    encoder, data = config.encoder, config.data
+    folder = Path(encoder.name).expanduser()
+    if folder.is_dir():
+        encoder = encoder.model_copy(update={"name": str(folder.absolute())})
+    if data.merge_labels is not None:
+        data = data.model_copy(update={"merge_labels": data.merge_labels.absolute()})
+    return replace(request, config=config.model_copy(update={"encoder": encoder, "data": data}))
 
 
 def is_same(request: Request) -> bool:
@@ -181,8 +198,17 @@ def read_run(output: Path) -> dict[str, Any]:
     return content
 
 
+def data_of(model: Path) -> Path | None:
+    """Where the data of a model's run were; None when its folder does not say, or not credibly."""
+    try:
+        place = read_run(model).get("data")
+    except BundleError:
+        return None
+    return Path(place) if isinstance(place, str) else None
+
+
 def _content(request: Request) -> dict[str, Any]:
-    labels = request.labels
+    labels, renames = request.labels, request.renames
     return {
         "data": str(request.data.absolute()),
         "labels": list(labels) if isinstance(labels, tuple) else _absolute(labels),
@@ -191,7 +217,7 @@ def _content(request: Request) -> dict[str, Any]:
         "preset": request.preset,
         "distillation": request.distillation.to_dict() if request.distillation else None,
         "init_from": _absolute(request.init_from),
-        "renames": _absolute(request.renames),
+        "renames": dict(renames) if isinstance(renames, Mapping) else _absolute(renames),
     }
 
 
@@ -204,7 +230,7 @@ def _path(stored: str | None) -> Path | None:
 
 
 def _request(output: Path, content: Mapping[str, Any]) -> Request:
-    labels, taught = content["labels"], content["distillation"]
+    labels, taught, renames = content["labels"], content["distillation"], content["renames"]
     return Request(
         data=Path(content["data"]),
         output=output,
@@ -214,7 +240,7 @@ def _request(output: Path, content: Mapping[str, Any]) -> Request:
         labels=tuple(labels) if isinstance(labels, list) else _path(labels),
         distillation=Distillation.from_dict(taught) if taught else None,
         init_from=_path(content["init_from"]),
-        renames=_path(content["renames"]),
+        renames=renames if isinstance(renames, dict) else _path(renames),
     )
 
 

@@ -29,6 +29,15 @@ def check(
     long: Annotated[
         str, typer.Option(help="Longer rows, as text.long in training: error refuses them.")
     ] = "head",
+    normalise: Annotated[
+        str, typer.Option(help="As text.normalise, where tokens are counted: none, nfkc.")
+    ] = "none",
+    lowercase: Annotated[
+        bool | None,
+        typer.Option(
+            "--lowercase/--no-lowercase", help="As text.lowercase, where tokens are counted."
+        ),
+    ] = None,
     task: Annotated[
         str | None, typer.Option(help="binary, multiclass, multilabel, regression.")
     ] = None,
@@ -77,10 +86,9 @@ def check(
         check_output(json_file, data, labels, merge_labels, *counting)
         refuse_same(json_file, fix)
         refuse_same(json_file.parent, fix)
-        _refuse_as_data(json_file, data)
     merges = read_label_merges(merge_labels, encoding=encoding) if merge_labels else None
     options: dict[str, Any] = {"task": task, "label_merges": merges}
-    lengths = _text_lengths(encoder, max_length, long)
+    lengths = _text_lengths(encoder, max_length, long, normalise=normalise, lowercase=lowercase)
     checked: dict[str, Any] = {"labels": labels, "leak": leak, "conflict": conflict}
     checked |= {"on_bad_row": on_bad_row, "coerce_numbers": coerce_numbers}
     checked |= {"fix_unicode": fix_unicode, "text_lengths": lengths}
@@ -102,33 +110,28 @@ def check(
         raise typer.Exit(1)
 
 
-def _refuse_as_data(output: Path, data: Path) -> None:
-    """ConfigError when what is written would be read with the data the next time."""
-    from bert_cls.data.dataset import is_read_from_folder
-
-    beside = data.is_dir() and output.resolve().parent == data.resolve()
-    if beside and is_read_from_folder(output.name):
-        raise ConfigError(
-            f"{output} would be read as a part of the data from then on.",
-            hint="give another name for the output.",
-        )
-
-
-def _text_lengths(encoder: str | None, max_length: int, long: str) -> TextLengths:
+def _text_lengths(
+    encoder: str | None, max_length: int, long: str, *, normalise: str, lowercase: bool | None
+) -> TextLengths:
     """Counts tokens with an encoder; estimates them when none is named and the default not here."""
     from bert_cls.data.lengths import EstimatedLengths, TokenLengths, unknown_id
     from bert_cls.encoders import DEFAULT, cache_folder, describe, open_tokenizer, resolve
-    from bert_cls.text import LongText, TextEncoder, TextSettings
+    from bert_cls.text import LongText, Normalise, TextEncoder, TextSettings
 
     pick(dict.fromkeys(get_args(LongText)), long, "long")
+    folded = pick({word: word for word in get_args(Normalise)}, normalise, "--normalise")
     here = (cache_folder() / "encoders" / DEFAULT / "config.json").is_file()
     if encoder is None and not here:
         return EstimatedLengths(max_length, long)
     console = open_console()
-    folder = resolve(encoder or DEFAULT, notify=lambda line: console.print(line, highlight=False))
+    folder = resolve(
+        DEFAULT if encoder is None else encoder,
+        notify=lambda line: console.print(line, highlight=False),
+    )
     if max_length > (most := describe(folder).positions):
         raise ConfigError(f"--max-length must be at most {most} with this encoder.")
-    text = TextEncoder(open_tokenizer(folder), TextSettings(max_length))
+    tokenizer = open_tokenizer(folder, lowercase=lowercase)
+    text = TextEncoder(tokenizer, TextSettings(max_length, normalise=folded))
     return TokenLengths(text, max_length, unknown_id(text.tokenizer.to_str()), long)
 
 

@@ -50,9 +50,10 @@ def compare(
 
     from bert_cls.comparison import compare as run
     from bert_cls.folders import check_output
+    from bert_cls.request import data_of
 
     options.check_encoding(encoding, file)
-    check_output(json_file, file, *models)
+    check_output(json_file, file, *models, trained_on=map(data_of, models))
     compared = run(models, file, encoding=encoding, resamples=resamples, seed=seed)
     if labels is not None and compared.task == "regression":
         raise ConfigError(

@@ -61,12 +61,13 @@ def evaluate(
     from bert_cls.folders import check_output, refuse_same
     from bert_cls.nearest import files_searched, finder
     from bert_cls.report import About, page, seen_rows, stored_bar
+    from bert_cls.request import data_of
 
     options.check_encoding(encoding, file)
     refuse_same(output, report)
     searched = files_searched(model, train) if neighbours else []
     for written in (output, report):
-        check_output(written, file, model, *searched)
+        check_output(written, file, model, *searched, trained_on=[data_of(model)])
     if (explain or neighbours) and output is None and report is None:
         said = "--explain marks" if explain else "--neighbours are shown beside"
         raise ConfigError(f"{said} rows in the report.", hint="give --report HTML, or -o.")

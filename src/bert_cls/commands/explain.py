@@ -67,12 +67,13 @@ def explain(
     from bert_cls.explain import PASSES
     from bert_cls.folders import check_output
     from bert_cls.nearest import files_searched, nearest
+    from bert_cls.request import data_of
 
     _check_source(text, text_b, file, encoding)
     _check_flags(train, passes, method, neighbours=neighbours, table=numbers and json_file == STDIO)
     written = None if json_file in (None, STDIO) else Path(str(json_file))
     searched = files_searched(model, train) if neighbours else []
-    check_output(written, file, model, *searched)
+    check_output(written, file, model, *searched, trained_on=[data_of(model)])
     best = "torch" if method == "gradient" or neighbours else "auto"
     classifier = Classifier.load(model, engine=engine or best)
     seconds = [] if text_b is None else [text_b]

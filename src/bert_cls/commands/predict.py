@@ -248,6 +248,7 @@ def _ruled(
 def _check_output(model: Path, file: str | None, output: str, *, resumable: bool) -> None:
     """ConfigError when the output, or what a job keeps beside it, is read."""
     from bert_cls.folders import check_output
+    from bert_cls.request import data_of
     from bert_cls.resumable import part_of, state_of
 
     if output == STDIO:
@@ -255,7 +256,7 @@ def _check_output(model: Path, file: str | None, output: str, *, resumable: bool
     target = Path(output)
     read = [model] if file in (None, STDIO) else [model, Path(str(file))]
     for written in (target, part_of(target), state_of(target)) if resumable else (target,):
-        check_output(written, *read)
+        check_output(written, *read, trained_on=[data_of(model)])
 
 
 def _cuts(classifier: Classifier) -> int:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from bert_cls.data.json_text import JsonParser, explain, extra_data
 from bert_cls.data.labels import check_name, look, show
@@ -94,15 +95,22 @@ def read_label_renames(path: str | Path, *, encoding: str | None = None) -> dict
     file = Path(path).name
     if not isinstance(value, dict):
         raise DataError(f"{file}: must hold an object. Got {show(value)}.", hint=NAMES_HINT)
+    return checked_renames(value, file)
+
+
+def checked_renames(value: Mapping[Any, Any], file: str) -> dict[str, str]:
+    """Old label names to new ones; DataError for what is no name."""
     renames: dict[str, str] = {}
     for old, new in value.items():
+        if not isinstance(old, str):  # no key of a JSON file, but one of Python
+            raise DataError(f"{file}: {old!r} is no name.", hint=NAMES_HINT)
         if not isinstance(new, str):
             raise DataError(
                 f"{file}: {old!r} must become a name. Got {show(new)}.", hint=NAMES_HINT
             )
         if fault := check_name(new):
             raise DataError(f"{file}: {old!r}: {fault.message}", hint=fault.hint)
-        renames[old] = new
+        renames[str(old)] = str(new)  # numpy's strings are no keys of JSON
     return renames
 
 

@@ -61,7 +61,7 @@ def resolve(
     EncoderError when it cannot be had, saying how else to get it.
     """
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if name and folder.is_dir():  # without a name it would be the working folder
         return _checked(folder)
     if name in BUILT_IN:
         return fetch(name, cache=cache, notify=notify)

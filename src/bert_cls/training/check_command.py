@@ -7,13 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bert_cls.config import FLAGS, RunConfig
-from bert_cls.data.dataset import LABELS_FILE
+from bert_cls.data.dataset import LABELS_FILE, declared_names
 from bert_cls.data.findings import plain
+from bert_cls.errors import DataError
+from bert_cls.run_rows import merges_of
 
 SHARED: dict[str, str] = {
     **{key: flag for key, flag in FLAGS.items() if key.startswith("data.")},
     "text.max_length": "--max-length",
     "text.long": "--long",
+    "text.normalise": "--normalise",
+    "text.lowercase": "--lowercase",
 }
 """Setting to the flag of `check`; both have the same default."""
 
@@ -29,20 +33,36 @@ def check_command(
 
     Label names that were given as such have no file: the command says what it must hold.
     """
-    words = ["bert-cls", "check", str(data)]
+    words = ["bert-cls", "check", f"./{data}" if str(data).startswith("-") else str(data)]
     settings, defaults = config.model_dump(), RunConfig().model_dump()
     for key, flag in SHARED.items():
         section, _, field = key.partition(".")
         value = settings[section][field]
         if value != defaults[section][field]:
-            words += [flag] if value is True else [flag, str(value)]
+            words += _said(flag, value)
     encoder = str(teacher or config.encoder.name)
     if encoder != defaults["encoder"]["name"]:
         words += ["--encoder", encoder]
     if isinstance(labels, Path):
         words += ["--labels", str(labels)]
     command = plain(shlex.join(words))
-    # beside the data they are found, and a run refuses names that are not the same
-    if labels is None or isinstance(labels, Path) or (data / LABELS_FILE).is_file():
+    if labels is None or isinstance(labels, Path) or _are_beside(data, labels, config):
         return command
     return f"{command} --labels FILE (a JSON list of the {len(labels)} label names given)"
+
+
+def _said(flag: str, value: object) -> list[str]:
+    if isinstance(value, bool):
+        return [flag if value else flag.replace("--", "--no-", 1)]
+    return [flag, str(value)]
+
+
+def _are_beside(data: Path, labels: Sequence[str], config: RunConfig) -> bool:
+    """Whether the folder's labels.json says the same: `check` finds it by itself."""
+    if not (data / LABELS_FILE).is_file():
+        return False
+    try:
+        declared_names(data, labels, merges_of(config), encoding=config.data.encoding)
+    except DataError:
+        return False
+    return True

@@ -6,12 +6,14 @@ What the old model reads and how it pools belongs to its weights and stays.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
@@ -48,16 +50,25 @@ def inherit(request: Request) -> Request:
         section, _, field = key.partition(".")
         asked = sections[section][field]
         if key in origins and asked != value:
-            raise ConfigError(
-                f"{key} is {asked!r} (from {origins[key]}), but {request.init_from} was trained "
-                f"with {value!r}.",
-                hint=f"leave {key} out; or start from its encoder alone, with a new head: "
-                f"--encoder {request.init_from} instead of --init-from.",
-            )
+            raise _refused(key, f"{asked!r} (from {origins[key]})", value, request.init_from)
         sections[section][field] = value
         origins[key] = f"taken over from {request.init_from.name}"
     config = type(request.config).model_validate(sections)
     return replace(request, config=config, origins=origins)
+
+
+def _refused(key: str, asked: str, value: object, old: Path) -> ConfigError:
+    """Why a setting cannot be what was asked beside the old model."""
+    if key == "encoder.name":
+        return ConfigError(
+            f"{key} is {asked}, but --init-from {old} brings an encoder of its own.",
+            hint="leave one of them out; --encoder alone starts with a new head.",
+        )
+    return ConfigError(
+        f"{key} is {asked}, but {old} was trained with {value!r}.",
+        hint=f"leave {key} out; or start from its encoder alone, with a new head: "
+        f"--encoder {old} instead of --init-from.",
+    )
 
 
 def inputs_of(request: Request, folder: Path) -> dict[str, str]:
@@ -66,13 +77,17 @@ def inputs_of(request: Request, folder: Path) -> dict[str, str]:
     Of a student there is no encoder: its teacher is checked as a whole.
     """
     maps = {"--merge-labels": request.config.data.merge_labels, "--rename-labels": request.renames}
-    found = {f"{said} {path.name}": path for said, path in maps.items() if path is not None}
+    found = {f"{said} {path.name}": path for said, path in maps.items() if isinstance(path, Path)}
     if request.distillation is None:
         files = read_files(folder)
         found |= {f"encoder {path.relative_to(folder).as_posix()}": path for path in files}
     if request.init_from is not None:
         found[f"--init-from {bundles.DESCRIPTION}"] = request.init_from / bundles.DESCRIPTION
-    return {name: sha256(path) for name, path in found.items()}
+    digests = {name: sha256(path) for name, path in found.items()}
+    if isinstance(request.renames, Mapping):
+        content = orjson.dumps(dict(request.renames), option=orjson.OPT_SORT_KEYS)
+        digests["--rename-labels"] = hashlib.sha256(content).hexdigest()
+    return digests
 
 
 def take_over(
@@ -81,14 +96,16 @@ def take_over(
     task: Task,
     space: LabelSpace,
     *,
-    renames_file: Path | None,
+    renames: Path | Mapping[str, str] | None,
+    encoding: str | None,
     priors: NDArray[np.float32],
     scale: tuple[float, float],
 ) -> str:
     """Fill the head from the old model, by label name; one line that says what happened.
 
-    `priors` float32 [outputs] are the biases of labels that are new. ConfigError when the tasks
-    differ, or a renaming names a label that the old model or the data have not.
+    `renames` are old names to new ones, or a file of them in the data's `encoding`; `priors`
+    float32 [outputs] are the biases of labels that are new. ConfigError when the tasks differ, or a
+    renaming names a label that the old model or the data have not.
     """
     old = bundles.load(folder, check=False)
     if old.task != task:
@@ -100,17 +117,17 @@ def take_over(
     weight, bias = tensors["classifier.weight"], tensors["classifier.bias"]
     head = network.head
     if task == "regression":
-        if renames_file is not None:
+        if renames is not None:
             raise ConfigError(
-                f"{folder} is a regression: it has no labels that {renames_file.name} could rename."
+                f"{folder} is a regression: it has no labels that {_said(renames)} could rename."
             )
         mean, spread = scale
         with torch.no_grad():  # the loop learns targets of mean 0 and spread 1
             head.weight.copy_(weight / spread)
             head.bias.copy_((bias - mean) / spread)
         return f"from {folder.name}: encoder and head taken over"
-    renames = _renames(renames_file, old, space)
-    places = {renames.get(name, name): i for i, name in enumerate(old.space.names)}
+    names = _renames(renames, encoding, old, space)
+    places = {names.get(name, name): i for i, name in enumerate(old.space.names)}
     known = [name for name in space.names if name in places]
     with torch.no_grad():
         head.weight.zero_()
@@ -118,7 +135,7 @@ def take_over(
         for name in known:
             head.weight[space.ids[name]] = weight[places[name]]
             head.bias[space.ids[name]] = bias[places[name]]
-    renamed = sum(renames.get(name, name) != name for name in old.space.names)
+    renamed = sum(names.get(name, name) != name for name in old.space.names)
     return (
         f"from {folder.name}: encoder and {len(known)} of {len(old.space)} labels taken over "
         f"({renamed} renamed), {len(space) - len(known)} new labels start at their prior, "
@@ -126,22 +143,29 @@ def take_over(
     )
 
 
-def _renames(file: Path | None, old: Bundle, space: LabelSpace) -> Mapping[str, str]:
-    if file is None:
+def _said(renames: Path | Mapping[str, str]) -> str:
+    return renames.name if isinstance(renames, Path) else "--rename-labels"
+
+
+def _renames(
+    given: Path | Mapping[str, str] | None, encoding: str | None, old: Bundle, space: LabelSpace
+) -> Mapping[str, str]:
+    if given is None:
         return {}
-    renames = read_label_renames(file)
+    said = _said(given)
+    renames = read_label_renames(given, encoding=encoding) if isinstance(given, Path) else given
     for name, new in renames.items():
-        pick(old.space.ids, name, f"{file.name}: a label of the old model")
+        pick(old.space.ids, name, f"{said}: a label of the old model")
         if new not in space.ids:
             near = nearest(new, space.names, furthest=max(1, len(new) - 1))
             raise ConfigError(
-                f"{file.name}: {name!r} is to be called {new!r}, which is no label of the data.",
+                f"{said}: {name!r} is to be called {new!r}, which is no label of the data.",
                 hint=f"did you mean {near!r}?" if near else "new names are labels of the data.",
             )
     after = [renames.get(name, name) for name in old.space.names]
     if twice := sorted({name for name in after if after.count(name) > 1}):
         raise ConfigError(
-            f"{file.name}: more than one label of the old model would be called {twice[0]!r}.",
+            f"{said}: more than one label of the old model would be called {twice[0]!r}.",
             hint="to merge labels use --merge-labels on the data, and rename only one of them.",
         )
     return renames

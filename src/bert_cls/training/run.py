@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bert_cls.data import write_quarantine
 from bert_cls.errors import BertClsError, ConfigError, Interrupted, TrainingError
-from bert_cls.request import RUN, Request, is_same, read_run, remember
+from bert_cls.request import RUN, Request, anchored, is_same, read_run, remember
 from bert_cls.signals import Explained, Signals, stoppable
 from bert_cls.training.checkpoint import (
     check_space,
@@ -54,12 +54,13 @@ def train(
     with stoppable(stage.explain) as signals, open_ranks() as ranks, Lock(output) as lock:
         if ranks.rank:
             observer = Silent()
-        request = inherit(request)
+        asked = request
+        request = inherit(request if resume else anchored(request))
         goes_on = resume or (restarted() and is_same(request))
         stage.resume = resume = bool(ranks.gather(goes_on)[0][0])  # as the first rank sees it
         if ranks.rank == 0:
             if not resume:
-                _check_sources(request)
+                _check_sources(asked)
             claim(lock, resume=resume, overwrite=overwrite, notice=observer.noticed)
         agree(ranks, "the beginning of the run")
         prepared = _prepared(request, prepared, observer)
@@ -145,12 +146,12 @@ def _check_sources(request: Request) -> None:
 
 def _check_read(request: Request, output: Path) -> None:
     """ConfigError when a file that the run reads is one that overwriting removes."""
-    student, labels = request.distillation, request.labels
+    student, labels, renames = request.distillation, request.labels, request.renames
     read = {
         "DATA": request.data,
         "--labels": labels if isinstance(labels, Path) else None,
         "--merge-labels": request.config.data.merge_labels,
-        "--rename-labels": request.renames,
+        "--rename-labels": renames if isinstance(renames, Path) else None,
         "--unlabelled": student.unlabelled if student else None,
     }
     removed = {(output / name).resolve() for name in ours(output)}

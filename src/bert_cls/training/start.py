@@ -65,7 +65,8 @@ def start_head(
             request.init_from,
             dataset.task,
             dataset.space,
-            renames_file=request.renames,
+            renames=request.renames,
+            encoding=request.config.data.encoding,
             priors=priors,
             scale=scale,
         )

@@ -1,0 +1,53 @@
+"""What a Python program gives as paths and settings; another type is a ConfigError that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bert_cls.data.label_files import checked_renames
+from bert_cls.errors import ConfigError
+
+
+def path_of(keyword: str, value: object) -> Path:
+    """The path that was given for `keyword`."""
+    if isinstance(value, (str, Path)):
+        return Path(value)
+    raise ConfigError(
+        f"{keyword} must be a path. Got {value!r} instead.", hint=_INSTEAD.get(keyword)
+    )
+
+
+def optional_path(keyword: str, value: object) -> Path | None:
+    """The same where it may be left out."""
+    return None if value is None else path_of(keyword, value)
+
+
+def renames_of(value: object) -> Path | dict[str, str] | None:
+    """A file of renamed labels, or {label: the name now}; DataError for what is no name."""
+    if isinstance(value, Mapping):
+        return checked_renames(value, "rename_labels")
+    return optional_path("rename_labels", value)
+
+
+def settings_of(settings: object, *, encoder: str | Path | None = None) -> dict[str, Any]:
+    """Settings by "section.field", `encoder` among them; ConfigError when they name another."""
+    if settings is not None and not isinstance(settings, Mapping):
+        raise ConfigError(f'settings must be {{"section.field": value}}. Got {settings!r} instead.')
+    given = dict(settings or {})
+    if encoder is None:
+        return given
+    other = given.setdefault("encoder.name", encoder)
+    if other != encoder:
+        raise ConfigError(
+            f'encoder is {str(encoder)!r}, but settings["encoder.name"] is {str(other)!r}.',
+            hint="leave one of them out.",
+        )
+    return given
+
+
+_INSTEAD = {
+    "config": 'settings={"section.field": value} takes settings as they are.',
+    "rename_labels": "or {label of that model: its name now}.",
+}
