@@ -109,6 +109,9 @@ def _misfits(
         kinds = " and ".join(f"{WORDS[s][1]} in {count(shapes[s], 'row')}" for s in sorted(strange))
         message = f"the task {stated} needs {WORDS[fitting[0]][1]} as labels. Got {kinds}."
         remedy = f"give the task {DETECTED[strange[0]]}, or write the labels anew"
+        if sum(shapes[shape] for shape in strange) < shapes.total() / 2:
+            remedy = f"mend the label there ({WORDS[fitting[0]][0]}, such as "
+            remedy += f"{EXAMPLES[fitting[0]]}), or leave it empty (null)"
         return [_of_shapes("D33", surveys, strange, shapes, message, remedy, shown)]
     groups = [shapes] if stated is None else [survey.labels.shapes for survey in surveys]
     mixed = [group for group in groups if len(group) > 1]
@@ -119,7 +122,7 @@ def _misfits(
             f"labels are of different types: {count(shapes[common], 'row')} with "
             f"{WORDS[common][0]}, {', '.join(parts)}."
         )
-        wanted: Shape = "list" if "list" in shapes else "name"
+        wanted: Shape = "list" if "list" in shapes else common if stated is None else fitting[0]
         remedy = f"write every label as {WORDS[wanted][0]}, such as {EXAMPLES[wanted]}"
         return [_of_shapes("D11", surveys, rare, shapes, message, remedy, shown)]
     fractions = sum(survey.labels.fractions for survey in surveys)
