@@ -361,6 +361,29 @@ def test_times_inside_lists_become_text_or_an_error_that_names_the_column(tmp_pa
         repair(tmp_path / "data", tmp_path / "other")
 
 
+@pytest.mark.parametrize(
+    ("column", "values", "code", "said", "cast"),
+    [
+        ("text", [b"a", None], "D09", "text holds binary, and no text.", "string"),
+        ("text", [Decimal("1.5"), None], "D09", "text holds decimal128(2, 1), and no", "string"),
+        ("label", [b"a", None], "D11", "label holds binary, and no label.", "string"),
+        ("label", [[b"a"], None], "D11", "label holds list<element: binary>", "a list"),
+        ("label", [Decimal("1.5"), None], "D11", "label holds decimal128(2, 1)", "float64, or"),
+    ],
+)
+def test_bytes_and_decimals_in_parquet_say_how_to_cast_the_column(
+    tmp_path, column, values, code, said, cast
+):
+    columns = {"text": ["天窗", "尾灯"], "label": ["甲", "乙"]} | {column: values}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "rows.parquet")
+    problem, other = items_of(tmp_path / "rows.parquet")
+    assert (problem.code, problem.row, problem.key) == (code, "row 1", column)
+    assert problem.message.startswith(said)
+    assert problem.hint.startswith(f"cast the column {column!r} to {cast} ")
+    assert problem.hint.endswith("and write the file again")
+    assert column == "text" or other.label is None
+
+
 def test_lines_that_end_in_a_carriage_return_alone_are_said(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_bytes("text_a,label\r天窗,甲\r".encode())
