@@ -303,6 +303,48 @@ def test_an_array_formula_without_a_value_is_shown_as_it_was_typed(tmp_path):
     assert problem.message == "label is a formula without a stored value: =A2:A3."
 
 
+def test_cells_that_lost_their_value_to_merged_cells_are_named(tmp_path):
+    book = openpyxl.Workbook()
+    book.active.title = "标注"
+    for cells in [["text_a", "label", "note"], *([*cells, "记"] for cells in ROWS[1:])]:
+        book.active.append(cells)
+    for merged in ("B2:B4", "A6:A7", "A9:B9", "C2:C8"):
+        book.active.merge_cells(merged)
+    path = tmp_path / "train.xlsx"
+    book.save(path)
+    found = items_of(path)
+    bad = [(p.code, p.row, p.key) for p in found if isinstance(p, Problem)]
+    rows = [("row 3", "label"), ("row 4", "label"), ("row 7", "text_a"), ("row 9", "label")]
+    assert bad == [("D05", *row) for row in rows]
+    assert "one of the merged cells B2:B4 of sheet '标注'" in found[1].message
+    assert found[1].hint == "unmerge the cells, and write the value into each row"
+    assert [e.label for e in found if isinstance(e, Example)] == list("甲乙甲甲甲")
+
+
+@pytest.mark.parametrize(
+    ("merges", "said"),
+    [
+        ('<mergeCells><mergeCell ref="B2:B0x"/></mergeCells>', "B2:B0x is not a valid coordinate"),
+        ('<mergeCells><mergeCell ref="B:B"/></mergeCells>', "the merged range 'B:B' has no end"),
+        ('<mergeCells><mergeCell ref="B2:B3"/><mergeCell ref="B4:B5"/></mergeCells>', "over 1 "),
+    ],
+)
+def test_merged_cells_that_no_sheet_has_are_an_error(tmp_path, monkeypatch, merges, said):
+    monkeypatch.setattr("bert_cls.data.merged_cells.MOST_RANGES", 1)
+    path = tmp_path / "train.xlsx"
+    sheet_with(path, lambda xml: xml.replace("</sheetData>", f"</sheetData>{merges}"), *ROWS)
+    with pytest.raises(DataError, match=said):
+        read(path)
+
+
+def test_a_sheet_that_declares_a_document_type_is_refused(tmp_path):
+    path = tmp_path / "train.xlsx"
+    declared = '<!DOCTYPE worksheet [<!ENTITY a "天窗">]><worksheet'
+    sheet_with(path, lambda xml: xml.replace("<worksheet", declared, 1), *ROWS)
+    with pytest.raises(DataError, match="declares a document type"):
+        read(path)
+
+
 def test_chart_sheets_are_passed_over(tmp_path):
     book = openpyxl.Workbook()
     for cells in ROWS:
