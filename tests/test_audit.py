@@ -329,7 +329,7 @@ CASES = [
     case(
         *("D33", "error", {"train.csv": "text_a,label\na,1.5\nb,3.5x\nc,2\n"}),
         *("Got single names in 1 row.",),
-        remedy="mend the label there (a number, such as 1.0), or leave it empty (null)",
+        remedy="write a number there, such as 1.0, or null",
         task="regression",
     ),
     case(

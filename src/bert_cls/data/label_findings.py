@@ -110,8 +110,7 @@ def _misfits(
         message = f"the task {stated} needs {WORDS[fitting[0]][1]} as labels. Got {kinds}."
         remedy = f"give the task {DETECTED[strange[0]]}, or write the labels anew"
         if sum(shapes[shape] for shape in strange) < shapes.total() / 2:
-            remedy = f"mend the label there ({WORDS[fitting[0]][0]}, such as "
-            remedy += f"{EXAMPLES[fitting[0]]}), or leave it empty (null)"
+            remedy = f"write {WORDS[fitting[0]][0]} there, such as {EXAMPLES[fitting[0]]}, or null"
         return [_of_shapes("D33", surveys, strange, shapes, message, remedy, shown)]
     groups = [shapes] if stated is None else [survey.labels.shapes for survey in surveys]
     mixed = [group for group in groups if len(group) > 1]
@@ -357,7 +356,7 @@ def _too_many(labels: Labels) -> list[Finding]:
 def _other_readings(labels: Labels) -> list[Finding]:
     """Integers as names, merges that were made, and labels that could make another task."""
     found = []
-    tallies = [survey.labels for survey in labels.surveys]
+    tallies, names = [survey.labels for survey in labels.surveys], labels.names
     if integers := sum(t.shapes["number"] for t in tallies):
         message = f"{count(integers, 'integer label')} read as class names: 1 is the class '1'."
         found.append(_finding("D11", "note", integers, message))
@@ -369,7 +368,6 @@ def _other_readings(labels: Labels) -> list[Finding]:
         message = "each list has exactly one label: read as multilabel all the same."
         remedy = "if the labels exclude each other, write names without lists"
         found.append(_finding("D33", "note", lists, message, remedy))
-    names = labels.names
     if not lists and not integers and names and all(number(name) is not None for name in names):
         message = "labels are numbers written as text: read as class names."
         remedy = "for regression give the task regression and write numbers"
