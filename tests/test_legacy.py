@@ -26,6 +26,7 @@ from bert_cls.decision import TUNERS, tune
 from bert_cls.encoders import FAMILIES, EncoderFacts
 from bert_cls.errors import ConfigError
 from bert_cls.folders import MANIFEST, sha256
+from bert_cls.legacy import figures as legacy_figures
 from bert_cls.legacy import flags, main
 from bert_cls.legacy.figures import crossfitted, show
 from bert_cls.legacy.log import LogObserver, logging_to_stderr
@@ -1053,6 +1054,35 @@ def test_dev_figures_never_come_from_thresholds_tuned_on_the_row(
     assert sum("cross-fitting" in line for line in messages) == 1
     words = ["--data_dir", data["multilabel"], "--output_dir", output, "--do_eval"]
     assert run(*words)[0] == 0
+
+
+def test_classes_that_training_decided_by_their_shares_are_judged_so_again(
+    run, encoder, tmp_path, monkeypatch
+):
+    folder = write_folder(
+        tmp_path / "data",
+        lambda count: [
+            row | {"label": "少" if row["index"] % 6 == 0 else "多"}
+            for row in multilabel_rows(count)
+        ],
+    )
+    output = tmp_path / "model"
+    chosen = {"decision.objective": "macro_f1", "training.epochs": 1, "report.linear_bar": False}
+    Classifier.train(folder, output, encoder=str(encoder("bert")), settings=chosen)
+    stored = json.loads((output / "evaluation.json").read_text("utf-8"))["evaluations"]["dev"]
+    crossfit = Classifier.load(output).bundle.details["tuning"]["crossfit"]
+    again = {}
+
+    def watched(*rows, **options):
+        tuned = tune(*rows, **options)
+        again.update(tuned.crossfit)
+        return tuned
+
+    monkeypatch.setattr(legacy_figures, "tune", watched)
+    assert run("--data_dir", folder, "--output_dir", output, "--do_eval")[0] == 0
+    assert figures_of(output)["F1_macro"] == f"{stored['metrics']['macro_f1_all']:.4f}"
+    assert again == pytest.approx(crossfit)
+    assert set(again) == {"argmax", "half_adjusted", "adjusted"}
 
 
 # real data, where it is
