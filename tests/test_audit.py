@@ -326,6 +326,16 @@ CASES = [
         remedy="give the task multiclass",
         task="multilabel",
     ),
+    case(
+        *("D33", "error", {"train.csv": "text_a,label\na,1.5\nb,3.5x\nc,2\n"}),
+        *("Got single names in 1 row.",),
+        remedy="write a number there, such as 1.0, or null",
+        task="regression",
+    ),
+    case(
+        *("D11", "error", {"train.json": labelled(1.5, 2.5, "3.5x")}, "1 row with a name."),
+        remedy="write every label as a number, such as 1.0",
+    ),
     case("D33", "note", {"train.json": labelled(["a"], ["b"])}, "each list has exactly one", n=2),
     case(
         *("D33", "note", {"train.json": labelled(1.5, 2.5), "labels.json": ["a", "b"]}),
@@ -415,6 +425,12 @@ def test_each_kind_of_finding(tmp_path, code, severity, files, message, rows, re
     for example in hits[0].examples:
         assert str(example).isprintable()
         assert example.file in {Path(name).name for name in files} | {"data"}
+
+
+def test_a_label_that_is_no_number_is_quoted_where_it_stands(tmp_path):
+    put(tmp_path, {"train.csv": "text_a,label\n尾灯不亮,1.5\n座椅太硬,3.5x\n雨刷响,2\n"})
+    (found,) = of_code(audit(tmp_path, task="regression", **NO_ENCODER), "D33")
+    assert [str(e) for e in found.examples] == ["train.csv: line 3: \"座椅太硬\": label '3.5x'"]
 
 
 def test_every_kind_has_a_test():

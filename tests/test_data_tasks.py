@@ -101,7 +101,8 @@ def test_d11_mixed_names_and_numbers_name_the_rows():
     with pytest.raises(DataError) as caught:
         infer_task([table("1", "2"), table("1", 2, file="dev.json")])
     assert caught.value.message == (
-        "labels are of different types: 3 rows with a name, 1 row with a number (dev.json: line 2)."
+        "labels are of different types: 3 rows with a name, 1 row with a number "
+        "(dev.json: line 2: 2)."
     )
     assert caught.value.hint == 'write every label as a name, such as "1"'
 
@@ -111,9 +112,17 @@ def test_d33_mixed_lists_and_names_name_the_rows():
         infer_task([table(["a"], ["b"], ["c"], ["d"], ["e"], "a", "b", "c", "d")])
     assert caught.value.message == (
         "labels are of different types: 5 rows with a list, 4 rows with a name "
-        "(train.json: line 6, train.json: line 7, train.json: line 8 ...)."
+        "(train.json: line 6: 'a', train.json: line 7: 'b', train.json: line 8: 'c' ...)."
     )
     assert caught.value.hint == 'write every label as a list, such as ["a"]'
+
+
+@pytest.mark.parametrize("task", [None, "regression"])
+def test_d11_one_name_among_numbers_is_quoted_and_to_be_a_number(task):
+    with pytest.raises(DataError) as caught:
+        infer_task([table(1.0, 2.5, "3.5x")], task=task)
+    assert "1 row with a name (train.json: line 3: '3.5x')" in caught.value.message
+    assert caught.value.hint == "write every label as a number, such as 1.0"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -19,14 +20,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bert_cls.classifier import Classifier
+from bert_cls.config import describe_fields
 from bert_cls.data import LabelSpace, read
 from bert_cls.decision import TUNERS, tune
 from bert_cls.encoders import FAMILIES, EncoderFacts
 from bert_cls.errors import ConfigError
 from bert_cls.folders import MANIFEST, sha256
+from bert_cls.legacy import figures as legacy_figures
 from bert_cls.legacy import flags, main
 from bert_cls.legacy.figures import crossfitted, show
 from bert_cls.legacy.log import LogObserver, logging_to_stderr
+from bert_cls.legacy.words import in_old_words
 from bert_cls.losses import LOSSES
 from bert_cls.metrics import evaluate, legacy_block
 from bert_cls.request import resumed
@@ -797,6 +801,92 @@ def test_messages_speak_in_the_flags_of_this_script(train):
         assert wanted in messages[-1]
 
 
+def test_a_wrong_value_is_said_to_be_from_the_command_line(train):
+    _, _, messages = train("--seed", -1)
+    assert messages[-1].startswith("ERROR --seed (from the command line): ")
+
+
+# Rooms that this script never enters, and what nobody can give it, so that nothing is said of it.
+NOT_ENTERED = ("cli.py", "terminal.py", "resumable.py", "comparison.py", "nearest.py")
+NOT_ENTERED += ("python_names.py", "encoders/trim.py", "training/inherit.py", "training/ranks.py")
+NOT_ENTERED += ("training/student.py", "commands/", "service/", "legacy/")
+NOT_GIVEN = {"--init-from", "--rename-labels", "--unlabelled", "loss.class_weights"}
+PIP = re.compile(r"--(?:quiet|no-|disable-|only-|platform|dest)")
+
+
+def templates_of(path: Path) -> list[str]:
+    """Every text of a module but its docstrings, what is filled in being `X`."""
+    tree = ast.parse(path.read_text("utf-8"))
+    docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    parts = {
+        id(p) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for p in node.values
+    }
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            values = (p.value if isinstance(p, ast.Constant) else "X" for p in node.values)
+            found.append("".join(values))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found += [] if id(node) in docs | parts else [node.value]
+    return found
+
+
+def strange_flags(message: str) -> list[str]:
+    """The flags in a message that this script has not and that stand in no `bert-cls` command."""
+    own = {f"--{name}" for name in (*flags.VALUES, *flags.SWITCHES)}
+    return [
+        flag[0]
+        for flag in re.finditer(r"(?<![\w-])(?:--[a-z][a-z_-]*|-o)(?![\w-])", message)
+        if flag[0] not in own | NOT_GIVEN
+        and not re.search(r"bert-cls [a-z]+ [^,;:]*$", message[: flag.start()])
+    ]
+
+
+def test_every_message_names_flags_of_this_script_or_a_command():
+    arguments = parsed("--multilabel")
+    package = ROOT / "src" / "bert_cls"
+    texts = [
+        text
+        for path in sorted(package.rglob("*.py"))
+        if not str(path.relative_to(package)).startswith(NOT_ENTERED)
+        for text in templates_of(path)
+        if not PIP.match(text)
+    ]
+    strange = [text for text in texts if strange_flags(text)]
+    assert len(strange) > 30
+    assert {text: strange_flags(in_old_words(text, arguments)) for text in strange} == {
+        text: [] for text in strange
+    }
+    rewritten = [in_old_words(text, arguments) for text in texts if " " in text]
+    fields = {name for name, _, _ in describe_fields()}
+    advised = re.compile(r"(?<!-)\b(?:lower|raise|set|leave) ([a-z]+\.[a-z_]+)")
+    assert [m for text in rewritten for m in advised.findall(text) if m in fields - NOT_GIVEN] == []
+
+
+@pytest.mark.parametrize(
+    ("row", "wanted"),
+    [
+        ({"text_a": 7}, "{copy} --coerce-numbers reads it as text"),
+        ({"text_a": "\ud800"}, "{copy} --fix-unicode puts U+FFFD there"),
+        ({"text_a": ""}, "give the row a text; {copy} leaves it out of a copy"),
+        ({"label": ["ＬＥＤ"]}, "run {copy} --merge-labels FILE, where FILE is such as"),
+    ],
+)
+def test_what_this_script_has_no_flag_for_is_said_as_a_command(train, tmp_path, row, wanted):
+    rows = multilabel_rows(40)
+    rows[3]["label"] = ["LED"]
+    rows[0] |= row
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    (folder / "train.json").write_text(json.dumps(rows), "utf-8")
+    _, code, messages = train(folder=folder)
+    assert code == 2
+    copy = f"bert-cls check {folder} --task multilabel --fix FOLDER"
+    assert wanted.format(copy=copy) in "\n".join(messages)
+    assert messages[-1] == "ERROR then run this script again, with FOLDER as --data_dir"
+    assert [line for line in messages if strange_flags(line)] == []
+
+
 def test_lists_without_multilabel_are_told_of_the_flag(run, encoder, data, tmp_path):
     words = ["--data_dir", data["multilabel"], "--output_dir", tmp_path / "o", "--do_train"]
     code, messages = run(*words, "--model_name_or_path", encoder("bert"))
@@ -964,6 +1054,35 @@ def test_dev_figures_never_come_from_thresholds_tuned_on_the_row(
     assert sum("cross-fitting" in line for line in messages) == 1
     words = ["--data_dir", data["multilabel"], "--output_dir", output, "--do_eval"]
     assert run(*words)[0] == 0
+
+
+def test_classes_that_training_decided_by_their_shares_are_judged_so_again(
+    run, encoder, tmp_path, monkeypatch
+):
+    folder = write_folder(
+        tmp_path / "data",
+        lambda count: [
+            row | {"label": "少" if row["index"] % 6 == 0 else "多"}
+            for row in multilabel_rows(count)
+        ],
+    )
+    output = tmp_path / "model"
+    chosen = {"decision.objective": "macro_f1", "training.epochs": 1, "report.linear_bar": False}
+    Classifier.train(folder, output, encoder=str(encoder("bert")), settings=chosen)
+    stored = json.loads((output / "evaluation.json").read_text("utf-8"))["evaluations"]["dev"]
+    crossfit = Classifier.load(output).bundle.details["tuning"]["crossfit"]
+    again = {}
+
+    def watched(*rows, **options):
+        tuned = tune(*rows, **options)
+        again.update(tuned.crossfit)
+        return tuned
+
+    monkeypatch.setattr(legacy_figures, "tune", watched)
+    assert run("--data_dir", folder, "--output_dir", output, "--do_eval")[0] == 0
+    assert figures_of(output)["F1_macro"] == f"{stored['metrics']['macro_f1_all']:.4f}"
+    assert again == pytest.approx(crossfit)
+    assert set(again) == {"argmax", "half_adjusted", "adjusted"}
 
 
 # real data, where it is

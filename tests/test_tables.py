@@ -303,6 +303,48 @@ def test_an_array_formula_without_a_value_is_shown_as_it_was_typed(tmp_path):
     assert problem.message == "label is a formula without a stored value: =A2:A3."
 
 
+def test_cells_that_lost_their_value_to_merged_cells_are_named(tmp_path):
+    book = openpyxl.Workbook()
+    book.active.title = "标注"
+    for cells in [["text_a", "label", "note"], *([*cells, "记"] for cells in ROWS[1:])]:
+        book.active.append(cells)
+    for merged in ("B2:B4", "A6:A7", "A9:B9", "C2:C8"):
+        book.active.merge_cells(merged)
+    path = tmp_path / "train.xlsx"
+    book.save(path)
+    found = items_of(path)
+    bad = [(p.code, p.row, p.key) for p in found if isinstance(p, Problem)]
+    rows = [("row 3", "label"), ("row 4", "label"), ("row 7", "text_a"), ("row 9", "label")]
+    assert bad == [("D05", *row) for row in rows]
+    assert "one of the merged cells B2:B4 of sheet '标注'" in found[1].message
+    assert found[1].hint == "unmerge the cells, and write the value into each row"
+    assert [e.label for e in found if isinstance(e, Example)] == list("甲乙甲甲甲")
+
+
+@pytest.mark.parametrize(
+    ("merges", "said"),
+    [
+        ('<mergeCells><mergeCell ref="B2:B0x"/></mergeCells>', "B2:B0x is not a valid coordinate"),
+        ('<mergeCells><mergeCell ref="B:B"/></mergeCells>', "the merged range 'B:B' has no end"),
+        ('<mergeCells><mergeCell ref="B2:B3"/><mergeCell ref="B4:B5"/></mergeCells>', "over 1 "),
+    ],
+)
+def test_merged_cells_that_no_sheet_has_are_an_error(tmp_path, monkeypatch, merges, said):
+    monkeypatch.setattr("bert_cls.data.merged_cells.MOST_RANGES", 1)
+    path = tmp_path / "train.xlsx"
+    sheet_with(path, lambda xml: xml.replace("</sheetData>", f"</sheetData>{merges}"), *ROWS)
+    with pytest.raises(DataError, match=said):
+        read(path)
+
+
+def test_a_sheet_that_declares_a_document_type_is_refused(tmp_path):
+    path = tmp_path / "train.xlsx"
+    declared = '<!DOCTYPE worksheet [<!ENTITY a "天窗">]><worksheet'
+    sheet_with(path, lambda xml: xml.replace("<worksheet", declared, 1), *ROWS)
+    with pytest.raises(DataError, match="declares a document type"):
+        read(path)
+
+
 def test_chart_sheets_are_passed_over(tmp_path):
     book = openpyxl.Workbook()
     for cells in ROWS:
@@ -359,6 +401,29 @@ def test_times_inside_lists_become_text_or_an_error_that_names_the_column(tmp_pa
     parquet.write_table(odd, tmp_path / "data" / "train.parquet")
     with pytest.raises(DataError, match=r"the column 'z' .* cannot be written as text"):
         repair(tmp_path / "data", tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "code", "said", "cast"),
+    [
+        ("text", [b"a", None], "D09", "text holds binary, and no text.", "string"),
+        ("text", [Decimal("1.5"), None], "D09", "text holds decimal128(2, 1), and no", "string"),
+        ("label", [b"a", None], "D11", "label holds binary, and no label.", "string"),
+        ("label", [[b"a"], None], "D11", "label holds list<element: binary>", "a list"),
+        ("label", [Decimal("1.5"), None], "D11", "label holds decimal128(2, 1)", "float64, or"),
+    ],
+)
+def test_bytes_and_decimals_in_parquet_say_how_to_cast_the_column(
+    tmp_path, column, values, code, said, cast
+):
+    columns = {"text": ["天窗", "尾灯"], "label": ["甲", "乙"]} | {column: values}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "rows.parquet")
+    problem, other = items_of(tmp_path / "rows.parquet")
+    assert (problem.code, problem.row, problem.key) == (code, "row 1", column)
+    assert problem.message.startswith(said)
+    assert problem.hint.startswith(f"cast the column {column!r} to {cast} ")
+    assert problem.hint.endswith("and write the file again")
+    assert column == "text" or other.label is None
 
 
 def test_lines_that_end_in_a_carriage_return_alone_are_said(tmp_path):

@@ -7,6 +7,7 @@ csv is only its first line, and the lines after it are read again, as rows of th
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -22,6 +23,7 @@ LONGEST_CELL = (1 << 31) - 1
 MOST_LINES = 100_000  # of one record: it is held in memory until it ends
 # Lines that may be read again, besides as many as there are: quotes in disorder would cost N * N.
 MOST_REREAD = 5_000_000
+SEPARATOR = re.compile("|".join(map(re.escape, SEPARATORS)))
 # A record of so many lines may be rows that a quote without an end has taken in.
 MANY_LINES = 4
 MANY_LINES_OF_NO_ROW = 3  # where its cells are too many or too few
@@ -48,19 +50,19 @@ class _Lines(Iterator[str]):
         self.number = 1
         self.taken: list[str] = []
         self._source = source
-        self._new = source.lines()
+        self._next_line = source.lines().__next__
         self._again: list[str] = []
-        self._read = self._reread = 0
+        self._reread = 0
 
     def __next__(self) -> str:
-        if len(self.taken) == MOST_LINES:
+        taken = self.taken
+        if len(taken) == MOST_LINES:
             raise csv.Error(f"a quoted cell of over {MOST_LINES:,} lines begins here")
         if self._again:
             line = self._again.pop()
         else:
-            line = next(self._new).decode(self._source.codec, "surrogateescape") + "\n"
-            self._read += 1
-        self.taken.append(line)
+            line = self._next_line().decode(self._source.codec, "surrogateescape") + "\n"
+        taken.append(line)
         return line
 
     def begin(self) -> None:
@@ -73,7 +75,7 @@ class _Lines(Iterator[str]):
         self._again += self.taken[:0:-1]
         self._reread += len(self.taken) - 1
         del self.taken[1:]
-        if self._reread > MOST_REREAD + self._read:
+        if self._reread > MOST_REREAD + self.number + len(self._again):
             raise DataError(
                 f"{self._source.name}: line {self.number}: too many quotes up to here open a cell "
                 "that is not closed.",
@@ -101,6 +103,7 @@ def _read(source: Source, options: Options, delimiter: str) -> Iterator[RawRow]:
             continue
         if names is None:
             names = _header(cells, fault, lines, delimiter, source)
+            label_key = next((key for key in LABEL_KEYS if key in names), "")
             continue
         row = fault or _row(names, cells, lines, source, options)
         many = MANY_LINES_OF_NO_ROW if isinstance(row, Fault) else MANY_LINES
@@ -110,8 +113,10 @@ def _read(source: Source, options: Options, delimiter: str) -> Iterator[RawRow]:
                 lines.give_back()
             row = replace(row, raw="".join(lines.taken).removesuffix("\n"))
         else:
-            noted["joined"].add(lines.number, _looks_joined(row))
-            noted["many lines"].add(lines.number, swallowed)
+            if _looks_joined(row.get(label_key)):
+                noted["joined"].add(lines.number)
+            if swallowed:
+                noted["many lines"].add(lines.number)
         yield lines.number, row
     source.notes += [NOTES[name](n, source.name) for name, n in noted.items() if n.rows]
 
@@ -122,10 +127,9 @@ class _Noted:
     def __init__(self) -> None:
         self.rows = self.first = 0
 
-    def add(self, line: int, found: bool) -> None:
-        if found:
-            self.rows += 1
-            self.first = self.first or line
+    def add(self, line: int) -> None:
+        self.rows += 1
+        self.first = self.first or line
 
 
 def _header(
@@ -188,9 +192,8 @@ def _width(line: str, delimiter: str) -> int:
         return 0
 
 
-def _looks_joined(row: dict[str, object]) -> bool:
-    label = next((row[key] for key in LABEL_KEYS if key in row), None)
-    return isinstance(label, str) and any(separator in label for separator in SEPARATORS)
+def _looks_joined(label: object) -> bool:
+    return isinstance(label, str) and SEPARATOR.search(label) is not None
 
 
 def _joined_note(noted: _Noted, file: str) -> Problem:

@@ -109,6 +109,8 @@ def _misfits(
         kinds = " and ".join(f"{WORDS[s][1]} in {count(shapes[s], 'row')}" for s in sorted(strange))
         message = f"the task {stated} needs {WORDS[fitting[0]][1]} as labels. Got {kinds}."
         remedy = f"give the task {DETECTED[strange[0]]}, or write the labels anew"
+        if sum(shapes[shape] for shape in strange) < shapes.total() / 2:
+            remedy = f"write {WORDS[fitting[0]][0]} there, such as {EXAMPLES[fitting[0]]}, or null"
         return [_of_shapes("D33", surveys, strange, shapes, message, remedy, shown)]
     groups = [shapes] if stated is None else [survey.labels.shapes for survey in surveys]
     mixed = [group for group in groups if len(group) > 1]
@@ -119,7 +121,7 @@ def _misfits(
             f"labels are of different types: {count(shapes[common], 'row')} with "
             f"{WORDS[common][0]}, {', '.join(parts)}."
         )
-        wanted: Shape = "list" if "list" in shapes else "name"
+        wanted: Shape = "list" if "list" in shapes else common if stated is None else fitting[0]
         remedy = f"write every label as {WORDS[wanted][0]}, such as {EXAMPLES[wanted]}"
         return [_of_shapes("D11", surveys, rare, shapes, message, remedy, shown)]
     fractions = sum(survey.labels.fractions for survey in surveys)
@@ -354,7 +356,7 @@ def _too_many(labels: Labels) -> list[Finding]:
 def _other_readings(labels: Labels) -> list[Finding]:
     """Integers as names, merges that were made, and labels that could make another task."""
     found = []
-    tallies = [survey.labels for survey in labels.surveys]
+    tallies, names = [survey.labels for survey in labels.surveys], labels.names
     if integers := sum(t.shapes["number"] for t in tallies):
         message = f"{count(integers, 'integer label')} read as class names: 1 is the class '1'."
         found.append(_finding("D11", "note", integers, message))
@@ -366,7 +368,6 @@ def _other_readings(labels: Labels) -> list[Finding]:
         message = "each list has exactly one label: read as multilabel all the same."
         remedy = "if the labels exclude each other, write names without lists"
         found.append(_finding("D33", "note", lists, message, remedy))
-    names = labels.names
     if not lists and not integers and names and all(number(name) is not None for name in names):
         message = "labels are numbers written as text: read as class names."
         remedy = "for regression give the task regression and write numbers"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 from bert_cls.data.example import Example, Label
 from bert_cls.data.findings import Occurrence, excerpt
@@ -48,10 +49,14 @@ class LabelTally:
         if label is None:
             self.unlabelled += 1
             return
+
+        def quoted() -> Occurrence:
+            return replace(describe(), detail=f"label {shown_label(label)}")
+
         shape: Shape = "list" if isinstance(label, tuple) else "name"
         if isinstance(label, (int, float)):
             shape = "number"
-            self._number(label, describe)
+            self._number(label, quoted)
         elif isinstance(label, tuple):
             self.without_any += not label
             self.one_each += len(label) == 1
@@ -60,7 +65,7 @@ class LabelTally:
         else:
             self._name(label, describe)
         self.shapes[shape] += 1
-        self._place("shape", shape, describe)
+        self._place("shape", shape, quoted)
 
     def first(self, kind: str, value: object) -> tuple[Occurrence, ...]:
         """The first places of a "shape", a "side", a "name" (one place) or "fraction"."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bert_cls.data.cells import column_names
-from bert_cls.data.layout import KNOWN_KEYS
+from bert_cls.data.layout import KNOWN_KEYS, LABEL_KEYS
 from bert_cls.data.problems import Problem, some
-from bert_cls.data.raw import Options, RawRow
+from bert_cls.data.raw import Fault, Options, RawRow
+from bert_cls.data.rows import as_written
 from bert_cls.data.source import Source
 from bert_cls.data.tables import missing, plain_file
 from bert_cls.errors import DataError
@@ -35,15 +37,46 @@ def read_parquet(source: Source, options: Options) -> Iterator[RawRow]:
             columns = None if options.every_column else known
             if columns is None:
                 _note_text_columns(file.schema_arrow, names, source)
+            unread = _unread(file.schema_arrow, names)
             number, rows = 0, max(1, file.metadata.num_rows)
             for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns):
                 read = batch if columns else _as_json_has_them(batch.rename_columns(names), source)
                 for row in read.to_pylist():
                     number += 1
                     source.share = number / rows
-                    yield number, {**blank, **row}
+                    fault = next((unread[name] for name in unread if row[name] is not None), None)
+                    row = {**blank, **row}
+                    yield number, row if fault is None else replace(fault, raw=as_written(row))
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{source.name}: cannot be read as parquet: {error}") from None
+
+
+def _unread(schema: pyarrow.Schema, names: list[str]) -> dict[str, Fault]:
+    """What is wrong with a value in the columns of bytes or exact decimals, and what to do."""
+    from pyarrow import types
+
+    faults: dict[str, Fault] = {}
+    for name, kind in zip(names, schema.types, strict=True):
+        inner = kind
+        while hasattr(inner, "value_type"):  # of lists and dictionaries
+            inner = inner.value_type
+        decimal = types.is_decimal(inner)
+        if name not in KNOWN_KEYS or not (decimal or _is_bytes(inner)):
+            continue
+        is_label = name in LABEL_KEYS
+        wanted = "float64, or to string for class names," if is_label and decimal else "string"
+        wanted = "a list of strings" if types.is_nested(kind) else wanted
+        message = f"{name} holds {kind}, and no {'label' if is_label else 'text'}."
+        hint = f"cast the column {name!r} to {wanted} and write the file again"
+        faults[name] = Fault("D11" if is_label else "D09", message, hint, name)
+    return faults
+
+
+def _is_bytes(kind: pyarrow.DataType) -> bool:
+    from pyarrow import types
+
+    checks = (types.is_binary, types.is_large_binary, types.is_fixed_size_binary)
+    return any(is_kind(kind) for is_kind in checks)
 
 
 def _note_text_columns(schema: pyarrow.Schema, names: list[str], source: Source) -> None:
@@ -98,11 +131,4 @@ def _has_no_json(kind: pyarrow.DataType) -> bool:
 
     if types.is_nested(kind):
         return any(_has_no_json(kind.field(i).type) for i in range(kind.num_fields))
-    other = (
-        types.is_temporal,
-        types.is_decimal,
-        types.is_binary,
-        types.is_large_binary,
-        types.is_fixed_size_binary,
-    )
-    return any(is_kind(kind) for is_kind in other)
+    return types.is_temporal(kind) or types.is_decimal(kind) or _is_bytes(kind)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from bert_cls.data.example import Example, Label, LabelSpace, Task
-from bert_cls.data.labels import look
+from bert_cls.data.labels import look, show
 from bert_cls.data.nearest import nearest
 from bert_cls.data.problems import Problem, count, some
 from bert_cls.data.rows import Rows
@@ -25,6 +25,7 @@ class _Seen:
 
     rows: int = 0
     places: list[str] = field(default_factory=list)
+    shown: list[str] = field(default_factory=list)
 
 
 def infer_task(
@@ -76,12 +77,12 @@ def check_task(rows: Rows, task: Task) -> None:
     seen = _survey([rows])
     if not seen:
         return
-    shape = _only_shape(seen)
+    shape = _only_shape(seen, fitting)
     if shape not in fitting:
         raise DataError(
             f"{seen[shape].places[0]}: the task {task} needs {WORDS[wanted][1]} as labels. "
-            f"Got {WORDS[shape][1]} in {count(seen[shape].rows, 'row')}: the file is "
-            f"{DETECTED[shape]}.",
+            f"Got {WORDS[shape][1]} in {count(seen[shape].rows, 'row')}, the first is "
+            f"{seen[shape].shown[0]}: the file is {DETECTED[shape]}.",
             hint=hint,
         )
     if shape == "number" and task != "regression":
@@ -208,6 +209,7 @@ def _survey(files: Iterable[Rows]) -> dict[Shape, _Seen]:
             entry.rows += 1
             if len(entry.places) < PLACES_SHOWN:
                 entry.places.append(f"{rows.file}: {rows.place(i)}")
+                entry.shown.append(_shown(example.label))
     return seen
 
 
@@ -217,21 +219,30 @@ def _shape(label: Label) -> Shape:
     return "list" if isinstance(label, tuple) else "number"
 
 
-def _only_shape(seen: Mapping[Shape, _Seen]) -> Shape:
+def _only_shape(seen: Mapping[Shape, _Seen], fitting: Sequence[Shape] | None = None) -> Shape:
     if len(seen) == 1:
         return next(iter(seen))
     common, *rare = sorted(seen, key=lambda shape: -seen[shape].rows)
     parts = [
         f"{count(seen[shape].rows, 'row')} with {WORDS[shape][0]} "
-        f"({', '.join(seen[shape].places)}{' ...' if seen[shape].rows > PLACES_SHOWN else ''})"
+        f"({_quoted(seen[shape])}{' ...' if seen[shape].rows > PLACES_SHOWN else ''})"
         for shape in rare
     ]
-    wanted: Shape = "list" if "list" in seen else "name"
+    wanted: Shape = "list" if "list" in seen else common
+    wanted = fitting[0] if fitting else wanted
     raise DataError(
         f"labels are of different types: {count(seen[common].rows, 'row')} with "
         f"{WORDS[common][0]}, {', '.join(parts)}.",
         hint=f"write every label as {WORDS[wanted][0]}, such as {EXAMPLES[wanted]}",
     )
+
+
+def _quoted(seen: _Seen) -> str:
+    return ", ".join(f"{p}: {shown}" for p, shown in zip(seen.places, seen.shown, strict=True))
+
+
+def _shown(label: Label) -> str:
+    return show(list(label) if isinstance(label, tuple) else label)
 
 
 def _labelled(rows: Rows) -> list[Example]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from bert_cls.data.cells import column_names, row_of_cells
 from bert_cls.data.layout import KNOWN_KEYS, LABEL_KEYS
+from bert_cls.data.merged_cells import MergedCells, merged_ranges
 from bert_cls.data.problems import Problem, some
 from bert_cls.data.raw import Fault, Options, RawRow
 from bert_cls.data.rows import as_written
@@ -22,6 +23,7 @@ from bert_cls.errors import DataError
 
 if TYPE_CHECKING:
     from openpyxl.cell.read_only import ReadOnlyCell
+    from openpyxl.worksheet._read_only import ReadOnlyWorksheet
 
 MOST_ROWS = 1 << 20  # of a sheet, by Excel's own limit: a damaged row number would have us count on
 # What openpyxl raises, besides its own, on a workbook that is damaged inside.
@@ -59,7 +61,7 @@ def read_xlsx(source: Source, options: Options) -> Iterator[RawRow]:
     try:
         with ExitStack() as books:
 
-            def cells(*, values: bool) -> Iterator[Cells]:
+            def first_sheet(*, values: bool) -> ReadOnlyWorksheet:
                 file = books.enter_context(path.open("rb"))  # which stays open when that fails
                 book = load_workbook(file, read_only=True, data_only=values)
                 books.enter_context(closing(book))
@@ -71,11 +73,13 @@ def read_xlsx(source: Source, options: Options) -> Iterator[RawRow]:
                     message = f"sheet {sheet.title!r} is read, and not {some(others)}."
                     source.notes.append(Problem("D39", source.name, "", None, message, "note"))
                 sheet.reset_dimensions()  # some programs write a size that is too small
-                found: Iterator[Cells] = sheet.iter_rows()
-                return found
+                return sheet
 
-            formulas = _Formulas(lambda: cells(values=False))
-            yield from _rows(cells(values=True), formulas, source, options)
+            sheet = first_sheet(values=True)
+            with sheet._get_source() as content:
+                merged = MergedCells(merged_ranges(content), sheet.title)
+            formulas = _Formulas(lambda: first_sheet(values=False).iter_rows())
+            yield from _rows(sheet.iter_rows(), formulas, merged, source, options)
     except (BadZipFile, InvalidFileException, *BROKEN) as error:
         raise DataError(
             f"{source.name}: cannot be read as xlsx: {error}",
@@ -107,7 +111,11 @@ def _formula(cell: ReadOnlyCell) -> str:
 
 
 def _rows(
-    sheet: Iterator[Cells], formulas: _Formulas, source: Source, options: Options
+    sheet: Iterator[Cells],
+    formulas: _Formulas,
+    merged: MergedCells,
+    source: Source,
+    options: Options,
 ) -> Iterator[RawRow]:
     names: list[str] | None = None
     for number, cells in enumerate(sheet, 1):
@@ -123,8 +131,9 @@ def _rows(
         width = max(len(names), filled)
         extra = [f"column {place}" for place in range(len(names) + 1, width + 1)]
         row = _row(names + extra, cells[:width], partial(formulas.row, number), options)
+        fault = merged.fault(row, number, names) if isinstance(row, dict) else None
         if row is not None:
-            yield number, row
+            yield number, row if fault is None else replace(fault, raw=as_written(row))
 
 
 def _row(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from argparse import Namespace
 from collections.abc import Sequence
 
 from bert_cls.errors import BertClsError, DataError, exit_code, not_installed
-from bert_cls.legacy.flags import check, in_old_words, make_parser, waits_for_first
+from bert_cls.legacy.flags import check, make_parser, waits_for_first
 from bert_cls.legacy.log import LOG, logging_to_stderr, say
+from bert_cls.legacy.words import in_old_words
 
 __all__ = ["main"]
 
@@ -42,19 +44,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             return run(arguments)
         except BertClsError as error:
-            return _failed(error)
+            return _failed(error, arguments)
         except ModuleNotFoundError as error:
             if (known := not_installed(error)) is None:
                 raise
-            return _failed(known)
+            return _failed(known, arguments)
         except OSError as error:
             place = error.filename2 or error.filename
-            return _failed(DataError(f"{place}: {error.strerror}." if place else str(error)))
+            wrong = DataError(f"{place}: {error.strerror}." if place else str(error))
+            return _failed(wrong, arguments)
         except KeyboardInterrupt:
             LOG.error("stopped")
             return 130
 
 
-def _failed(error: BertClsError) -> int:
-    say(LOG.error, in_old_words(str(error)))
+def _failed(error: BertClsError, arguments: Namespace) -> int:
+    say(LOG.error, in_old_words(str(error), arguments))
     return exit_code(error)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 
+from bert_cls.bundle import Bundle
 from bert_cls.classifier import Classifier
 from bert_cls.config import RunConfig
 from bert_cls.data import Example, targets
@@ -75,6 +78,7 @@ def crossfitted(classifier: Classifier, examples: Sequence[Example]) -> Evaluati
         seed=config.training.seed,
         min_labels=config.decision.min_labels,
         max_labels=config.decision.max_labels,
+        priors=_priors(bundle),
     )
     return evaluate(
         bundle.task,
@@ -85,3 +89,12 @@ def crossfitted(classifier: Classifier, examples: Sequence[Example]) -> Evaluati
         calibrated=tuned.rule.calibrated,
         resamples=0,
     )
+
+
+def _priors(bundle: Bundle) -> NDArray[np.float64] | None:
+    """The classes' training shares; None where the model's own rule was tuned without them."""
+    if "adjusted" not in bundle.details["tuning"]["crossfit"]:
+        return None
+    counts = bundle.details["data"]["label_counts"]
+    rows = np.array([counts[name] for name in bundle.space.names], dtype=np.float64)
+    return rows / rows.sum()

@@ -109,7 +109,8 @@ def resolve(
     chosen["text.lowercase"] = (lowercase or None, "--do_lower_case")
     if max_steps is not None:
         chosen["training.max_steps"] = (max_steps, "--num_train_epochs")
-    config, origins = resolve_config(flags={key: value for key, (value, _) in chosen.items()})
+    given = {key: value for key, (value, _) in chosen.items()}
+    config, origins = resolve_config(flags=given, origin="the command line")
     return config, {key: chosen.get(key, (None, why))[1] for key, why in origins.items()}
 
 
@@ -187,15 +188,6 @@ def _for_training(arguments: Namespace) -> list[str]:
     """Flags that were given and matter only where a model is trained."""
     names = (*SETTINGS, "model_type", "do_lower_case")
     return [f"--{name}" for name in names if getattr(arguments, name)]
-
-
-def in_old_words(text: str) -> str:
-    """A message with settings called by the flags of this script."""
-    for new, old in _WORDS.items():
-        text = text.replace(new, old)
-    for flag, field in SETTINGS.items():
-        text = text.replace(field, f"--{flag}")
-    return text
 
 
 def _is_given(value: Any, encoder: str | None) -> bool:
@@ -294,11 +286,3 @@ _MODES: dict[str, tuple[Task, ...]] = {
     "regression": ("regression",),
 }
 _SPELLINGS = {"xlmroberta": "xlm-roberta", "macbert": "bert"}
-_WORDS = {
-    "lower training.keep_checkpoints": "give a larger --save_steps",
-    "then go on with --resume": "then go on with bert-cls train --resume",
-    "--loss must be": "--multi_label_loss must be",
-    "give the task multilabel": "give --multilabel",
-    "give the task regression": "give --output_mode regression",
-    "give the task multiclass": "take --multilabel and --output_mode regression away",
-}

@@ -39,19 +39,20 @@ def say(level: Callable[[str], None], text: str) -> None:
 
 
 class LogObserver:
-    """Tells of a training run as the old program did."""
+    """Tells of a training run as the old program did, `reword` being how it says a message."""
 
-    def __init__(self, *, batch_size: int) -> None:
+    def __init__(self, *, batch_size: int, reword: Callable[[str], str] = str) -> None:
         self.batch_size = batch_size
+        self._reword = reword
         self._steps = 0
 
     def phase(self, message: str) -> None:
         """What is being done now."""
-        LOG.info(message)
+        say(LOG.info, self._reword(message))
 
     def noticed(self, message: str) -> None:
         """Something a user must know."""
-        say(LOG.warning, message)
+        say(LOG.warning, self._reword(message))
 
     def started(self, *, steps: int, rows: int, precision: str) -> None:
         """Before the first step."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from argparse import Namespace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from bert_cls.legacy import flags
 from bert_cls.legacy.figures import at_checkpoint, crossfitted, figures, show
 from bert_cls.legacy.held import check_test_rows, file_of, held_rows
 from bert_cls.legacy.log import LOG, LogObserver
+from bert_cls.legacy.words import in_old_words
 from bert_cls.outputs import write_predictions
 from bert_cls.request import add_file, resumed
 from bert_cls.training import Request, Trained
@@ -55,7 +57,8 @@ def train(arguments: Namespace) -> Trained:
         check_test_rows(data)
     labels = _labels(arguments)
     asked, _ = flags.resolve(arguments, encoder=arguments.model_name_or_path, lowercase=False)
-    observer = LogObserver(batch_size=asked.training.batch_size or 1)
+    reword = partial(in_old_words, arguments=arguments)
+    observer = LogObserver(batch_size=asked.training.batch_size or 1, reword=reword)
     prepared = read_audited(data, asked, observer, labels=labels)
     config, origins = _settings(arguments, rows=len(prepared.dataset.train or []))
     request = Request(data, output, config, origins, labels=labels)
