@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,14 @@ from bert_cls.export.check import (
 from bert_cls.export.graph import to_onnx
 from bert_cls.export.quantise import quantise, sites
 from bert_cls.export.rows import Rows, rows_of
-from bert_cls.folders import sha256
+from bert_cls.folders import (
+    MANIFEST,
+    check_replaceable,
+    clean_orphans,
+    scratch_folder,
+    sha256,
+)
+from bert_cls.locks import Lock
 from bert_cls.tokens import subset
 
 _TIMED_ROWS = 200
@@ -69,28 +76,53 @@ class _Work:
 def export(folder: Path, target: str, notify: Notify) -> list[Exported]:
     """Write an engine's files into a model folder, and for int8 those of its float32 engine too.
 
-    EngineError when the answers differ by more than is stated in `check`; the folder is then as it
-    was.
+    EngineError when the answers differ by more than is stated in `check`, ConfigError where the
+    folder may not be written to, or a training is at work in it; the folder is then as it was.
     """
     pick(FILES, target, "the engine to export to")
-    bundle = bundles.load(folder)
-    weights = _weights(bundle)
+    folder = folder.resolve()
+    for name in clean_orphans(folder.parent, shared=True):
+        notify(f"removed {name}, left by an interrupted write")
+    with _alone(folder, notify):
+        bundle = bundles.load(folder)
+        weights = _weights(bundle)
+    check_replaceable(folder)
     notify("reading rows to check by")
     rows = rows_of(bundle)
     notify(f"checking on {rows.origin}")
-    with tempfile.TemporaryDirectory(prefix=".tmp-export-", dir=folder.absolute().parent) as place:
-        work = _begin(bundle, Path(place), rows, notify)
+    with scratch_folder(folder) as place:
+        work = _begin(bundle, place, rows, notify)
         done = []
         for name in dict.fromkeys((target.removesuffix("-int8"), target)):
             build = _int8 if name.endswith("-int8") else _float
             done.append(build(work, name, notify))
             known = {**work.scratch.details["engines"], name: done[-1].facts}
             work = replace(work, scratch=replace(work.scratch, details={"engines": known}))
-        files = {name: Path(place) / name for one in done for name in one.files}
-        now = _as_it_is(bundle, weights)
-        facts = {**now.details.get("engines", {}), **{one.name: one.facts for one in done}}
-        bundles.extend(now, files, facts)
+        files = {name: place / name for one in done for name in one.files}
+        with _alone(folder, notify):
+            now = _as_it_is(bundle, weights)
+            facts = {**now.details.get("engines", {}), **{one.name: one.facts for one in done}}
+            bundles.extend(now, files, facts)
     return done
+
+
+@contextmanager
+def _alone(folder: Path, notify: Notify) -> Iterator[None]:
+    """Keep trainings and other exports out of the folder; waits for those that are at work there.
+
+    Of a training only until it takes the model away: then it is a ConfigError.
+    """
+    told: list[str] = []
+
+    def waits() -> bool:
+        if not told:
+            told.append(f"waiting for another run that writes to {folder}")
+            notify(told[0])
+        return (folder / MANIFEST).is_file()
+
+    with Lock(folder) as lock:
+        lock.take(waits)
+        yield
 
 
 def _as_it_is(bundle: Bundle, weights: str) -> Bundle:
