@@ -151,6 +151,17 @@ def test_the_commands_say_what_was_measured_and_what_answers(encoder, tmp_path):
     assert done.stderr == "engine: onnxruntime float32\n"
 
 
+def test_small_models_have_a_size_and_a_margin(encoder, tmp_path):
+    folder = str(model_folder(encoder("bert"), tmp_path / "model"))
+    done = CliRunner().invoke(app, ["export", folder, "--to", "onnx-int8"])
+    assert done.exit_code == 0
+    facts = bundles.load(Path(folder)).details["engines"]["onnx-int8"]
+    size, margin = facts["bytes"] / 1e6, facts["margin"]
+    assert 0 < size < 0.5  # or "0 MB" would not be wrong
+    assert f", {size:.2g} MB, " in done.stderr
+    assert f"rows within {margin:.2g} of another label" in done.stderr
+
+
 @pytest.mark.parametrize("task", ["multiclass", "regression"])
 def test_a_threshold_where_none_decides_is_refused(task, encoder, tmp_path):
     folder = str(model_folder(encoder("bert"), tmp_path / "model", task=task))
@@ -479,6 +490,42 @@ def test_a_folder_that_becomes_another_model_gets_no_export_of_the_first(encoder
     with pytest.raises(EngineError, match="became another model while it was exported"):
         export(folder, "onnx", meanwhile)
     assert {path.name for path in folder.iterdir()} == {path.name for path in other.iterdir()}
+
+
+@pytest.mark.parametrize("gone", ["openvino-int8.xml", "openvino-int8.bin", "openvino.bin"])
+def test_without_an_exported_file_others_answer_and_the_remedy_is_said(
+    gone, folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("bert_cls.engines.engine.multiplies_int8", lambda: True)
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / gone).unlink()
+    done = CliRunner().invoke(app, ["predict", str(copy), "--text", "尾灯不亮"])
+    assert done.exit_code == 0, done.output
+    used = "onnxruntime" if gone == "openvino.bin" else "openvino"
+    again = f"bert-cls export {copy} --to openvino-int8"
+    assert done.stderr.splitlines()[:2] == [
+        f"engine: {used} float32",
+        f"  not by openvino-int8: {gone} is missing ({again})",
+    ]
+    done = CliRunner().invoke(
+        app, ["predict", str(copy), "--text", "尾灯不亮", "--engine", "openvino-int8"]
+    )
+    assert isinstance(done.exception, EngineError)
+    assert f"no file for the engine openvino-int8 ({gone})" in str(done.exception)
+    assert f"{again}; or choose another engine" in str(done.exception)
+    export(copy, "onnx", quiet)  # one of the others; what is gone is not remembered
+    left = {"onnx"} if gone == "openvino.bin" else {"onnx", "openvino"}
+    assert set(bundles.load(copy).details["engines"]) == left
+    export(copy, "openvino-int8", quiet)
+    verify(copy)
+    assert Classifier.load(copy, engine="openvino-int8").predict(["尾灯不亮"])
+
+
+def test_a_file_that_no_export_wrote_must_be_there(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(BundleError, match=r"model\.safetensors is missing"):
+        bundles.load(copy)
 
 
 def test_export_from_python(encoder, tmp_path):

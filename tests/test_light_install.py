@@ -13,6 +13,7 @@ import pytest
 from bert_cls import cli
 from bert_cls.config import resolve_config
 from bert_cls.engines import ENGINES
+from bert_cls.errors import EXTRAS
 from bert_cls.export import export
 from bert_cls.training import Request, Silent, train
 from small import multilabel_rows, write_folder
@@ -163,6 +164,44 @@ def test_predict_says_which_export_it_does_not_use_and_why(exported):
         "  not by openvino: openvino is not installed (pip install 'bert-cls')",
         "  not by onnx: onnxruntime is not installed (pip install 'bert-cls[onnx]')",
     ]
+
+
+@pytest.mark.parametrize(
+    ("missing", "to", "said", "install"),
+    [
+        (["torch", "transformers"], "openvino", "torch and transformers are", "bert-cls[export]"),
+        (["onnx", "onnxruntime"], "onnx", "onnx and onnxruntime are", "bert-cls[export]"),
+        (["onnxruntime"], "onnx-int8", "onnxruntime is", "bert-cls[export]"),
+        (["openvino"], "onnx-int8", "openvino is", "bert-cls"),
+        (["torch", "openvino"], "openvino-int8", "torch and openvino are", "bert-cls[export]"),
+    ],
+)
+def test_export_names_all_it_needs_before_it_begins(missing, to, said, install, model):
+    done = run(
+        f"HEAVY.clear(); HEAVY.update({missing})\n" + COMMAND_LINE, "export", model, "--to", to
+    )
+    assert done.returncode == 5
+    assert done.stderr == f"error: {said} not installed.\nhint: pip install '{install}'\n"
+
+
+@pytest.mark.parametrize("package", EXTRAS)
+def test_a_package_that_is_missing_is_named_with_what_installs_it(package):
+    done = run(
+        f"HEAVY.clear(); HEAVY.add({package!r})\n"
+        "from bert_cls import cli\n"
+        f"def needing():\n    import {package}\n"
+        "cli.app = needing\n"
+        "cli.main()"
+    )
+    assert done.returncode == 5, done.stderr
+    extra = f"[{EXTRAS[package]}]" if EXTRAS[package] else ""
+    said = f"error: {package} is not installed.\nhint: pip install 'bert-cls{extra}'\n"
+    assert done.stderr == said
+
+
+def test_openvino_is_of_the_base_install():
+    assert EXTRAS["openvino"] == ""
+    assert EXTRAS.keys() >= {kind.package for kind in ENGINES.values()}
 
 
 def test_every_command_is_tried():

@@ -281,8 +281,11 @@ def write_manifest(folder: Path, names: Iterable[str] | None = None) -> None:
     write_file(folder / MANIFEST, orjson.dumps({"files": entries}))
 
 
-def verify(folder: Path) -> None:
-    """BundleError names the first file that is missing, of another size, changed, or a link."""
+def verify(folder: Path, *, spared: Container[str] = ()) -> None:
+    """BundleError names the first file that is missing, of another size, changed, or a link.
+
+    Files with a suffix of `spared` may be missing.
+    """
     for entry in read_manifest(folder):
         path = folder / entry["name"]
         if not inside(folder, entry["name"]):
@@ -290,6 +293,8 @@ def verify(folder: Path) -> None:
                 f"{folder}: {entry['name']} is a link, or in a folder that is one.",
                 hint="copy the folder with its links followed (cp -rL).",
             )
+        if path.suffix in spared and not path.exists():
+            continue
         if not path.is_file():
             raise BundleError(f"{folder}: {entry['name']} is missing.")
         if path.stat().st_size != entry["size"]:
