@@ -153,17 +153,31 @@ def exported(model, tmp_path_factory) -> Path:
     return folder
 
 
-def test_predict_says_which_export_it_does_not_use_and_why(exported):
+@pytest.mark.parametrize(
+    "words",
+    [
+        "predict {model} --text 天窗",
+        "explain {model} 天窗",
+        "evaluate {model} {rows} --resamples 0",
+        "compare {model} {same} {rows}",
+        "",
+    ],
+)
+def test_every_face_says_which_export_it_does_not_use_and_why(words, exported, tmp_path):
+    data = write_folder(tmp_path / "data", multilabel_rows, sizes=(24, 8, 8))
+    same = shutil.copytree(exported, tmp_path / "same")
+    program = COMMAND_LINE if words else "import bert_cls\nbert_cls.Classifier.load(sys.argv[2])\n"
+    places = {"model": exported, "rows": data / "test.json", "same": same}
     done = run(
-        "HEAVY.clear(); HEAVY.update(['openvino', 'onnxruntime'])\n" + COMMAND_LINE,
-        *("onnx", "predict", exported, "--text", "天窗"),
+        "HEAVY.clear(); HEAVY.update(['openvino', 'onnxruntime'])\n" + program,
+        *[word.format(**places) for word in (words or "load {model}").split()],
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.splitlines() == [
-        "engine: torch float32",
-        "  not by openvino: openvino is not installed (pip install 'bert-cls')",
-        "  not by onnx: onnxruntime is not installed (pip install 'bert-cls[onnx]')",
-    ]
+    said = [line for line in done.stderr.splitlines() if line.startswith("engine")]
+    assert said == [
+        "engine torch, not openvino: openvino is not installed (pip install 'bert-cls')",
+        "engine torch, not onnx: onnxruntime is not installed (pip install 'bert-cls[onnx]')",
+    ] * (1 + words.startswith("compare")) + ["engine: torch float32"] * words.startswith("predict")
 
 
 @pytest.mark.parametrize(

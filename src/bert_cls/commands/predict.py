@@ -84,6 +84,7 @@ def predict(
     Interrupted in any way, the same command with --resume goes on with it.
     """
     quiet_hub()
+    from bert_cls.classifier import Classifier
     from bert_cls.data import stream
     from bert_cls.outputs import write_predictions
     from bert_cls.resumable import can_resume
@@ -100,7 +101,8 @@ def predict(
         raise ConfigError("--plain-csv needs an output in .csv.")
     _check_output(model, file, output, resumable=resumable)
     place = said_place(Path(output))
-    classifier = _opened(model, engine)
+    classifier = Classifier.load(model, engine=engine)
+    typer.echo(f"engine: {classifier.engine.name}", err=True)
     classifier, changed = _ruled(classifier, threshold, min_labels, max_labels, min_confidence)
     if resumable and file is not None:
         given = {"top": top, "encoding": encoding, **changed}
@@ -151,18 +153,6 @@ def _check_input(file: str | None, text: list[str] | None, text_b: list[str] | N
         raise ConfigError(f"predict {said}.", hint="bert-cls predict --help")
     if text_b and not text:
         raise ConfigError("--text-b belongs to --text; rows of a file have their own text_b.")
-
-
-def _opened(model: Path, engine: str) -> Classifier:
-    """The model; says which engine computes, and why a better one does not."""
-    from bert_cls.classifier import Classifier
-    from bert_cls.engines import passed_over
-
-    classifier = Classifier.load(model, engine=engine)
-    typer.echo(f"engine: {classifier.engine.name}", err=True)
-    for sentence in passed_over(classifier.bundle) if engine == "auto" else []:
-        typer.echo(f"  not by {sentence}", err=True)
-    return classifier
 
 
 def _ruled(

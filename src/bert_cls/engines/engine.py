@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -17,6 +18,7 @@ from bert_cls.engines.machine import multiplies_int8
 from bert_cls.errors import EngineError, pick
 from bert_cls.text import PaddedBatch, Tokens, batches_by_length
 
+LOG = logging.getLogger("bert_cls")
 _FEW = 4
 """rounds of batches"""
 ROWS_STEP = 8
@@ -170,10 +172,13 @@ class Kind:
 def open_engine(bundle: Bundle, name: str = "auto") -> Engine:
     """Open the named engine on a model folder; "auto" is the best of `choose`.
 
+    With "auto" the logger `bert_cls` is warned of exports that would be better and cannot be used.
     EngineError says what to install, or what to export, when the engine cannot be opened.
     """
     if name == "auto":
         name = choose(bundle)
+        for sentence in passed_over(bundle):
+            LOG.warning("engine %s, not %s", name, sentence)
     kind = pick(ENGINES, name, "engine")
     if kind.export and (absent := _absent(bundle, kind.export)):
         raise EngineError(
