@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +26,8 @@ from bert_cls.export import export
 from bert_cls.export.check import compare, second_look_margins
 from bert_cls.export.graph import to_onnx
 from bert_cls.export.quantise import quantise, sites
-from bert_cls.folders import verify
+from bert_cls.folders import scratch_folder, verify
+from bert_cls.locks import Lock
 from bert_cls.sample import SAMPLE, read_sample
 from bert_cls.text import TextSettings
 from exported import RULES, model_folder
@@ -147,6 +149,17 @@ def test_the_commands_say_what_was_measured_and_what_answers(encoder, tmp_path):
     done = CliRunner().invoke(app, ["predict", folder, "--text", "尾灯不亮"])
     assert done.exit_code == 0
     assert done.stderr == "engine: onnxruntime float32\n"
+
+
+def test_small_models_have_a_size_and_a_margin(encoder, tmp_path):
+    folder = str(model_folder(encoder("bert"), tmp_path / "model"))
+    done = CliRunner().invoke(app, ["export", folder, "--to", "onnx-int8"])
+    assert done.exit_code == 0
+    facts = bundles.load(Path(folder)).details["engines"]["onnx-int8"]
+    size, margin = facts["bytes"] / 1e6, facts["margin"]
+    assert 0 < size < 0.5  # or "0 MB" would not be wrong
+    assert f", {size:.2g} MB, " in done.stderr
+    assert f"rows within {margin:.2g} of another label" in done.stderr
 
 
 @pytest.mark.parametrize("task", ["multiclass", "regression"])
@@ -381,6 +394,90 @@ def test_an_export_that_ends_during_another_is_kept(encoder, tmp_path):
     assert set(bundles.load(folder).details["engines"]) == {"openvino", "onnx"}
 
 
+def test_an_export_that_ends_while_another_writes_waits_for_it(encoder, tmp_path, monkeypatch):
+    folder = model_folder(encoder("bert"), tmp_path / "model")
+    write, went_on, others, said = bundles.write_folder, threading.Event(), [], []
+
+    def notify(message):
+        said.append(message)
+        if message.startswith("waiting for another run that writes to"):
+            went_on.set()
+
+    def second():
+        try:
+            export(folder, "openvino", notify)
+        finally:
+            went_on.set()
+
+    def beside_another(target, fill, **options):
+        def fill_late(scratch):
+            fill(scratch)
+            if not others:  # everything the first export writes is read by now
+                others.append(threading.Thread(target=second))
+                others[0].start()
+                assert went_on.wait(120)
+
+        write(target, fill_late, **options)
+
+    monkeypatch.setattr(bundles, "write_folder", beside_another)
+    export(folder, "onnx", quiet)
+    others[0].join()
+    verify(folder)
+    assert set(bundles.load(folder).details["engines"]) == {"openvino", "onnx"}
+    assert len([m for m in said if m.startswith("waiting")]) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no flock")
+def test_an_export_and_a_training_never_write_at_once(encoder, tmp_path):
+    folder = model_folder(encoder("bert"), tmp_path / "model")
+    before = {path.name for path in folder.iterdir()}
+    said = []
+
+    def training(message):
+        said.append(message)
+        if message == "writing onnx":
+            lock.take()
+        if message.startswith("waiting"):  # it overwrites the model
+            (folder / "MANIFEST.json").unlink()
+
+    with Lock(folder) as lock, pytest.raises(ConfigError, match="another run is writing to"):
+        export(folder, "onnx", training)
+    assert said[-1] == f"waiting for another run that writes to {folder}"
+    assert {path.name for path in folder.iterdir()} == before - {"MANIFEST.json"}
+
+
+def test_what_a_killed_export_left_is_removed_and_what_another_uses_is_not(encoder, tmp_path):
+    folder = model_folder(encoder("bert"), tmp_path / "model")
+    (tmp_path / ".tmp-bert-cls-0123").mkdir()
+    (tmp_path / ".tmp-bert-cls-0123" / "openvino.bin").write_bytes(b"half")
+    (tmp_path / ".tmp-of-others").mkdir()
+    said = []
+    with scratch_folder(tmp_path / "sibling") as used:
+        export(folder, "onnx", said.append)
+        assert used.is_dir()
+    assert said[0] == "removed .tmp-bert-cls-0123, left by an interrupted write"
+    assert {path.name for path in tmp_path.iterdir()} == {"model", ".tmp-of-others"}
+
+
+@pytest.mark.parametrize(
+    ("why", "said"),
+    [("mount", "it is a mount point"), ("closed", "may not be written to")],
+)
+def test_a_folder_that_cannot_be_replaced_is_said_before_anything_is_computed(
+    why, said, encoder, tmp_path, monkeypatch
+):
+    folder = model_folder(encoder("bert"), tmp_path / "model")
+    if why == "mount":
+        monkeypatch.setattr(Path, "is_mount", lambda path: path == folder)
+    else:  # root may write everywhere
+        monkeypatch.setattr("bert_cls.folders.os.access", lambda path, mode: path != tmp_path)
+    notices = []
+    with pytest.raises(ConfigError, match=said):
+        export(folder, "onnx", notices.append)
+    assert notices == []
+
+
 def test_a_folder_that_becomes_another_model_gets_no_export_of_the_first(encoder, tmp_path):
     folder = model_folder(encoder("bert"), tmp_path / "model")
     other = model_folder(encoder("ernie"), tmp_path / "other")
@@ -393,6 +490,39 @@ def test_a_folder_that_becomes_another_model_gets_no_export_of_the_first(encoder
     with pytest.raises(EngineError, match="became another model while it was exported"):
         export(folder, "onnx", meanwhile)
     assert {path.name for path in folder.iterdir()} == {path.name for path in other.iterdir()}
+
+
+@pytest.mark.parametrize("gone", ["openvino-int8.xml", "openvino-int8.bin", "openvino.bin"])
+def test_without_an_exported_file_others_answer_and_the_remedy_is_said(
+    gone, folder, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr("bert_cls.engines.engine.multiplies_int8", lambda: True)
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / gone).unlink()
+    done = CliRunner().invoke(app, ["predict", str(copy), "--text", "尾灯不亮"])
+    assert done.exit_code == 0, done.output
+    used = "onnx" if gone == "openvino.bin" else "openvino"
+    again = f"bert-cls export {copy} --to openvino-int8"
+    assert f"engine {used}, not openvino-int8: {gone} is missing ({again})" in caplog.messages
+    done = CliRunner().invoke(
+        app, ["predict", str(copy), "--text", "尾灯不亮", "--engine", "openvino-int8"]
+    )
+    assert isinstance(done.exception, EngineError)
+    assert f"no file for the engine openvino-int8 ({gone})" in str(done.exception)
+    assert f"{again}; or choose another engine" in str(done.exception)
+    export(copy, "onnx", quiet)  # one of the others; what is gone is not remembered
+    left = {"onnx"} if gone == "openvino.bin" else {"onnx", "openvino"}
+    assert set(bundles.load(copy).details["engines"]) == left
+    export(copy, "openvino-int8", quiet)
+    verify(copy)
+    assert Classifier.load(copy, engine="openvino-int8").predict(["尾灯不亮"])
+
+
+def test_a_file_that_no_export_wrote_must_be_there(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(BundleError, match=r"model\.safetensors is missing"):
+        bundles.load(copy)
 
 
 def test_export_from_python(encoder, tmp_path):

@@ -261,6 +261,27 @@ def test_only_our_orphans_are_removed(tmp_path):
     assert clean_orphans(tmp_path / "missing") == []
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no flock")
+def test_what_is_being_written_is_no_orphan(tmp_path):
+    def look(scratch: Path) -> None:
+        writer(FILES)(scratch)
+        assert clean_orphans(tmp_path) == clean_orphans(tmp_path, shared=True) == []
+
+    write_folder(tmp_path / "model", look)
+    with replacing(tmp_path / "file") as scratch:
+        scratch.write_bytes(b"whole")
+        assert clean_orphans(tmp_path) == clean_orphans(tmp_path, shared=True) == []
+    assert content_of(tmp_path / "model") == FILES
+    assert (tmp_path / "file").read_bytes() == b"whole"
+
+
+def test_where_nothing_can_be_locked_only_what_is_ours_alone_is_cleaned(tmp_path, monkeypatch):
+    monkeypatch.setattr("bert_cls.locks.lock", lambda handle: False)
+    (tmp_path / ".tmp-bert-cls-0123").mkdir()
+    assert clean_orphans(tmp_path, shared=True) == []
+    assert clean_orphans(tmp_path) == [".tmp-bert-cls-0123"]
+
+
 def test_a_folder_set_aside_gets_its_name_back_unless_it_was_replaced(tmp_path):
     for name in ("checkpoint-7", "model"):
         write_folder(tmp_path / f".tmp-bert-cls-01-was-{name}", writer(FILES))

@@ -13,6 +13,7 @@ import pytest
 from bert_cls import cli
 from bert_cls.config import resolve_config
 from bert_cls.engines import ENGINES
+from bert_cls.errors import EXTRAS
 from bert_cls.export import export
 from bert_cls.training import Request, Silent, train
 from small import multilabel_rows, write_folder
@@ -152,17 +153,69 @@ def exported(model, tmp_path_factory) -> Path:
     return folder
 
 
-def test_predict_says_which_export_it_does_not_use_and_why(exported):
+@pytest.mark.parametrize(
+    "words",
+    [
+        "predict {model} --text 天窗",
+        "explain {model} 天窗",
+        "evaluate {model} {rows} --resamples 0",
+        "compare {model} {same} {rows}",
+        "",
+    ],
+)
+def test_every_face_says_which_export_it_does_not_use_and_why(words, exported, tmp_path):
+    data = write_folder(tmp_path / "data", multilabel_rows, sizes=(24, 8, 8))
+    same = shutil.copytree(exported, tmp_path / "same")
+    program = COMMAND_LINE if words else "import bert_cls\nbert_cls.Classifier.load(sys.argv[2])\n"
+    places = {"model": exported, "rows": data / "test.json", "same": same}
     done = run(
-        "HEAVY.clear(); HEAVY.update(['openvino', 'onnxruntime'])\n" + COMMAND_LINE,
-        *("onnx", "predict", exported, "--text", "天窗"),
+        "HEAVY.clear(); HEAVY.update(['openvino', 'onnxruntime'])\n" + program,
+        *[word.format(**places) for word in (words or "load {model}").split()],
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.splitlines() == [
-        "engine: torch float32",
-        "  not by openvino: openvino is not installed (pip install 'bert-cls')",
-        "  not by onnx: onnxruntime is not installed (pip install 'bert-cls[onnx]')",
-    ]
+    said = [line for line in done.stderr.splitlines() if line.startswith("engine")]
+    assert said == [
+        "engine torch, not openvino: openvino is not installed (pip install 'bert-cls')",
+        "engine torch, not onnx: onnxruntime is not installed (pip install 'bert-cls[onnx]')",
+    ] * (1 + words.startswith("compare")) + ["engine: torch float32"] * words.startswith("predict")
+
+
+@pytest.mark.parametrize(
+    ("missing", "to", "said", "install"),
+    [
+        (["torch", "transformers"], "openvino", "torch and transformers are", "bert-cls[export]"),
+        (["onnx", "onnxruntime"], "onnx", "onnx and onnxruntime are", "bert-cls[export]"),
+        (["onnxruntime"], "onnx-int8", "onnxruntime is", "bert-cls[export]"),
+        (["openvino"], "onnx-int8", "openvino is", "bert-cls"),
+        (["torch", "openvino"], "openvino-int8", "torch and openvino are", "bert-cls[export]"),
+    ],
+)
+def test_export_names_all_it_needs_before_it_begins(missing, to, said, install, model):
+    done = run(
+        f"HEAVY.clear(); HEAVY.update({missing})\n" + COMMAND_LINE, "export", model, "--to", to
+    )
+    assert done.returncode == 5
+    assert done.stderr == f"error: {said} not installed.\nhint: pip install '{install}'\n"
+
+
+@pytest.mark.parametrize("package", EXTRAS)
+def test_a_package_that_is_missing_is_named_with_what_installs_it(package):
+    done = run(
+        f"HEAVY.clear(); HEAVY.add({package!r})\n"
+        "from bert_cls import cli\n"
+        f"def needing():\n    import {package}\n"
+        "cli.app = needing\n"
+        "cli.main()"
+    )
+    assert done.returncode == 5, done.stderr
+    extra = f"[{EXTRAS[package]}]" if EXTRAS[package] else ""
+    said = f"error: {package} is not installed.\nhint: pip install 'bert-cls{extra}'\n"
+    assert done.stderr == said
+
+
+def test_openvino_is_of_the_base_install():
+    assert EXTRAS["openvino"] == ""
+    assert EXTRAS.keys() >= {kind.package for kind in ENGINES.values()}
 
 
 def test_every_command_is_tried():

@@ -18,9 +18,10 @@ from bert_cls.bundle import load
 from bert_cls.config import resolve_config
 from bert_cls.errors import ConfigError, Interrupted, TrainingError
 from bert_cls.folders import MANIFEST, write_manifest
+from bert_cls.locks import Lock
 from bert_cls.training import Request, Silent, resumed, train
 from bert_cls.training.checkpoint import checkpoints
-from bert_cls.training.claim import WRITTEN, Lock
+from bert_cls.training.claim import WRITTEN
 from small import multilabel_rows, write_folder
 from tiny import tiny_encoder
 
@@ -180,7 +181,7 @@ def test_a_second_run_is_kept_out_and_changes_nothing(request_of, way):
 OTHER = """
 import sys, time
 from pathlib import Path
-from bert_cls.training.claim import Lock
+from bert_cls.locks import Lock
 lock = Lock(Path(sys.argv[1]))
 lock.take()
 print("taken", flush=True)

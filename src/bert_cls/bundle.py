@@ -108,7 +108,8 @@ def extend(bundle: Bundle, files: Mapping[str, Path], engines: Mapping[str, Any]
     The folder is replaced as a whole: after a crash it is as it was, or as it was to be. Files of
     the same names are replaced; `files` maps names in the folder to where they are now.
     """
-    listed = {entry["name"] for entry in read_manifest(bundle.folder)} | set(files)
+    names = {entry["name"] for entry in read_manifest(bundle.folder)}
+    listed = {name for name in names if (bundle.folder / name).exists()} | set(files)
     details = {**bundle.details, "engines": dict(engines)}
     description = orjson.dumps(
         replace(bundle, details=details).description(), option=orjson.OPT_INDENT_2
@@ -127,7 +128,8 @@ def extend(bundle: Bundle, files: Mapping[str, Path], engines: Mapping[str, Any]
 def load(folder: Path, *, check: bool = True) -> Bundle:
     """Open a model folder; `check` compares every file with the manifest's sha256.
 
-    BundleError says which file is missing, changed or malformed. The folder may be a stranger's:
+    BundleError says which file is missing, changed or malformed; of exported networks only those
+    that are used must be there, which `engines` sees to. The folder may be a stranger's:
     docs/security.md lists what is checked.
     """
     if not folder.is_dir():
@@ -140,7 +142,7 @@ def load(folder: Path, *, check: bool = True) -> Bundle:
             hint="if its training was interrupted: bert-cls train --resume " + str(folder),
         )
     if check:
-        verify(folder)
+        verify(folder, spared=_NETWORKS)
         listed = {entry["name"] for entry in read_manifest(folder)}
         if unlisted := sorted(set(_REQUIRED) - listed):
             raise BundleError(f"{folder / MANIFEST} does not list {unlisted[0]}.")

@@ -58,9 +58,9 @@ class Classifier:
     def load(cls, folder: str | Path, *, engine: str = "auto", check: bool = True) -> Classifier:
         """Open a model folder; `check` compares its files with their sha256.
 
-        `engine` "auto" is the fastest that the folder has a file for and that runs here; else one
-        of `engines.ENGINES`. BundleError for a damaged folder, EngineError for an engine that is
-        not installed.
+        `engine` "auto" is the fastest that the folder has a file for and that runs here (the logger
+        `bert_cls` is warned of exports that cannot be used); else one of `engines.ENGINES`.
+        BundleError for a damaged folder, EngineError for an engine that is not installed.
         """
         bundle = bundles.load(Path(folder), check=check)
         path = bundle.folder / "tokenizer.json"

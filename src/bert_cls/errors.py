@@ -13,7 +13,8 @@ BertClsError
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -99,9 +100,21 @@ def not_installed(error: ModuleNotFoundError) -> EngineError | None:
     package = (error.name or "").partition(".")[0]
     if package not in EXTRAS:
         return None
-    extra = f"[{EXTRAS[package]}]" if EXTRAS[package] else ""
-    hint = f"pip install 'bert-cls{extra}'"
-    return EngineError(f"{package} is not installed.", hint=hint)
+    return _absent([package], EXTRAS[package])
+
+
+def require(packages: Iterable[str], extra: str) -> None:
+    """EngineError that names all `packages` of EXTRAS that are missing; `extra` installs them."""
+    missing = [package for package in dict.fromkeys(packages) if find_spec(package) is None]
+    if missing:
+        raise _absent(missing, extra if any(EXTRAS[package] for package in missing) else "")
+
+
+def _absent(packages: Sequence[str], extra: str) -> EngineError:
+    *others, last = packages
+    said = f"{', '.join(others)} and {last} are" if others else f"{last} is"
+    hint = f"pip install 'bert-cls{f'[{extra}]' if extra else ''}'"
+    return EngineError(f"{said} not installed.", hint=hint)
 
 
 def pick(table: Mapping[str, T], name: str, field: str) -> T:

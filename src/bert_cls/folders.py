@@ -9,7 +9,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Callable, Container, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import orjson
 from bert_cls.data.dataset import is_read_from_folder
 from bert_cls.errors import BundleError, ConfigError
 from bert_cls.files import inside, is_inner_name, read_object
+from bert_cls.locks import held
 
 MANIFEST = "MANIFEST.json"
 _SCRATCH = ".tmp-bert-cls-"
@@ -43,9 +44,7 @@ def write_folder(
     if target.is_file():
         raise BundleError(f"{target} is a file; a folder is to be written there.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = _scratch_beside(target)
-    scratch.mkdir()
-    try:
+    with scratch_folder(target) as scratch:
         write(scratch)
         write_manifest(scratch, listed)
         for path in scratch.rglob("*"):
@@ -56,8 +55,32 @@ def write_folder(
         else:
             scratch.rename(target)
         _sync(target.parent)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def scratch_folder(target: Path) -> Iterator[Path]:
+    """A new folder beside `target`, removed at the end of the block unless it was renamed."""
+    with _scratch(target, Path.mkdir) as scratch:
+        try:
+            yield scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def _scratch(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
+    """A name beside `target`, made and locked: what `clean_orphans` finds locked is in use."""
+    with ExitStack() as stack:
+        scratch = None
+        while scratch is None:
+            made = _scratch_beside(target)
+            make(made)
+            # somebody's clean_orphans may have come between making and locking it
+            with suppress(BlockingIOError, FileNotFoundError):
+                stack.enter_context(held(made))
+                made.stat()
+                scratch = made
+        yield scratch
 
 
 def take_all(
@@ -206,15 +229,15 @@ def replacing(path: Path) -> Iterator[Path]:
             yield path
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = _scratch_beside(path)
-    try:
-        with _named(path):
-            yield scratch
-            _sync(scratch)
-        scratch.rename(path)
-        _sync(path.parent)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with _scratch(path, Path.touch) as scratch:
+        try:
+            with _named(path):
+                yield scratch
+                _sync(scratch)
+            scratch.rename(path)
+            _sync(path.parent)
+        finally:
+            scratch.unlink(missing_ok=True)
 
 
 def followed(path: Path) -> Path:
@@ -265,6 +288,21 @@ def check_place(path: Path) -> None:
         )
 
 
+def check_replaceable(folder: Path) -> None:
+    """ConfigError when a folder cannot change places with one that is written beside it."""
+    beside = folder.resolve().parent
+    if folder.is_mount():
+        said = "it is a mount point, which cannot be renamed"
+    elif not os.access(beside, os.W_OK | os.X_OK):
+        said = f"{beside} may not be written to"
+    else:
+        return
+    raise ConfigError(
+        f"{folder} cannot be replaced by a new folder: {said}.",
+        hint="copy it into a folder that may be written to, and use the copy.",
+    )
+
+
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
     """Say which file an error of writing is about: that of a full disk does not."""
@@ -291,8 +329,11 @@ def write_manifest(folder: Path, names: Iterable[str] | None = None) -> None:
     write_file(folder / MANIFEST, orjson.dumps({"files": entries}))
 
 
-def verify(folder: Path) -> None:
-    """BundleError names the first file that is missing, of another size, changed, or a link."""
+def verify(folder: Path, *, spared: Container[str] = ()) -> None:
+    """BundleError names the first file that is missing, of another size, changed, or a link.
+
+    Files with a suffix of `spared` may be missing.
+    """
     for entry in read_manifest(folder):
         path = folder / entry["name"]
         if not inside(folder, entry["name"]):
@@ -300,6 +341,8 @@ def verify(folder: Path) -> None:
                 f"{folder}: {entry['name']} is a link, or in a folder that is one.",
                 hint="copy the folder with its links followed (cp -rL).",
             )
+        if path.suffix in spared and not path.exists():
+            continue
         if not path.is_file():
             raise BundleError(f"{folder}: {entry['name']} is missing.")
         if path.stat().st_size != entry["size"]:
@@ -343,23 +386,38 @@ def is_scratch(path: Path) -> bool:
     return path.name.startswith(_SCRATCH)
 
 
-def clean_orphans(parent: Path) -> list[str]:
+def clean_orphans(parent: Path, *, shared: bool = False) -> list[str]:
     """Remove what an interrupted write of ours left in `parent`; gives the names.
 
-    A folder that was set aside and not replaced gets its own name back instead.
+    A folder that was set aside and not replaced gets its own name back instead. What a process at
+    work has locked stays; in a `shared` place so does what cannot be locked or is not ours alone.
     """
     removed = []
     for path in sorted(parent.glob(f"{_SCRATCH}*")) if parent.is_dir() else []:
-        _, set_aside, name = path.name.partition(_SET_ASIDE)
-        if set_aside and not (parent / name).exists():
-            path.rename(parent / name)
-            continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-        removed.append(path.name)
+        # gone meanwhile, or locked: it is of a write that goes on
+        passed_over = (FileNotFoundError, BlockingIOError, *([OSError] if shared else []))
+        with suppress(*passed_over):
+            if path.is_symlink():
+                path.unlink()
+                removed.append(path.name)
+                continue
+            with held(path) as is_locked:
+                if (is_locked or not shared) and _clean(path):
+                    removed.append(path.name)
     return removed
+
+
+def _clean(path: Path) -> bool:
+    """Remove an orphan, or give it its own name back; whether it was removed."""
+    _, set_aside, name = path.name.partition(_SET_ASIDE)
+    if set_aside and not (path.parent / name).exists():
+        path.rename(path.parent / name)
+        return False
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    return True
 
 
 def sha256(path: Path) -> str:

@@ -35,19 +35,19 @@ def export(
         facts = one.facts
         agreement = (
             f"{facts['rows']} rows compared, largest difference "
-            f"{facts['largest_difference']:.2g} standard deviations"
+            f"{_said(facts['largest_difference'])} standard deviations"
             if is_regression
             else f"{facts['rows'] - facts['flips']} of {facts['rows']} rows get the same labels, "
-            f"largest score difference {facts['largest_difference']:.2g}"
+            f"largest score difference {_said(facts['largest_difference'])}"
         )
         tell(
-            f"{one.name}: {agreement}, {facts['bytes'] / 1e6:.0f} MB, "
+            f"{one.name}: {agreement}, {_said(facts['bytes'] / 1e6)} MB, "
             f"{facts['times_torch']} times the speed of torch"
         )
         if "second_looks" in facts and not is_regression:
             tell(
                 f"  int8 alone would change {facts['alone']['flips']} rows; rows within "
-                f"{facts['margin']:.3f} of another label ({facts['second_looks']:.1%}) are "
+                f"{_said(facts['margin'])} of another label ({facts['second_looks']:.1%}) are "
                 "computed again more exactly"
             )
         if kept := facts.get("float32_layers"):
@@ -55,3 +55,8 @@ def export(
     fastest = max(done, key=lambda one: one.facts["times_torch"])
     if fastest is not done[-1]:
         tell(f"  {fastest.name} was faster here: bert-cls predict --engine {fastest.name}")
+
+
+def _said(value: float) -> str:
+    """Two significant digits, or all those before the point."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"

@@ -86,6 +86,7 @@ def predict(
     Interrupted in any way, the same command with --resume goes on with it.
     """
     quiet_hub()
+    from bert_cls.classifier import Classifier
     from bert_cls.data import stream
     from bert_cls.outputs import write_predictions
     from bert_cls.resumable import can_resume
@@ -103,7 +104,8 @@ def predict(
         raise ConfigError("--plain-csv needs an output in .csv.")
     _check_output(model, file, output, resumable=resumable)
     place = said_place(Path(output))
-    classifier = _opened(model, engine)
+    classifier = Classifier.load(model, engine=engine)
+    typer.echo(f"engine: {classifier.engine.name}", err=True)
     limits = {"--min-labels": min_labels, "--max-labels": max_labels}
     _check_flags(
         classifier.bundle.task, limits, {"--top": top, "--out-of-domain": out_of_domain or None}
@@ -193,18 +195,6 @@ def _check_flags(task: str, limits: dict[str, Any], of_labels: dict[str, Any]) -
                 f"{flag} is for models of label sets (multilabel). This one is {task}.",
                 hint=f"leave {flag} out.",
             )
-
-
-def _opened(model: Path, engine: str) -> Classifier:
-    """The model; says which engine computes, and why a better one does not."""
-    from bert_cls.classifier import Classifier
-    from bert_cls.engines import passed_over
-
-    classifier = Classifier.load(model, engine=engine)
-    typer.echo(f"engine: {classifier.engine.name}", err=True)
-    for sentence in passed_over(classifier.bundle) if engine == "auto" else []:
-        typer.echo(f"  not by {sentence}", err=True)
-    return classifier
 
 
 def _say_unmeasured(classifier: Classifier, engine: str) -> None:

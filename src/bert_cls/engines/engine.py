@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -17,6 +18,7 @@ from bert_cls.engines.machine import multiplies_int8
 from bert_cls.errors import EngineError, pick
 from bert_cls.text import PaddedBatch, Tokens, batches_by_length
 
+LOG = logging.getLogger("bert_cls")
 _FEW = 4
 """rounds of batches"""
 ROWS_STEP = 8
@@ -166,24 +168,22 @@ class Kind:
     export: str = ""
     """what `bert-cls export --to` calls its file; empty: it reads the weights, always there"""
 
-    @property
-    def file(self) -> str | None:
-        """The exported file's name in the model folder."""
-        return FILES[self.export] if self.export else None
-
 
 def open_engine(bundle: Bundle, name: str = "auto") -> Engine:
     """Open the named engine on a model folder; "auto" is the best of `choose`.
 
+    With "auto" the logger `bert_cls` is warned of exports that would be better and cannot be used.
     EngineError says what to install, or what to export, when the engine cannot be opened.
     """
     if name == "auto":
         name = choose(bundle)
+        for sentence in passed_over(bundle):
+            LOG.warning("engine %s, not %s", name, sentence)
     kind = pick(ENGINES, name, "engine")
-    if not _has(bundle, kind):
+    if kind.export and (absent := _absent(bundle, kind.export)):
         raise EngineError(
-            f"{bundle.folder} has no file for the engine {name} ({kind.file}).",
-            hint=f"bert-cls export {bundle.folder} --to {kind.export}",
+            f"{bundle.folder} has no file for the engine {name} ({absent}).",
+            hint=f"bert-cls export {bundle.folder} --to {kind.export}; or choose another engine",
         )
     try:
         opened: Engine = import_module(kind.module).open_engine(bundle, kind)
@@ -233,12 +233,12 @@ def _weighed(bundle: Bundle) -> tuple[str | None, list[str]]:
 def _obstacle(bundle: Bundle, name: str) -> str | None:
     """Why an engine cannot be used; "" where there never was a file for it, None where it can."""
     kind = ENGINES[name]
-    if not _has(bundle, kind):
+    if kind.export and (absent := _absent(bundle, kind.export)):
         again = f"(bert-cls export {bundle.folder} --to {kind.export})"
         if kind.export in _exported(bundle):
-            return f"{kind.file} is missing {again}"
-        there = (bundle.folder / str(kind.file)).exists()
-        return f"{kind.file} is no export of this model {again}" if there else ""
+            return f"{absent} is missing {again}"
+        there = (bundle.folder / absent).exists()
+        return f"{absent} is no export of this model {again}" if there else ""
     if kind.precision == "int8" and not multiplies_int8():
         return (
             f"this processor does not multiply int8 itself (--engine {name} uses it all the same)"
@@ -248,11 +248,27 @@ def _obstacle(bundle: Bundle, name: str) -> str | None:
     return None
 
 
-def _has(bundle: Bundle, kind: Kind) -> bool:
-    """Whether the folder holds what the engine reads, as an export of this very model."""
-    if kind.file is None:
-        return True
-    return kind.export in _exported(bundle) and (bundle.folder / kind.file).is_file()
+def _absent(bundle: Bundle, export: str) -> str | None:
+    """The first file that an export of this very model lacks; None where it has all it reads.
+
+    int8 reads the float32 file too, in its second look.
+    """
+    if export not in _exported(bundle):
+        return FILES[export]
+    read = (*files_of(export), *files_of(export.removesuffix("-int8")))
+    return next((name for name in read if not (bundle.folder / name).is_file()), None)
+
+
+def files_of(export: str) -> tuple[str, ...]:
+    """The names in the model folder of what is exported, the main file first."""
+    main = FILES[export]
+    return (main, main.replace(".xml", ".bin")) if main.endswith(".xml") else (main,)
+
+
+def exports_of(bundle: Bundle) -> dict[str, Any]:
+    """What `details` say of the exports whose files are all there."""
+    exported = _exported(bundle).items()
+    return {name: facts for name, facts in exported if name in FILES and not _absent(bundle, name)}
 
 
 def _exported(bundle: Bundle) -> Mapping[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ import onnx
 
 from bert_cls import bundle as bundles
 from bert_cls.bundle import Bundle
-from bert_cls.engines.engine import FILES, Engine, Logits, open_engine, run
+from bert_cls.engines.engine import FILES, Engine, Logits, exports_of, files_of, open_engine, run
 from bert_cls.engines.machine import multiplies_bfloat16
 from bert_cls.engines.second_look import MARGINS
 from bert_cls.engines.torch_engine import open_torch
-from bert_cls.errors import EngineError, pick
+from bert_cls.errors import EngineError
 from bert_cls.export.activations import collect
 from bert_cls.export.check import (
     FLOAT_TOLERANCE,
@@ -32,7 +32,14 @@ from bert_cls.export.check import (
 from bert_cls.export.graph import to_onnx
 from bert_cls.export.quantise import quantise, sites
 from bert_cls.export.rows import Rows, rows_of
-from bert_cls.folders import sha256
+from bert_cls.folders import (
+    MANIFEST,
+    check_replaceable,
+    clean_orphans,
+    scratch_folder,
+    sha256,
+)
+from bert_cls.locks import Lock
 from bert_cls.tokens import subset
 
 _TIMED_ROWS = 200
@@ -66,31 +73,51 @@ class _Work:
     graph: onnx.ModelProto
 
 
-def export(folder: Path, target: str, notify: Notify) -> list[Exported]:
-    """Write an engine's files into a model folder, and for int8 those of its float32 engine too.
-
-    EngineError when the answers differ by more than is stated in `check`; the folder is then as it
-    was.
-    """
-    pick(FILES, target, "the engine to export to")
-    bundle = bundles.load(folder)
-    weights = _weights(bundle)
+def export_checked(folder: Path, target: str, notify: Notify) -> list[Exported]:
+    """What `bert_cls.export.export` says, where the packages it needs are there."""
+    folder = folder.resolve()
+    for name in clean_orphans(folder.parent, shared=True):
+        notify(f"removed {name}, left by an interrupted write")
+    with _alone(folder, notify):
+        bundle = bundles.load(folder)
+        weights = _weights(bundle)
+    check_replaceable(folder)
     notify("reading rows to check by")
     rows = rows_of(bundle)
     notify(f"checking on {rows.origin}")
-    with tempfile.TemporaryDirectory(prefix=".tmp-export-", dir=folder.absolute().parent) as place:
-        work = _begin(bundle, Path(place), rows, notify)
+    with scratch_folder(folder) as place:
+        work = _begin(bundle, place, rows, notify)
         done = []
         for name in dict.fromkeys((target.removesuffix("-int8"), target)):
             build = _int8 if name.endswith("-int8") else _float
             done.append(build(work, name, notify))
             known = {**work.scratch.details["engines"], name: done[-1].facts}
             work = replace(work, scratch=replace(work.scratch, details={"engines": known}))
-        files = {name: Path(place) / name for one in done for name in one.files}
-        now = _as_it_is(bundle, weights)
-        facts = {**now.details.get("engines", {}), **{one.name: one.facts for one in done}}
-        bundles.extend(now, files, facts)
+        files = {name: place / name for one in done for name in one.files}
+        with _alone(folder, notify):
+            now = _as_it_is(bundle, weights)
+            facts = {**exports_of(now), **{one.name: one.facts for one in done}}
+            bundles.extend(now, files, facts)
     return done
+
+
+@contextmanager
+def _alone(folder: Path, notify: Notify) -> Iterator[None]:
+    """Keep trainings and other exports out of the folder; waits for those that are at work there.
+
+    Of a training only until it takes the model away: then it is a ConfigError.
+    """
+    told: list[str] = []
+
+    def waits() -> bool:
+        if not told:
+            told.append(f"waiting for another run that writes to {folder}")
+            notify(told[0])
+        return (folder / MANIFEST).is_file()
+
+    with Lock(folder) as lock:
+        lock.take(waits)
+        yield
 
 
 def _as_it_is(bundle: Bundle, weights: str) -> Bundle:
@@ -135,7 +162,7 @@ def _float(work: _Work, name: str, notify: Notify) -> Exported:
         found = _second_look(work, open_engine(work.scratch, "openvino-bfloat16"))[1]
         if all(np.isfinite(found[name]) for name in MARGINS):
             facts["bfloat16"] = found
-    return Exported(name, _files(name), facts)
+    return Exported(name, files_of(name), facts)
 
 
 def _int8(work: _Work, name: str, notify: Notify) -> Exported:
@@ -152,7 +179,7 @@ def _int8(work: _Work, name: str, notify: Notify) -> Exported:
         agreement, facts, engine = _judge(work, name)
         if _good(work.bundle, agreement, facts):
             facts = _facts(work, name, engine, agreement) | facts | {"float32_layers": kept}
-            return Exported(name, _files(name), facts)
+            return Exported(name, files_of(name), facts)
     if agreement.flips == 0 and agreement.largest_difference <= _tolerance(work.bundle):
         raise EngineError(
             f"{name} is unsure of {facts['second_looks']:.0%} of the rows (at most "
@@ -203,7 +230,7 @@ def _refused(name: str, agreement: Agreement, tolerance: float) -> EngineError:
 
 
 def _facts(work: _Work, name: str, engine: Engine, agreement: Agreement) -> dict[str, Any]:
-    size = sum((work.scratch.folder / file).stat().st_size for file in _files(name))
+    size = sum((work.scratch.folder / file).stat().st_size for file in files_of(name))
     return {
         **agreement.to_dict(),
         "checked_on": work.rows.origin,
@@ -225,11 +252,6 @@ def run_plain(work: _Work, engine: Engine) -> Logits:
 def _seconds(bundle: Bundle, engine: Engine, rows: Rows) -> float:
     few = replace(rows, check=subset(rows.check, np.arange(min(_TIMED_ROWS, len(rows.check)))))
     return seconds(lambda: _answers(bundle, engine, few))
-
-
-def _files(name: str) -> tuple[str, ...]:
-    main = FILES[name]
-    return (main, main.replace(".xml", ".bin")) if main.endswith(".xml") else (main,)
 
 
 def _write(graph: onnx.ModelProto, folder: Path, name: str) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
 from bert_cls import folders
 from bert_cls.bundle import DESCRIPTION
@@ -15,7 +13,7 @@ from bert_cls.decision.domain import FILE as DOMAIN_FILE
 from bert_cls.errors import BundleError, ConfigError
 from bert_cls.files import inside
 from bert_cls.folders import MANIFEST, clean_orphans, is_scratch, read_manifest, remove_folder
-from bert_cls.locks import lock
+from bert_cls.locks import Lock
 from bert_cls.request import RUN, read_run
 from bert_cls.sample import SAMPLE
 from bert_cls.training.checkpoint import (
@@ -45,45 +43,6 @@ WRITTEN = frozenset(
     }
 )
 """the files that a run writes, besides its checkpoints"""
-
-
-class Lock:
-    """Keeps a second run out of a folder until it is closed or the process is gone.
-
-    It is the kernel's lock on the folder itself. Where there is none nobody is kept out.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._handle: int | None = None
-
-    def take(self) -> None:
-        """ConfigError while another run holds it; nothing where the folder is not there yet."""
-        if sys.platform == "win32" or self._handle is not None or not self.folder.is_dir():
-            return
-        handle = os.open(self.folder, os.O_RDONLY)
-        try:
-            lock(handle)
-        except BlockingIOError:
-            os.close(handle)
-            raise ConfigError(
-                f"another run is writing to {self.folder}.",
-                hint="wait for its end, or give another folder.",
-            ) from None
-        self._handle = handle
-
-    def __enter__(self) -> Lock:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
 
 
 def claim(lock: Lock, *, resume: bool, overwrite: bool, notice: Callable[[str], None]) -> None:

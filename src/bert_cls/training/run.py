@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bert_cls.data import write_quarantine
 from bert_cls.errors import BertClsError, ConfigError, Interrupted, TrainingError
+from bert_cls.locks import Lock
 from bert_cls.request import RUN, Request, anchored, is_same, read_run, remember
 from bert_cls.signals import Explained, Signals, stoppable
 from bert_cls.training.checkpoint import (
@@ -19,7 +20,7 @@ from bert_cls.training.checkpoint import (
     save_checkpoint,
     writing,
 )
-from bert_cls.training.claim import QUARANTINE, Lock, claim, clear, ours, size
+from bert_cls.training.claim import QUARANTINE, claim, clear, ours, size
 from bert_cls.training.finish import Trained, finish
 from bert_cls.training.inherit import inherit
 from bert_cls.training.loop import Keeper, Observer, Progress, Silent, Trainer
