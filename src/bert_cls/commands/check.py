@@ -79,7 +79,7 @@ def check(
     from bert_cls.data.repair import repair
     from bert_cls.encoders import read_files
     from bert_cls.errors import DataError
-    from bert_cls.folders import check_output, refuse_same
+    from bert_cls.overwriting import check_output, refuse_same
 
     if json_file is not None and str(json_file) != STDIO:
         counting = read_files(Path(encoder)) if encoder and Path(encoder).is_dir() else []

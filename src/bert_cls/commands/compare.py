@@ -49,7 +49,7 @@ def compare(
     import orjson
 
     from bert_cls.comparison import compare as run
-    from bert_cls.folders import check_output
+    from bert_cls.overwriting import check_output
     from bert_cls.request import data_of
 
     options.check_encoding(encoding, file)

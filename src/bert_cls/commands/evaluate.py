@@ -58,8 +58,8 @@ def evaluate(
 
     from bert_cls.classifier import Classifier
     from bert_cls.explain import weigher
-    from bert_cls.folders import check_output, refuse_same
     from bert_cls.nearest import files_searched, finder
+    from bert_cls.overwriting import check_output, refuse_same
     from bert_cls.report import About, page, seen_rows, stored_bar
     from bert_cls.request import data_of
 

@@ -65,8 +65,8 @@ def explain(
     from bert_cls.classifier import Classifier
     from bert_cls.data import read
     from bert_cls.explain import PASSES
-    from bert_cls.folders import check_output
     from bert_cls.nearest import files_searched, nearest
+    from bert_cls.overwriting import check_output
     from bert_cls.request import data_of
 
     _check_source(text, text_b, file, encoding)

@@ -237,7 +237,7 @@ def _ruled(
 
 def _check_output(model: Path, file: str | None, output: str, *, resumable: bool) -> None:
     """ConfigError when the output, or what a job keeps beside it, is read."""
-    from bert_cls.folders import check_output
+    from bert_cls.overwriting import check_output
     from bert_cls.request import data_of
     from bert_cls.resumable import part_of, state_of
 

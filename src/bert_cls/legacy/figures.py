@@ -97,4 +97,5 @@ def _priors(bundle: Bundle) -> NDArray[np.float64] | None:
         return None
     counts = bundle.details["data"]["label_counts"]
     rows = np.array([counts[name] for name in bundle.space.names], dtype=np.float64)
-    return rows / rows.sum()
+    shares: NDArray[np.float64] = rows / rows.sum()
+    return shares
