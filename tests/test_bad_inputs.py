@@ -22,6 +22,8 @@ import typer
 
 from bert_cls import Classifier, cli
 from bert_cls.config import RunConfig
+from bert_cls.encoders.sources import resolve
+from bert_cls.errors import EncoderError, in_shell
 from bert_cls.training.check_command import SHARED, check_command
 from doors import main
 from small import class_rows, multilabel_rows, write_folder
@@ -667,3 +669,14 @@ def test_the_check_that_a_run_names_counts_the_texts_of_the_run(encoder, tmp_pat
     assert "D23" in plain.out
     assert re.search(r"the middle row has [^.]*", trained.err)[0] not in plain.out
     assert main("check", "./-d", "--normalise", "nfc").code == 2
+
+
+def test_commands_in_hints_can_be_pasted():
+    assert in_shell(Path("m")) == "m"
+    assert in_shell(Path("-m")) == "./-m"
+    assert in_shell(Path("my model")) == "'my model'"
+
+
+def test_a_home_of_nobody_is_no_encoder(tmp_path):
+    with pytest.raises(EncoderError, match="does not exist"):
+        resolve("~no_such_user/encoder", cache=tmp_path)

@@ -809,7 +809,7 @@ def test_a_wrong_value_is_said_to_be_from_the_command_line(train):
 # Rooms that this script never enters, and what nobody can give it, so that nothing is said of it.
 NOT_ENTERED = ("cli.py", "terminal.py", "resumable.py", "comparison.py", "nearest.py")
 NOT_ENTERED += ("python_names.py", "encoders/trim.py", "training/inherit.py", "training/ranks.py")
-NOT_ENTERED += ("training/student.py", "commands/", "service/", "legacy/")
+NOT_ENTERED += ("training/student.py", "predicted.py", "commands/", "service/", "legacy/")
 NOT_GIVEN = {"--init-from", "--rename-labels", "--unlabelled", "loss.class_weights"}
 PIP = re.compile(r"--(?:quiet|no-|disable-|only-|platform|dest)")
 

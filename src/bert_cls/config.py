@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from bert_cls.errors import ConfigError, pick
+from bert_cls.files import at_home
 
 Origins = dict[str, str]
 TEACHER = "teacher"
@@ -92,7 +93,7 @@ class EncoderConfig(Section):
     @classmethod
     def _folder(cls, value: object) -> object:
         """A Path is a folder, never a hub id: it must not lose its "./"."""
-        return str(value.expanduser().absolute()) if isinstance(value, Path) else value
+        return str(at_home(value).absolute()) if isinstance(value, Path) else value
 
 
 class TrainingConfig(Section):

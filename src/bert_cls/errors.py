@@ -13,8 +13,10 @@ BertClsError
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -126,3 +128,8 @@ def pick(table: Mapping[str, T], name: str, field: str) -> T:
         f"{field} must be one of {sorted(table)}. Got {name!r} instead.",
         hint=f"did you mean {near[0]!r}?" if near else None,
     )
+
+
+def in_shell(path: Path) -> str:
+    """A path as a word of a command that a hint names: quoted, and never taken for a flag."""
+    return shlex.quote(f"./{path}" if str(path).startswith("-") else str(path))

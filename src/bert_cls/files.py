@@ -15,6 +15,14 @@ MOST_JSON = 16 * 2**20
 _PART = re.compile(r"[^\\/:\x00-\x1f\x7f]+")
 
 
+def at_home(path: Path) -> Path:
+    """The path with a leading ~ spelt out; as it is where there is no such user."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
 def read_bounded(path: Path, error: type[BertClsError], *, most: int = MOST_JSON) -> bytes:
     """The bytes of a regular file (or of one that a link leads to) of at most `most` bytes.
 

@@ -18,7 +18,7 @@ from bert_cls.data import Example, load
 from bert_cls.data.dataset import LABELS_FILE, find_splits, is_read_from_folder
 from bert_cls.data.problems import count
 from bert_cls.engines.likeness import most_alike, unit_vectors
-from bert_cls.errors import BundleError, DataError
+from bert_cls.errors import BundleError, DataError, in_shell
 from bert_cls.folders import sha256
 from bert_cls.judging import misfit
 from bert_cls.report import Nearest
@@ -126,7 +126,7 @@ def _all_of(bundle: Bundle, data: Path, config: RunConfig, noticed: Noticed) -> 
         if problem.severity == "note":
             noticed(str(problem))
     if bad := sum(problem.severity == "error" for problem in dataset.problems):
-        noticed(f"{count(bad, 'bad row')} left out; bert-cls check {data} shows them")
+        noticed(f"{count(bad, 'bad row')} left out; bert-cls check {in_shell(data)} shows them")
     if config.data.leak == "drop":
         dataset = without_leaks(dataset, config, noticed)
     rows = [e for e in dataset.train or [] if misfit(bundle, e) is None]

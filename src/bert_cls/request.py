@@ -12,7 +12,7 @@ import orjson
 
 from bert_cls.config import Origins, RunConfig, resolve_config
 from bert_cls.errors import BundleError, ConfigError
-from bert_cls.files import read_object
+from bert_cls.files import at_home, read_object
 from bert_cls.folders import verify, write_file
 
 RUN = "run.json"
@@ -121,7 +121,7 @@ def anchored(request: Request) -> Request:
     """
     config = request.config
     encoder, data = config.encoder, config.data
-    folder = Path(encoder.name).expanduser()
+    folder = at_home(Path(encoder.name))
     if folder.is_dir():
         encoder = encoder.model_copy(update={"name": str(folder.absolute())})
     if data.merge_labels is not None:

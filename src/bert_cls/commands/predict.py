@@ -13,7 +13,7 @@ import typer
 
 from bert_cls.commands import options
 from bert_cls.commands.console import STDIO, open_console, quiet_hub, said_place, terminable
-from bert_cls.errors import ConfigError
+from bert_cls.errors import ConfigError, in_shell
 
 if TYPE_CHECKING:
     from bert_cls.classifier import Classifier
@@ -208,7 +208,7 @@ def _say_unmeasured(classifier: Classifier, engine: str) -> None:
         typer.echo(
             "  every row is computed again more exactly: this export is older than "
             "the margin of confidence that int8 needs for --min-confidence; export anew "
-            f"(bert-cls export {bundle.folder} --to {kind.export})",
+            f"(bert-cls export {in_shell(bundle.folder)} --to {kind.export})",
             err=True,
         )
 

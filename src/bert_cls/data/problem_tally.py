@@ -106,7 +106,7 @@ REMEDIES: dict[str, str] = {
     "D06": "write null, or leave the row out",
     "D07": "give the row a text; --fix FOLDER leaves it out of a copy",
     "D08": "rename the key; --fix FOLDER leaves the row out of a copy",
-    "D09": "write the text in quotes; --fix FOLDER does that with numbers",
+    "D09": "make it text, in JSON with quotes; --fix FOLDER does that with numbers",
     "D10": "store the column as text",
     "D11": DROPPED,
     "D12": DROPPED,

@@ -23,7 +23,7 @@ from bert_cls.encoders import e5
 from bert_cls.encoders.facts import weight_files
 from bert_cls.encoders.trim import pieces_of_script, trim, write_encoder
 from bert_cls.errors import EncoderError
-from bert_cls.files import is_inner_name
+from bert_cls.files import at_home, is_inner_name
 
 DEFAULT = "multilingual-e5-small-zh"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*(/[\w.\-]+)?")
@@ -60,7 +60,7 @@ def resolve(
     HF_HUB_OFFLINE are honoured. `notify` is told in one line what is fetched from where.
     EncoderError when it cannot be had, saying how else to get it.
     """
-    folder = Path(name).expanduser()
+    folder = at_home(Path(name))
     if name and folder.is_dir():  # without a name it would be the working folder
         return _checked(folder)
     if name in BUILT_IN:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bert_cls.bundle import Bundle
 from bert_cls.decision import Rule
 from bert_cls.engines.machine import multiplies_int8
-from bert_cls.errors import EngineError, pick
+from bert_cls.errors import EngineError, in_shell, pick
 from bert_cls.text import PaddedBatch, Tokens, batches_by_length
 
 LOG = logging.getLogger("bert_cls")
@@ -183,7 +183,8 @@ def open_engine(bundle: Bundle, name: str = "auto") -> Engine:
     if kind.export and (absent := _absent(bundle, kind.export)):
         raise EngineError(
             f"{bundle.folder} has no file for the engine {name} ({absent}).",
-            hint=f"bert-cls export {bundle.folder} --to {kind.export}; or choose another engine",
+            hint=f"bert-cls export {in_shell(bundle.folder)} --to {kind.export}; or choose another "
+            "engine",
         )
     try:
         opened: Engine = import_module(kind.module).open_engine(bundle, kind)
@@ -206,7 +207,8 @@ def choose(bundle: Bundle) -> str:
     if name is None:
         raise EngineError(
             f"nothing here computes with {bundle.folder}: {'; '.join(obstacles)}.",
-            hint=f"or, where torch is installed: bert-cls export {bundle.folder} --to openvino",
+            hint="or, where torch is installed: "
+            f"bert-cls export {in_shell(bundle.folder)} --to openvino",
         )
     return name
 
@@ -234,7 +236,7 @@ def _obstacle(bundle: Bundle, name: str) -> str | None:
     """Why an engine cannot be used; "" where there never was a file for it, None where it can."""
     kind = ENGINES[name]
     if kind.export and (absent := _absent(bundle, kind.export)):
-        again = f"(bert-cls export {bundle.folder} --to {kind.export})"
+        again = f"(bert-cls export {in_shell(bundle.folder)} --to {kind.export})"
         if kind.export in _exported(bundle):
             return f"{absent} is missing {again}"
         there = (bundle.folder / absent).exists()

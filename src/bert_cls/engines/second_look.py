@@ -23,7 +23,7 @@ from bert_cls.engines.engine import FILES, Engine, Kind, Logits, Parallel
 from bert_cls.engines.machine import multiplies_bfloat16
 from bert_cls.engines.onnx_guard import check_onnx
 from bert_cls.engines.openvino_guard import check_openvino
-from bert_cls.errors import BundleError
+from bert_cls.errors import BundleError, in_shell
 from bert_cls.folders import MANIFEST, read_manifest
 from bert_cls.text import PaddedBatch
 
@@ -170,5 +170,5 @@ def _malformed(bundle: Bundle, keys: Sequence[str]) -> BundleError:
     return BundleError(
         f"{bundle.folder} was exported by an earlier version, or changed since: "
         f"engines.{'.'.join(keys)} is missing or no distance between scores.",
-        hint=f"bert-cls export {bundle.folder} --to {keys[0]}",
+        hint=f"bert-cls export {in_shell(bundle.folder)} --to {keys[0]}",
     )

@@ -13,7 +13,7 @@ from bert_cls.classifier import Classifier
 from bert_cls.config import Origins, RunConfig
 from bert_cls.data import read_labels, stream
 from bert_cls.encoders import describe, open_tokenizer, resolve
-from bert_cls.errors import BertClsError, ConfigError, EncoderError
+from bert_cls.errors import BertClsError, ConfigError, EncoderError, in_shell
 from bert_cls.legacy import flags
 from bert_cls.legacy.figures import at_checkpoint, crossfitted, figures, show
 from bert_cls.legacy.held import check_test_rows, file_of, held_rows
@@ -164,8 +164,8 @@ def _check_output(output: Path, *, overwrite: bool) -> None:
     if _is_unfinished(output):
         raise ConfigError(
             f"--output_dir {output} holds a run that was stopped.",
-            hint=f"go on with: bert-cls train --resume {output} (then --do_eval and --do_predict "
-            "without --do_train); --overwrite_output_dir throws it away and begins again.",
+            hint=f"go on with: bert-cls train --resume {in_shell(output)} (then --do_eval and "
+            "--do_predict without --do_train); --overwrite_output_dir throws it away.",
         )
     raise ConfigError(
         f"--output_dir {output} is not empty.",

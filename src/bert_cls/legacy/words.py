@@ -6,9 +6,10 @@ What it has a flag for is called by that; for all else the `bert-cls` command is
 from __future__ import annotations
 
 import re
-import shlex
 from argparse import Namespace
+from pathlib import Path
 
+from bert_cls.errors import in_shell
 from bert_cls.legacy.flags import SETTINGS
 
 _COMMAND = re.compile(r"\bbert-cls [a-z]")  # its flags are its own, up to the end of the line
@@ -37,7 +38,7 @@ def in_old_words(text: str, arguments: Namespace) -> str:
 
 def _commands(arguments: Namespace) -> dict[str, str]:
     """The beginnings of commands on the same data, and on the model folder."""
-    data, output = (shlex.quote(str(p)) for p in (arguments.data_dir, arguments.output_dir))
+    data, output = (in_shell(Path(p)) for p in (arguments.data_dir, arguments.output_dir))
     task = " --task multilabel" if arguments.multilabel else ""
     task = " --task regression" if arguments.output_mode == "regression" else task
     check = f"bert-cls check {data}{task}"
@@ -72,9 +73,11 @@ WORDS: dict[str, str] = {
     "--leak": "{train} --leak",
     "--learning-rate": "--learning_rate",
     "--long": "{check} --long",
+    "--lowercase": "{check} --lowercase",
     "--loss": "--multi_label_loss",
     "--max-length": "--max_seq_length",
     "--merge-labels": "{copy} --merge-labels",
+    "--normalise": "{check} --normalise",
     "--on-bad-row": "{train} --on-bad-row",
     "--overwrite": "--overwrite_output_dir",
     "--preset": "{train} --preset",

@@ -9,7 +9,7 @@ from pathlib import Path
 from bert_cls.config import FLAGS, RunConfig
 from bert_cls.data.dataset import LABELS_FILE, declared_names
 from bert_cls.data.findings import plain
-from bert_cls.errors import DataError
+from bert_cls.errors import DataError, in_shell
 from bert_cls.run_rows import merges_of
 
 SHARED: dict[str, str] = {
@@ -33,7 +33,7 @@ def check_command(
 
     Label names that were given as such have no file: the command says what it must hold.
     """
-    words = ["bert-cls", "check", f"./{data}" if str(data).startswith("-") else str(data)]
+    words: list[str] = []
     settings, defaults = config.model_dump(), RunConfig().model_dump()
     for key, flag in SHARED.items():
         section, _, field = key.partition(".")
@@ -45,7 +45,7 @@ def check_command(
         words += ["--encoder", encoder]
     if isinstance(labels, Path):
         words += ["--labels", str(labels)]
-    command = plain(shlex.join(words))
+    command = plain(f"bert-cls check {in_shell(data)} {shlex.join(words)}".rstrip())
     if labels is None or isinstance(labels, Path) or _are_beside(data, labels, config):
         return command
     return f"{command} --labels FILE (a JSON list of the {len(labels)} label names given)"

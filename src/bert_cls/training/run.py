@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bert_cls.data import write_quarantine
-from bert_cls.errors import BertClsError, ConfigError, Interrupted, TrainingError
+from bert_cls.errors import BertClsError, ConfigError, Interrupted, TrainingError, in_shell
 from bert_cls.locks import Lock
 from bert_cls.request import RUN, Request, anchored, is_same, read_run, remember
 from bert_cls.signals import Explained, Signals, stoppable
@@ -115,7 +115,7 @@ class Stage:
 
     def explain(self) -> Explained:
         """A message, and how to go on."""
-        go_on = f"go on with: bert-cls train --resume {self.output}"
+        go_on = f"go on with: bert-cls train --resume {in_shell(self.output)}"
         if self.trained:
             return "stopped after the last step; its checkpoint is saved, not yet the model.", go_on
         if self.resume or self.began or (self.anew and (self.output / RUN).is_file()):
@@ -247,7 +247,7 @@ def _run(trainer: Trainer, output: Path, keep: int, signals: Signals) -> None:
             raise Interrupted(
                 f"stopped after step {trainer.progress.step} of {trainer.steps}; checkpoint saved.",
                 signal_number=int(max(number for (number,) in ranks.gather(signals.received))),
-                hint=f"go on with: bert-cls train --resume {output}",
+                hint=f"go on with: bert-cls train --resume {in_shell(output)}",
             )
 
 
