@@ -27,7 +27,7 @@ from bert_cls.training.prepare import read_audited
 from bert_cls.training.ranks import Alone
 from bert_cls.training.setup import make_trainer, set_up
 from bert_cls.training.student import spread
-from bert_cls.training.teaching import with_unlabelled
+from bert_cls.training.teaching import Teaching, with_unlabelled
 from small import MAKERS, multilabel_rows, paired, write_folder
 from test_training import FAST, Notes, StopAt, encoder, request_for
 from tiny import tiny_encoder
@@ -313,6 +313,26 @@ def test_a_student_learns_to_answer_as_its_teacher_without_any_label(encoder, tm
     texts = [e.text_a for e in read(data / "test.json", task="multiclass").examples]
     pairs = zip(teacher.predict(texts), student.predict(texts), strict=True)
     assert np.mean([a.labels == b.labels for a, b in pairs]) > 0.9
+
+
+@pytest.mark.parametrize("key", ["loss.class_weights", "training.sampling"])
+def test_classes_that_the_teacher_favours_are_no_probabilities(key, encoder, tmp_path):
+    data = write_folder(tmp_path / "data", MAKERS["multiclass"])
+    train(request_for(data, tmp_path / "teacher", encoder, **{key: "balanced"}), Silent())
+    trained = train(asked(tmp_path / "teacher", tmp_path / "student"), Silent())
+    assert not trained.bundle.rule.calibrated
+    assert trained.evaluations["test"].metrics["log_loss"] is None
+    assert trained.teacher["test"].metrics["log_loss"] is None
+
+
+def test_a_teacher_that_needs_an_offset_is_tuned_with_one(teachers):
+    """Its rule's scores are probabilities, its logits are not."""
+    teacher = Classifier.load(teachers("multilabel"))
+    model, tokens = teacher.bundle, teacher.text.encode(["尾灯很亮"])
+    for changed, aims in (({}, True), ({"bias": -1.0}, False), ({"calibrated": False}, False)):
+        rule = replace(model.rule, temperature=1.0, slopes=(), offsets=(), **changed)
+        taught = Teaching(replace(model, rule=rule), tokens, np.zeros((1, 3), np.float32), {})
+        assert taught.calibrated == aims
 
 
 # Unlabelled texts.
