@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from bert_cls import Classifier
 from bert_cls import bundle as bundles
 from bert_cls.cli import app
+from bert_cls.config import resolve_config
 from bert_cls.decision import confidence_margins, label_margins, margins
 from bert_cls.engines import open_engine, run
 from bert_cls.errors import BundleError, ConfigError, EngineError
@@ -30,7 +31,9 @@ from bert_cls.folders import scratch_folder, verify
 from bert_cls.locks import Lock
 from bert_cls.sample import SAMPLE, read_sample
 from bert_cls.text import TextSettings
+from bert_cls.training import Request, Silent, train
 from exported import RULES, model_folder
+from small import FAST, multilabel_rows, write_folder
 from tiny import FAMILIES, TEXTS
 
 
@@ -228,6 +231,28 @@ def test_without_rows_there_is_no_export(encoder, tmp_path):
         export(folder, "onnx", quiet)
     with pytest.raises(ConfigError, match="the engine to export to must be one of"):
         export(folder, "onnx-int4", quiet)
+
+
+@pytest.mark.parametrize("declared", ["in a file", "in Python"])
+def test_label_names_from_elsewhere_leave_the_development_rows_to_check_on(
+    declared, encoder, tmp_path
+):
+    data = write_folder(tmp_path / "data", multilabel_rows)
+    labels = ("尾灯", "轮胎", "天窗", "只在开发数据里")
+    dev = json.loads((data / "dev.json").read_text("utf-8"))
+    dev[0]["label"] = [labels[-1]]
+    (data / "dev.json").write_text(json.dumps(dev, ensure_ascii=False), "utf-8")
+    file = tmp_path / "names.json"
+    file.write_text(json.dumps(labels, ensure_ascii=False), "utf-8")
+    flags = {**FAST, "encoder.name": str(encoder("bert")), "export.calibration_rows": 0}
+    config, origins = resolve_config(flags=flags)
+    named = file if declared == "in a file" else labels
+    train(Request(data, tmp_path / "model", config, origins, labels=named), Silent())
+    [made] = export(tmp_path / "model", "onnx", quiet)
+    assert made.facts["rows"] == 16
+    (data / "dev.json").write_text((data / "test.json").read_text("utf-8"), "utf-8")
+    with pytest.raises(EngineError, match="cannot be checked"):
+        export(tmp_path / "model", "onnx", quiet)
 
 
 def test_layers_kept_in_float_are_left_alone(folder):
