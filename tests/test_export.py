@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -141,6 +142,35 @@ def test_the_lines_in_the_documentation_run_the_onnx_file(pair, folder, encoder,
     second = ["后灯坏了"] if pair else None
     wanted = classifier.logits(classifier.text.encode(["尾灯不亮"], second))[0]
     np.testing.assert_allclose(values, wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("task", "changes"),
+    [
+        ("multilabel", {"temperature": 1.7, "bias": -0.4, "thresholds": (0.3, 0.5, math.inf)}),
+        ("multilabel", {"slopes": (0.5, 1.0, 2.0), "offsets": (-1.0, 0.5, 0.2)}),
+        ("multiclass", {"temperature": 0.6, "weights": (1.0, 0.002, 0.001)}),
+        ("multiclass", {"temperature": 2.5}),
+        ("binary", {"thresholds": (0.001,)}),
+        ("binary", {"thresholds": (0.999,)}),
+        ("regression", {}),
+    ],
+)
+def test_the_lines_in_the_documentation_are_the_rule(task, changes, encoder, tmp_path, monkeypatch):
+    folder = model_folder(encoder("bert"), tmp_path / "model", task=task)
+    export(folder, "onnx", quiet)
+    rule = replace(RULES[task], **changes)
+    described = json.loads((folder / "bert_cls.json").read_text("utf-8")) | {"rule": rule.to_dict()}
+    (folder / "bert_cls.json").write_text(json.dumps(described), "utf-8")
+    page = (Path(__file__).parent.parent / "docs" / "engines.md").read_text("utf-8")
+    made, decided = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    found: dict = {}
+    exec(made + decided, found)
+    scores = rule.scores(found["logits"])
+    np.testing.assert_allclose(found["scores"].reshape(scores.shape), scores, rtol=1e-5)
+    wanted = rule.decide(scores)
+    np.testing.assert_allclose(found["decided"].reshape(wanted.shape), wanted, rtol=1e-5)
 
 
 def test_the_commands_say_what_was_measured_and_what_answers(encoder, tmp_path):
