@@ -364,6 +364,18 @@ def test_texts_without_labels_are_learnt_from_once_and_counted(encoder, tmp_path
     assert again.bundle.details["distillation"]["teacher"] == "s"
 
 
+def test_dev_rows_without_a_label_are_learnt_from_and_judge_nothing(encoder, tmp_path):
+    data = write_folder(tmp_path / "data", multilabel_rows)
+    train(request_for(data, tmp_path / "teacher", encoder), Silent())
+    rows = json.loads((data / "dev.json").read_text("utf-8"))
+    rows += [{"index": f"u{i}", "text_a": f"没人标注的话{i}", "label": None} for i in range(9)]
+    rows.append({"index": "again", "text_a": rows[0]["text_a"], "label": None})
+    (data / "dev.json").write_text(json.dumps(rows, ensure_ascii=False), "utf-8")
+    trained = train(asked(tmp_path / "teacher", tmp_path / "s", data=data), Silent())
+    assert trained.bundle.details["data"]["rows"]["unlabelled"] == 9
+    assert trained.evaluations["dev"].rows == trained.teacher["dev"].rows == 16
+
+
 # The run: resume, seeds, refusals.
 
 
