@@ -44,7 +44,7 @@ format: $(STAMP)  ## lay out the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: bench-data bench-check bench-report bench-stream bench-training bench-quality bench-distill  ## every benchmark but bench-losses (a day) and bench-inference (asks for a MODEL)
+bench: bench-data bench-check bench-report bench-stream bench-training bench-quality bench-distill  ## every benchmark but bench-losses, bench-recipes, bench-certainty (hours each) and bench-inference (asks for a MODEL)
 
 bench-training: $(STAMP)  ## training speed against transformers' Trainer
 	@$(BIN)/python -c "import accelerate" 2>/dev/null || $(BIN)/python -m pip install -q --progress-bar off -c constraints.txt -e '.[bench]'

@@ -633,6 +633,31 @@ def test_uncalibrated_scores_get_slope_and_offset():
     assert (upside_down.temperature, upside_down.bias, upside_down.calibrated) == (1, 0, False)
 
 
+def test_a_temperature_does_not_make_shifted_classes_probabilities():
+    """Ideal logits of a logit-adjusted loss, three times too large, of a class of 5 %."""
+    rng = np.random.default_rng(21)
+    truth = (rng.random(6000) < 0.05).astype(np.int64)
+    seen = rng.normal(np.where(truth == 1, 1.0, -1.0))
+    shifted = np.stack([-seen, seen], axis=1)  # log-odds without the prior
+    plain = shifted + np.log([0.95, 0.05])
+    for logits, calibrated in ((3 * plain, True), (3 * shifted, False)):
+        tuned = tune(logits, truth, task="binary", calibrated=calibrated)
+        said, came_true = tuned.rule.scores(logits)[:, 1].mean(), truth.mean()
+        assert tuned.rule.temperature > 2
+        assert (abs(said - came_true) < 0.02) == tuned.rule.calibrated == calibrated
+        assert any("no probabilities" in note for note in tuned.notes) != calibrated
+
+
+def test_weighted_positives_are_made_probabilities_by_the_offset():
+    rng = np.random.default_rng(22)
+    z = rng.normal(-3, 1, (4000, 2))
+    truth = rng.random(z.shape) < sigmoid(z)
+    weighted = z + np.log(20)
+    tuned = tune(weighted, truth, task="multilabel", calibrated=False)
+    assert tuned.rule.calibrated
+    assert tuned.rule.scores(weighted).mean() == pytest.approx(truth.mean(), rel=0.02)
+
+
 def test_pooling_many_cells_changes_the_fit_little(monkeypatch):
     z, truth = drawn(np.random.default_rng(12), 1500, 6)
     rule = Rule(**MULTILABEL, thresholds=(0.5,) * 6, calibrated=False)

@@ -27,7 +27,7 @@ from bert_cls.training.prepare import read_audited
 from bert_cls.training.ranks import Alone
 from bert_cls.training.setup import make_trainer, set_up
 from bert_cls.training.student import spread
-from bert_cls.training.teaching import with_unlabelled
+from bert_cls.training.teaching import Teaching, with_unlabelled
 from small import MAKERS, multilabel_rows, paired, write_folder
 from test_training import FAST, Notes, StopAt, encoder, request_for
 from tiny import tiny_encoder
@@ -315,6 +315,26 @@ def test_a_student_learns_to_answer_as_its_teacher_without_any_label(encoder, tm
     assert np.mean([a.labels == b.labels for a, b in pairs]) > 0.9
 
 
+@pytest.mark.parametrize("key", ["loss.class_weights", "training.sampling"])
+def test_classes_that_the_teacher_favours_are_no_probabilities(key, encoder, tmp_path):
+    data = write_folder(tmp_path / "data", MAKERS["multiclass"])
+    train(request_for(data, tmp_path / "teacher", encoder, **{key: "balanced"}), Silent())
+    trained = train(asked(tmp_path / "teacher", tmp_path / "student"), Silent())
+    assert not trained.bundle.rule.calibrated
+    assert trained.evaluations["test"].metrics["log_loss"] is None
+    assert trained.teacher["test"].metrics["log_loss"] is None
+
+
+def test_a_teacher_that_needs_an_offset_is_tuned_with_one(teachers):
+    """Its rule's scores are probabilities, its logits are not."""
+    teacher = Classifier.load(teachers("multilabel"))
+    model, tokens = teacher.bundle, teacher.text.encode(["尾灯很亮"])
+    for changed, aims in (({}, True), ({"bias": -1.0}, False), ({"calibrated": False}, False)):
+        rule = replace(model.rule, temperature=1.0, slopes=(), offsets=(), **changed)
+        taught = Teaching(replace(model, rule=rule), tokens, np.zeros((1, 3), np.float32), {})
+        assert taught.calibrated == aims
+
+
 # Unlabelled texts.
 
 
@@ -342,6 +362,18 @@ def test_texts_without_labels_are_learnt_from_once_and_counted(encoder, tmp_path
     # a student can teach in turn
     again = train(asked(tmp_path / "s", tmp_path / "s2"), Silent())
     assert again.bundle.details["distillation"]["teacher"] == "s"
+
+
+def test_dev_rows_without_a_label_are_learnt_from_and_judge_nothing(encoder, tmp_path):
+    data = write_folder(tmp_path / "data", multilabel_rows)
+    train(request_for(data, tmp_path / "teacher", encoder), Silent())
+    rows = json.loads((data / "dev.json").read_text("utf-8"))
+    rows += [{"index": f"u{i}", "text_a": f"没人标注的话{i}", "label": None} for i in range(9)]
+    rows.append({"index": "again", "text_a": rows[0]["text_a"], "label": None})
+    (data / "dev.json").write_text(json.dumps(rows, ensure_ascii=False), "utf-8")
+    trained = train(asked(tmp_path / "teacher", tmp_path / "s", data=data), Silent())
+    assert trained.bundle.details["data"]["rows"]["unlabelled"] == 9
+    assert trained.evaluations["dev"].rows == trained.teacher["dev"].rows == 16
 
 
 # The run: resume, seeds, refusals.

@@ -123,3 +123,11 @@ def test_the_example_data_is_what_it_says():
         assert {label for row in rows for label in row["label"]} <= set(labels)
     assert len(texts) == len(set(texts)) >= 600
     assert len(labels) == 30
+
+
+def test_make_bench_names_every_benchmark_that_it_leaves_out():
+    lines = (ROOT / "Makefile").read_text("utf-8").splitlines()
+    targets = {line.partition(":")[0] for line in lines if line.startswith("bench-")}
+    [bench] = [line for line in lines if line.startswith("bench:")]
+    done, help_ = bench.split("##")
+    assert set(re.findall(r"bench-\w+", help_)) == targets - set(re.findall(r"bench-\w+", done))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from typer.testing import CliRunner
 from bert_cls import Classifier
 from bert_cls import bundle as bundles
 from bert_cls.cli import app
+from bert_cls.config import resolve_config
 from bert_cls.decision import confidence_margins, label_margins, margins
 from bert_cls.engines import open_engine, run
 from bert_cls.errors import BundleError, ConfigError, EngineError
@@ -30,7 +32,9 @@ from bert_cls.folders import scratch_folder, verify
 from bert_cls.locks import Lock
 from bert_cls.sample import SAMPLE, read_sample
 from bert_cls.text import TextSettings
+from bert_cls.training import Request, Silent, train
 from exported import RULES, model_folder
+from small import FAST, multilabel_rows, write_folder
 from tiny import FAMILIES, TEXTS
 
 
@@ -140,6 +144,35 @@ def test_the_lines_in_the_documentation_run_the_onnx_file(pair, folder, encoder,
     np.testing.assert_allclose(values, wanted, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("task", "changes"),
+    [
+        ("multilabel", {"temperature": 1.7, "bias": -0.4, "thresholds": (0.3, 0.5, math.inf)}),
+        ("multilabel", {"slopes": (0.5, 1.0, 2.0), "offsets": (-1.0, 0.5, 0.2)}),
+        ("multiclass", {"temperature": 0.6, "weights": (1.0, 0.002, 0.001)}),
+        ("multiclass", {"temperature": 2.5}),
+        ("binary", {"thresholds": (0.001,)}),
+        ("binary", {"thresholds": (0.999,)}),
+        ("regression", {}),
+    ],
+)
+def test_the_lines_in_the_documentation_are_the_rule(task, changes, encoder, tmp_path, monkeypatch):
+    folder = model_folder(encoder("bert"), tmp_path / "model", task=task)
+    export(folder, "onnx", quiet)
+    rule = replace(RULES[task], **changes)
+    described = json.loads((folder / "bert_cls.json").read_text("utf-8")) | {"rule": rule.to_dict()}
+    (folder / "bert_cls.json").write_text(json.dumps(described), "utf-8")
+    page = (Path(__file__).parent.parent / "docs" / "engines.md").read_text("utf-8")
+    made, decided = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    found: dict = {}
+    exec(made + decided, found)
+    scores = rule.scores(found["logits"])
+    np.testing.assert_allclose(found["scores"].reshape(scores.shape), scores, rtol=1e-5)
+    wanted = rule.decide(scores)
+    np.testing.assert_allclose(found["decided"].reshape(wanted.shape), wanted, rtol=1e-5)
+
+
 def test_the_commands_say_what_was_measured_and_what_answers(encoder, tmp_path):
     folder = str(model_folder(encoder("bert"), tmp_path / "model"))
     done = CliRunner().invoke(app, ["export", folder, "--to", "onnx"])
@@ -228,6 +261,28 @@ def test_without_rows_there_is_no_export(encoder, tmp_path):
         export(folder, "onnx", quiet)
     with pytest.raises(ConfigError, match="the engine to export to must be one of"):
         export(folder, "onnx-int4", quiet)
+
+
+@pytest.mark.parametrize("declared", ["in a file", "in Python"])
+def test_label_names_from_elsewhere_leave_the_development_rows_to_check_on(
+    declared, encoder, tmp_path
+):
+    data = write_folder(tmp_path / "data", multilabel_rows)
+    labels = ("尾灯", "轮胎", "天窗", "只在开发数据里")
+    dev = json.loads((data / "dev.json").read_text("utf-8"))
+    dev[0]["label"] = [labels[-1]]
+    (data / "dev.json").write_text(json.dumps(dev, ensure_ascii=False), "utf-8")
+    file = tmp_path / "names.json"
+    file.write_text(json.dumps(labels, ensure_ascii=False), "utf-8")
+    flags = {**FAST, "encoder.name": str(encoder("bert")), "export.calibration_rows": 0}
+    config, origins = resolve_config(flags=flags)
+    named = file if declared == "in a file" else labels
+    train(Request(data, tmp_path / "model", config, origins, labels=named), Silent())
+    [made] = export(tmp_path / "model", "onnx", quiet)
+    assert made.facts["rows"] == 16
+    (data / "dev.json").write_text((data / "test.json").read_text("utf-8"), "utf-8")
+    with pytest.raises(EngineError, match="cannot be checked"):
+        export(tmp_path / "model", "onnx", quiet)
 
 
 def test_layers_kept_in_float_are_left_alone(folder):

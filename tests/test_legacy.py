@@ -331,6 +331,22 @@ def test_flags_that_say_nothing_new_are_passed_over():
     assert not any("no meaning" in line for line in said)
 
 
+def test_what_the_recipe_leaves_alone_is_not_said_to_be_its_choice():
+    assert any("rates, warm-up and pooling" in line for line in flags.remarks(parsed()))
+    for steps in ("0", "7"):
+        said = flags.remarks(parsed("--warmup_steps", steps))
+        assert any("chooses rates and pooling" in line for line in said)
+        assert not any("warm-up" in line for line in said)
+
+
+def test_idle_flags_are_named_whatever_their_value():
+    words = ["--data_dir", "d", "--output_dir", "o", "--do_eval"]
+    idle = ["--seed", "0", "--warmup_steps", "0", "--do_lower_case", "--max_seq_length", "64"]
+    [said] = flags.remarks(flags.make_parser().parse_args([*words, *idle]))
+    assert "--max_seq_length, --warmup_steps, --seed, --do_lower_case change nothing" in said
+    assert flags.remarks(flags.make_parser().parse_args(words)) == []
+
+
 def test_flags_that_need_another_say_so(run, data, tmp_path):
     said = flags.remarks(parsed("--multi_label_loss", "asl", "--eval_all_checkpoints"))
     assert sum("without --multilabel" in line or "without --do_eval" in line for line in said) == 2
@@ -435,6 +451,21 @@ def test_of_a_distributed_launch_one_process_works(train, monkeypatch):
     output, code, messages = train("--local_rank", 1)
     assert (code, len(messages)) == (0, 1)
     assert not output.exists()
+
+
+@pytest.mark.parametrize("name", ["RANK", "WORLD_SIZE"])
+def test_what_a_launcher_left_in_the_environment_is_a_number_or_nothing(
+    name, run, data, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("RANK", "1")
+    words = ["--data_dir", data["multilabel"], "--output_dir", tmp_path / "none"]
+    for value, wanted in (("", "nothing to do"), ("first", f"{name} in the environment must be")):
+        monkeypatch.setenv(name, value)
+        if name == "RANK":
+            monkeypatch.setenv("WORLD_SIZE", "2")
+        code, messages = run(*words)
+        assert code == 2
+        assert wanted in messages[0]
 
 
 @pytest.mark.parametrize(

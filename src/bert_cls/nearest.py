@@ -6,7 +6,7 @@ logits compare those: rows then are alike when the model answers alike.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,13 @@ from bert_cls.bundle import Bundle
 from bert_cls.classifier import Classifier
 from bert_cls.config import RunConfig
 from bert_cls.data import Example, load
-from bert_cls.data.dataset import LABELS_FILE, find_splits, is_read_from_folder
 from bert_cls.data.problems import count
 from bert_cls.engines.likeness import most_alike, unit_vectors
 from bert_cls.errors import BundleError, DataError, in_shell
-from bert_cls.folders import sha256
 from bert_cls.judging import misfit
 from bert_cls.report import Nearest
 from bert_cls.request import RUN, read_run
-from bert_cls.run_rows import Noticed, read_dataset, without_leaks
+from bert_cls.run_rows import Noticed, is_of_the_run, read_dataset, without_leaks
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,7 @@ def training_rows(model: Classifier, data: Path | None, noticed: Noticed) -> lis
         )
     if data is None and not place.exists():
         raise DataError(f"the training rows are no longer at {place}.", hint="give --train DATA.")
-    if _is_of_the_run(place, bundle.details.get("data", {}).get("files", {})):
+    if is_of_the_run(place, bundle.details.get("data", {}).get("files", {})):
         return _made_again(bundle, place, config, noticed)
     if data is None:
         raise DataError(
@@ -88,13 +86,6 @@ def _config(bundle: Bundle) -> RunConfig:
         return RunConfig.model_validate(bundle.details.get("config", {}))
     except ValueError as error:
         raise BundleError(f"{bundle.folder}: its stored configuration is malformed.") from error
-
-
-def _is_of_the_run(data: Path, files: Mapping[str, str]) -> bool:
-    """Whether `data` holds exactly the split files (name to sha256) that the run read."""
-    here = {path.name: path for path in find_splits(data)[0].values()}
-    gone = {name for name in files if is_read_from_folder(name)} - {*here, LABELS_FILE}
-    return not gone and all(files.get(name) == sha256(path) for name, path in here.items())
 
 
 def _made_again(bundle: Bundle, data: Path, config: RunConfig, noticed: Noticed) -> list[Example]:

@@ -12,10 +12,12 @@ import numpy as np
 
 from bert_cls.config import RunConfig
 from bert_cls.data import Dataset, Example, Label, load, read_label_merges
+from bert_cls.data.dataset import LABELS_FILE, find_splits, is_read_from_folder
 from bert_cls.data.label_findings import UNJUDGED
 from bert_cls.data.problems import count, some
 from bert_cls.data.split import split, text_key
 from bert_cls.errors import DataError
+from bert_cls.folders import sha256
 
 Noticed = Callable[[str], None]
 Labels = Path | Sequence[str] | None
@@ -45,6 +47,16 @@ def read_dataset(
         labels=labels,
     )
     return of_a_run(dataset, data, config, noticed)
+
+
+def is_of_the_run(data: Path, files: Mapping[str, str]) -> bool:
+    """Whether `data` holds exactly the split files (name to sha256) that a run read.
+
+    Label names are no rows: where they were from does not matter. DataError where no data is.
+    """
+    here = {path.name: path for path in find_splits(data)[0].values()}
+    gone = {name for name in files if is_read_from_folder(name)} - {*here, LABELS_FILE}
+    return not gone and all(files.get(name) == sha256(path) for name, path in here.items())
 
 
 def merges_of(config: RunConfig) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """Making scores probabilities: one temperature for all labels, or a slope and offset for each.
 
 Both minimise the negative log likelihood of development rows, with Platt's (1999) softened
-targets, so that a few rows that are all right do not make the scores certain.
+targets, so that a few rows that are all right do not make the scores certain. Of classes a
+temperature makes probabilities only where the loss aims at them: it moves none against another.
 """
 
 from __future__ import annotations
@@ -33,8 +34,10 @@ def fit(rule: Rule, logits: Floats, truth: Bools) -> Rule:
     """The rule with the temperature (and bias, if its loss is uncalibrated) of these rows.
 
     `logits` [rows, columns]; `truth` [rows, labels], one-hot for classes. The rule comes back
-    unchanged where higher logits are not truer.
+    unchanged where higher logits are not truer. Classes of an uncalibrated loss stay so: it
+    may favour some of them, which one temperature leaves as it is.
     """
+    calibrated = rule.calibrated or rule.activation != "softmax"
     if rule.activation == "softmax":
         slope, bias = _softmax_slope(logits, truth), 0.0
     elif rule.calibrated:
@@ -44,7 +47,7 @@ def fit(rule: Rule, logits: Floats, truth: Bools) -> Rule:
     if slope <= 1 / HOTTEST:
         return rule
     temperature = max(1 / slope, COLDEST)
-    return replace(rule, temperature=temperature, bias=bias, calibrated=True)
+    return replace(rule, temperature=temperature, bias=bias, calibrated=calibrated)
 
 
 def fit_per_label(rule: Rule, logits: Floats, truth: Bools) -> Rule:

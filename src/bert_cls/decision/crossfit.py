@@ -85,8 +85,9 @@ def tune(
     `truth`: bool [rows, labels] for multilabel, int ids [rows] for classes. `tuner`: "auto" or one
     of TUNERS, which are for rules with thresholds; others have "fixed". `objective`: one of AIMS,
     None for the task's own. `calibrated`: whether the loss aims at probabilities; a temperature is
-    fitted if so, slope and offset if not, before any threshold and only where they lower the
-    cross-fitted negative log likelihood. `calibrate`: none, temperature, platt (a slope and offset
+    fitted if so, slope and offset if not (of classes a temperature all the same, and the rule stays
+    uncalibrated), before any threshold and only where they lower the cross-fitted negative log
+    likelihood. `calibrate`: none, temperature, platt (a slope and offset
     for each label of multilabel data), or auto: the simplest that is within noise of the best.
 
     Classes are decided by argmax; but binary with objective "f1" has a cut on the score of
@@ -244,11 +245,13 @@ def _calibrated(rule: Rule, dev: _Dev, methods: list[str]) -> tuple[Rule, list[R
     if whole.slopes:
         found = "a slope and offset for each label"
     after = float(kept.mean())
-    return (
-        whole,
-        parts,
-        [f"{found}: cross-fitted negative log likelihood {before:.4f} -> {after:.4f}."],
-    )
+    said = [f"{found}: cross-fitted negative log likelihood {before:.4f} -> {after:.4f}."]
+    if not whole.calibrated:
+        said.append(
+            "the scores order rows and are no probabilities: the loss may favour some classes, "
+            "which one temperature leaves as it is."
+        )
+    return whole, parts, said
 
 
 def _losses(rules: list[Rule], dev: _Dev, folds: list[Bools]) -> Floats:

@@ -12,7 +12,7 @@ from bert_cls.bundle import Bundle
 from bert_cls.config import RunConfig
 from bert_cls.errors import BertClsError, EngineError
 from bert_cls.request import RUN
-from bert_cls.run_rows import read_dataset
+from bert_cls.run_rows import is_of_the_run, read_dataset
 from bert_cls.sample import read_sample
 from bert_cls.text import TextEncoder, Tokens
 from bert_cls.tokens import subset
@@ -58,11 +58,12 @@ def _from_data(bundle: Bundle) -> tuple[Tokens, Tokens] | None:
     try:
         content = orjson.loads((bundle.folder / RUN).read_bytes())
         config = RunConfig.model_validate(content["config"])
-        merges = bundle.merges or None
-        dataset = read_dataset(Path(content["data"]), config, lambda note: None, merges=merges)
+        data, files = Path(content["data"]), bundle.details.get("data", {}).get("files", {})
+        if not is_of_the_run(data, files):
+            return None
+        names, merges = bundle.space.names or None, bundle.merges or None
+        dataset = read_dataset(data, config, lambda note: None, labels=names, merges=merges)
     except (OSError, ValueError, KeyError, BertClsError):
-        return None
-    if dict(dataset.files) != bundle.details.get("data", {}).get("files"):
         return None
     text = TextEncoder.from_json((bundle.folder / "tokenizer.json").read_bytes(), bundle.text)
     labelled = [

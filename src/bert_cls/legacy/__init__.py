@@ -32,13 +32,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.no_cuda:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # read when torch is imported, which comes later
     with logging_to_stderr():
-        if waits_for_first(arguments):
-            rank = arguments.local_rank or os.environ.get("RANK")
-            LOG.warning("process %s leaves the work to process 0", rank)
-            return 0
-        if "WORLD_SIZE" in os.environ:
-            os.environ["WORLD_SIZE"] = "1"  # of several processes only this one works
         try:
+            if waits_for_first(arguments):
+                rank = arguments.local_rank or os.environ.get("RANK")
+                LOG.warning("process %s leaves the work to process 0", rank)
+                return 0
+            if "WORLD_SIZE" in os.environ:
+                os.environ["WORLD_SIZE"] = "1"  # of several processes only this one works
             check(arguments)
             from bert_cls.legacy.steps import run
 

@@ -49,11 +49,26 @@ def check(arguments: Namespace) -> None:
 
 
 def waits_for_first(arguments: Namespace) -> bool:
-    """Whether this is a further process of a distributed launch: all would write one folder."""
+    """Whether this is a further process of a distributed launch: all would write one folder.
+
+    ConfigError when the launcher's variables are no numbers.
+    """
     rank = arguments.local_rank
     if rank is None:
-        rank = int(os.environ.get("RANK", "0"))
-    return rank > 0 and int(os.environ.get("WORLD_SIZE", "1")) > 1
+        rank = _launched("RANK", 0)
+    return rank > 0 and _launched("WORLD_SIZE", 1) > 1
+
+
+def _launched(name: str, default: int) -> int:
+    """A whole number that a launcher left in the environment; an empty one is none."""
+    value = os.environ.get(name) or str(default)
+    try:
+        return int(value)
+    except ValueError:
+        raise ConfigError(
+            f"{name} in the environment must be a whole number. Got {value!r} instead.",
+            hint=f"unset {name}; launchers of several processes set it, nobody else needs to.",
+        ) from None
 
 
 def check_family(arguments: Namespace, facts: EncoderFacts) -> None:
@@ -175,9 +190,10 @@ def remarks(arguments: Namespace) -> list[str]:
             f"without --do_train the model's own settings count; {', '.join(idle)} change nothing."
         )
     if arguments.do_train and arguments.learning_rate is None:
+        chosen = "rates and pooling" if arguments.warmup_steps is not None else _BY_RECIPE
         said.append(
-            "--learning_rate was not given: the recipe chooses rates, warm-up and pooling for this "
-            "encoder (the old 5e-5 is too low for small ones)."
+            f"--learning_rate was not given: the recipe chooses {chosen} for this encoder (the old "
+            "5e-5 is too low for small ones)."
         )
     elif arguments.do_train:
         said.append("the recipe chooses pooling and the head's learning rate for this encoder.")
@@ -187,7 +203,8 @@ def remarks(arguments: Namespace) -> list[str]:
 def _for_training(arguments: Namespace) -> list[str]:
     """Flags that were given and matter only where a model is trained."""
     names = (*SETTINGS, "model_type", "do_lower_case")
-    return [f"--{name}" for name in names if getattr(arguments, name)]
+    values = [(name, getattr(arguments, name)) for name in names]
+    return [f"--{name}" for name, value in values if value is not None and value is not False]
 
 
 def _is_given(value: Any, encoder: str | None) -> bool:
@@ -260,6 +277,7 @@ SETTINGS: dict[str, str] = {
     "save_steps": "training.save_steps",
     "seed": "training.seed",
 }
+_BY_RECIPE = "rates, warm-up and pooling"
 OLD_DEFAULTS: dict[str, Any] = {
     "max_seq_length": 128,
     "per_gpu_train_batch_size": 8,

@@ -151,7 +151,9 @@ def make_distillation(
     """
     spec, formula, filled = _formula(name, task, statistics, options, weights)
     mixed = distilled(formula, task, temperature=temperature, label_weight=label_weight)
-    return Loss(spec, mixed, outputs=_outputs(task, statistics), options=filled)
+    loss = Loss(spec, mixed, outputs=_outputs(task, statistics), options=filled)
+    loss.calibrated = loss.calibrated and weights is None
+    return loss
 
 
 def _formula(

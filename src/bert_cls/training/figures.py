@@ -122,6 +122,5 @@ def teacher_of(request: Request, setup: Setup) -> dict[str, Evaluation]:
     """A student's teacher on the same rows, tuned the same way; nothing for other runs."""
     if (teaching := setup.teaching) is None:
         return {}
-    calibrated = teaching.teacher.rule.calibrated
-    tuned = tuned_on(request, setup, teaching.held_out["dev"], calibrated=calibrated)
+    tuned = tuned_on(request, setup, teaching.held_out["dev"], calibrated=teaching.calibrated)
     return evaluations_of(request, setup, tuned, outcomes_of(setup, tuned, teaching.held_out))

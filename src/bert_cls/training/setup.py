@@ -299,6 +299,7 @@ def _lessons(setup: Setup, config: RunConfig) -> tuple[Tokens, Loss, NDArray[Any
         temperature=config.distillation.temperature,
         label_weight=config.distillation.label_weight,
     )
+    mixed.calibrated = mixed.calibrated and teaching.calibrated
     answers = ((teaching.logits - mean) / spread).astype(np.float32)
     return teaching.tokens, mixed, pack(answers, truth)
 

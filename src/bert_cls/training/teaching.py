@@ -45,6 +45,12 @@ class Teaching:
     held_out: Mapping[str, NDArray[np.float32]]
     """the teacher's, of dev and, where there is one, test"""
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether the teacher's logits aim at probabilities before its rule makes them so."""
+        rule = self.teacher.rule
+        return rule.calibrated and not rule.bias and not rule.offsets
+
 
 def with_unlabelled(
     dataset: Dataset, distillation: Distillation, config: RunConfig, observer: Observer
