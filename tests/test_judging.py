@@ -176,6 +176,14 @@ def test_labels_that_a_model_does_not_have_are_named_with_their_places(root, tmp
         assert part in done.err
 
 
+def test_a_file_without_labels_is_named(root, tmp_path):
+    rows = [{**row, "label": None} for row in rows_of(root, "multilabel")]
+    file = written(tmp_path / "rows.json", rows)
+    done = main("evaluate", root / "multilabel/model", file)
+    assert done.code == 2, done
+    assert f"{file}: no row has a label, so there is nothing to evaluate." in done.err
+
+
 def test_predict_takes_a_file_or_texts(root):
     model, file = root / "multilabel/model", root / "multilabel/data/test.json"
     assert "needs a FILE or --text" in main("predict", model).err
