@@ -172,5 +172,5 @@ def evaluation_of(bundle: Bundle, judged: Judged, *, resamples: int, seed: int) 
         )
 
     whole = figures(slice(None), resamples)
-    note = cut_note(judged.cut, bundle.text.max_length, lambda rows: figures(rows, 0))
+    note = cut_note(judged.cut, bundle.text, lambda rows: figures(rows, 0))
     return replace(whole, notes=(*whole.notes, *judged.notes, *((note,) if note else ())))
