@@ -372,5 +372,6 @@ def test_of_texts_read_in_windows_those_that_need_more_are_called_cut(root, tmp_
     done = main("evaluate", model, file)
     said = "14 of 24 rows (58.3%) need more than 3 windows of 12 tokens and are cut"
     assert said in " ".join(done.out.split()), done
+    assert shown(model)["truncation"]["windows"] == 3
     done = main("predict", model, file, "-o", tmp_path / "out.jsonl")
     assert "24 rows, 14 longer than 3 windows of 12 tokens and cut" in done.err, done
