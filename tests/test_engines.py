@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from math import inf
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bert_cls import Classifier
 from bert_cls import bundle as bundles
+from bert_cls.data import Example
 from bert_cls.decision import Rule, confidence_margins, margins
 from bert_cls.engines import ENGINES, FILES, choose, open_engine, passed_over, run
 from bert_cls.engines.engine import ROWS_STEP, even_batches, files_of
 from bert_cls.engines.machine import multiplies_bfloat16, multiplies_int8, processor_flags
-from bert_cls.engines.second_look import MARGINS
+from bert_cls.engines.second_look import MARGINS, in_turn
 from bert_cls.errors import BundleError, ConfigError, EngineError
 from bert_cls.export import export
 from bert_cls.text import PaddedBatch, Tokens, batches_by_length
@@ -273,6 +277,71 @@ def test_many_texts_with_one_left_over_are_no_stream_of_single_ones(bundle, toke
             answers(engine, subset(tokens, np.array([row])), bundle)
         answers(engine, tokens, bundle)
     assert streams == [2]
+
+
+def in_threads(asked, count: int) -> list:
+    """What `asked(number)` gives in so many threads that begin at once."""
+    together = Barrier(count)
+
+    def begin(number: int):
+        together.wait()
+        return asked(number)
+
+    with ThreadPoolExecutor(count) as threads:
+        return list(threads.map(begin, range(count)))
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_threads_that_ask_at_once_get_their_own_answers(name, folder):
+    texts = [f"天窗漏水{i}" * (1 + i % 5) for i in range(40)]
+    expected = Classifier.load(folder, engine=name).predict(texts)
+    model = Classifier.load(folder, engine=name)  # what it was before the first answer counts
+    near = {"int8": 5e-3, "bfloat16": 5e-2}.get(ENGINES[name].precision, 1e-5)
+
+    def asked(k):
+        mine = texts[k::4]
+        return model.predict(mine) + [one for text in mine for one in model.predict([text])]
+
+    for k, found in enumerate(in_threads(asked, 4)):
+        for one, wanted in zip(found, expected[k::4] * 2, strict=True):
+            assert one.scores == pytest.approx(wanted.scores, abs=near)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_text_is_predicted_amid_a_stream(name, folder):
+    model = Classifier.load(folder, engine=name)
+    texts = [f"天窗漏水{i}" for i in range(12)]
+    near = {"int8": 5e-3, "bfloat16": 5e-2}.get(ENGINES[name].precision, 1e-5)
+    stream = model.predict_stream([Example(i, t) for i, t in enumerate(texts)], window=2)
+    for text, answer in zip(texts, stream, strict=True):
+        [one] = model.predict([text])
+        assert answer["scores"] == pytest.approx(one.scores, abs=near)
+
+
+def test_a_stage_that_threads_need_at_once_is_opened_once(three_stages, monkeypatch):
+    engine, opened = open_engine(three_stages, LOWEST), []
+
+    def watched(*stages):
+        opened.append(in_turn(*stages))
+        return opened[-1]
+
+    monkeypatch.setattr("bert_cls.engines.second_look.in_turn", watched)
+    given = in_threads(lambda _: engine.surer(), 4)
+    assert len(opened) == 1
+    assert all(stage is opened[0] for stage in given)
+
+
+def test_a_run_that_is_stopped_leaves_the_engine_usable(bundle, tokens, wanted):
+    engine = open_engine(bundle, "openvino")
+
+    def stop(_pieces):
+        raise RuntimeError("stopped")
+
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="stopped") as kept:  # so is what was under way
+            answers(engine, tokens, bundle, max_tokens=97, told=stop)
+        np.testing.assert_allclose(answers(engine, tokens, bundle), wanted, atol=1e-5)
+        del kept
 
 
 def test_no_rows_give_no_logits(bundle):

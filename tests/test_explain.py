@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from bert_cls import Classifier
 from bert_cls.cli import app
 from bert_cls.config import resolve_config
 from bert_cls.data import Example, read
+from bert_cls.engines import gradients
 from bert_cls.engines.torch_engine import TorchEngine
 from bert_cls.errors import ConfigError, DataError
 from bert_cls.explain import Span, occlude, stand_in, units, weigher, whole_text
@@ -215,6 +217,20 @@ def test_what_cannot_be_explained_is_said(model):
     )
     with pytest.raises(Exception, match="needs the torch engine"):
         other.explain(["尾灯"], method="gradient")
+
+
+def test_a_text_is_predicted_while_another_thread_takes_gradients(model, monkeypatch):
+    [before], there = model.predict(["轮胎"]), gradients._margins
+
+    def amid(logits, task):
+        with ThreadPoolExecutor(1) as other:
+            [given] = other.submit(model.predict, ["轮胎"]).result()
+        assert given.scores == pytest.approx(before.scores, abs=1e-6)
+        return there(logits, task)
+
+    [expected] = model.explain(["这车的尾灯"], method="gradient")
+    monkeypatch.setattr(gradients, "_margins", amid)
+    assert model.explain(["这车的尾灯"], method="gradient") == [expected]
 
 
 def test_the_report_gets_pieces_of_both_texts(tmp_path, folder):

@@ -176,6 +176,14 @@ def test_labels_that_a_model_does_not_have_are_named_with_their_places(root, tmp
         assert part in done.err
 
 
+def test_a_file_without_labels_is_named(root, tmp_path):
+    rows = [{**row, "label": None} for row in rows_of(root, "multilabel")]
+    file = written(tmp_path / "rows.json", rows)
+    done = main("evaluate", root / "multilabel/model", file)
+    assert done.code == 2, done
+    assert f"{file}: no row has a label, so there is nothing to evaluate." in done.err
+
+
 def test_predict_takes_a_file_or_texts(root):
     model, file = root / "multilabel/model", root / "multilabel/data/test.json"
     assert "needs a FILE or --text" in main("predict", model).err
@@ -346,3 +354,24 @@ def test_long_texts_read_in_windows_have_neighbours_and_a_report(root, tmp_path)
         assert near.example.index == place
         assert near.similarity == pytest.approx(1, abs=1e-5)
     assert shown(model)["worst"]
+
+
+def test_of_texts_read_in_windows_those_that_need_more_are_called_cut(root, tmp_path):
+    settings = {**FAST, "text.max_length": 12, "text.long": "windows", "text.max_windows": 3}
+    options = {"encoder": str(root / "encoder"), "settings": settings}
+    model, file = tmp_path / "model", tmp_path / "rows.json"
+    opened = Classifier.train(root / "multilabel/data", model, **options)
+    rows = [
+        {"index": i, "text_a": "车灯" * (5 if i < 4 else 10 if i < 10 else 60), "label": ["尾灯"]}
+        for i in range(24)  # one window, two or three, more
+    ]
+    written(file, rows)
+    tokens = opened.tokens([Example(i, row["text_a"]) for i, row in enumerate(rows)])
+    assert (tokens.full_lengths > 12).sum() == 20
+    assert tokens.cut.sum() == 14
+    done = main("evaluate", model, file)
+    said = "14 of 24 rows (58.3%) need more than 3 windows of 12 tokens and are cut"
+    assert said in " ".join(done.out.split()), done
+    assert shown(model)["truncation"]["windows"] == 3
+    done = main("predict", model, file, "-o", tmp_path / "out.jsonl")
+    assert "24 rows, 14 longer than 3 windows of 12 tokens and cut" in done.err, done

@@ -116,6 +116,19 @@ def test_a_model_of_which_little_is_known_and_that_is_never_wrong_has_a_page(loo
     assert "no texts" in browser.run("document.body.innerText")
 
 
+def test_of_texts_read_in_windows_the_page_says_how_many_there_may_be(look):
+    report = report_case("multilabel", rows=80)
+    once = report.truncation
+    assert once.cut
+    shown = look(replace(report, truncation=replace(once, windows=3))).run(
+        "document.querySelectorAll('details').forEach(d => d.open = true), document.body.innerText"
+    )
+    many = f"3 × {once.max_length} tokens"
+    assert f"rows are longer than the {many} the model reads" in shown
+    assert f"The model reads {many}, in windows." in shown
+    assert "text.max_length or set" not in shown
+
+
 def test_a_calibration_of_each_label_is_not_called_a_temperature(look):
     report = report_case("multilabel")
     labels = len(report.rule["thresholds"])

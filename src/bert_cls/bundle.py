@@ -18,6 +18,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any, get_args
 
@@ -27,7 +28,7 @@ from bert_cls.data.example import LabelSpace, Task
 from bert_cls.data.label_files import checked_names
 from bert_cls.decision import Rule
 from bert_cls.encoders.facts import Pooling, positions_of, read_config
-from bert_cls.errors import BertClsError, BundleError
+from bert_cls.errors import BertClsError, BundleError, ConfigError
 from bert_cls.files import read_object
 from bert_cls.folders import (
     MANIFEST,
@@ -125,13 +126,23 @@ def extend(bundle: Bundle, files: Mapping[str, Path], engines: Mapping[str, Any]
     write_folder(bundle.folder, write, listed=listed)
 
 
-def load(folder: Path, *, check: bool = True) -> Bundle:
+def _path(folder: object) -> Path:
+    if not isinstance(folder, (str, PathLike)):
+        raise ConfigError(
+            f"a model folder is given by its path. Got {folder!r} instead.",
+            hint='Classifier.load("model")',
+        )
+    return Path(folder)
+
+
+def load(folder: str | Path, *, check: bool = True) -> Bundle:
     """Open a model folder; `check` compares every file with the manifest's sha256.
 
     BundleError says which file is missing, changed or malformed; of exported networks only those
     that are used must be there, which `engines` sees to. The folder may be a stranger's:
     docs/security.md lists what is checked.
     """
+    folder = _path(folder)
     if not folder.is_dir():
         raise BundleError(f"there is no model folder {folder}.")
     # the manifest is written last; without checking a folder may do without it

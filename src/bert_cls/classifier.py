@@ -12,7 +12,7 @@ from bert_cls import bundle as bundles
 from bert_cls.arguments import optional_path, path_of, renames_of, settings_of
 from bert_cls.bundle import Bundle
 from bert_cls.data import Example, Problem, targets
-from bert_cls.decision import Domain, Rule
+from bert_cls.decision import Domain
 from bert_cls.decision.domain import FILE as DOMAIN_FILE
 from bert_cls.encoders.facts import read_config
 from bert_cls.engines import Engine, open_engine, run
@@ -21,7 +21,7 @@ from bert_cls.explain import PASSES, Explanation
 from bert_cls.explainers import explain as run_explainer
 from bert_cls.files import read_bounded
 from bert_cls.foreign_tokenizer import MOST_BYTES
-from bert_cls.judging import Text, evaluation_of, labelled, misfit, readable
+from bert_cls.judging import Text, evaluation_of, labelled, misfit, read_on, readable
 from bert_cls.lookahead import ahead, windows_of
 from bert_cls.metrics import Evaluation
 from bert_cls.prediction import Prediction, predictions
@@ -62,7 +62,7 @@ class Classifier:
         `bert_cls` is warned of exports that cannot be used); else one of `engines.ENGINES`.
         BundleError for a damaged folder, EngineError for an engine that is not installed.
         """
-        bundle = bundles.load(Path(folder), check=check)
+        bundle = bundles.load(folder, check=check)
         path = bundle.folder / "tokenizer.json"
         content = read_bounded(path, BundleError, most=MOST_BYTES)
         rows = read_config(bundle.folder)["vocab_size"]
@@ -169,7 +169,7 @@ class Classifier:
 
         ConfigError for a rule that does not fit the model's labels.
         """
-        rule: Rule = replace(self.bundle.rule, **changes)
+        rule = self.bundle.rule.changed(changes)
         rule.check_fits(len(self.labels))
         return Classifier(replace(self.bundle, rule=rule), self.engine, self.text)
 
@@ -184,17 +184,17 @@ class Classifier:
     def explain(
         self,
         texts: Sequence[Text],
-        labels: Sequence[str] | None = None,
+        labels: Sequence[str] | str | None = None,
         *,
         method: str = "occlusion",
         passes: int = PASSES,
     ) -> list[Explanation]:
         """What each text's labels rest on, character by character; one Explanation a text.
 
-        `labels` are the labels to explain; without them those that the model gives, or its best
-        one where it gives none; a regression has one, "score". `method` is occlusion (any engine)
-        or gradient (the torch engine); `passes` bounds the hidden versions of a text. ConfigError
-        for an unknown label or method, DataError for texts as in `predict`.
+        `labels` are the labels to explain, or one of them; without them those that the model gives,
+        or its best one where it gives none; a regression has one, "score". `method` is occlusion
+        (any engine) or gradient (the torch engine); `passes` bounds the hidden versions of a text.
+        ConfigError for an unknown label or method, DataError for texts as in `predict`.
         """
         examples = readable(self.bundle, texts)
         return run_explainer(method, self, examples, labels, passes=passes)
@@ -248,9 +248,8 @@ class Classifier:
 
     def _ready(self, rows: Iterable[Example | Problem], window: int, skip: int) -> Iterator[_Ready]:
         """Windows of rows with their tokens; those wholly within `skip` are left out."""
-        told = (r for r in rows if isinstance(r, Example) or r.severity == "error")
         end = 0
-        for part in windows_of(told, most=window):
+        for part in windows_of(read_on(rows), most=window):
             begin, end = end, end + len(part)
             if end <= skip:
                 continue

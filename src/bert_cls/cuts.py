@@ -33,8 +33,14 @@ def windows_notice(tokens: Tokens, settings: TextSettings) -> str | None:
     )
 
 
+def most_read(settings: TextSettings) -> str:
+    """How much is read of a text at most: "256 tokens", or "8 windows of 256 tokens"."""
+    windows = f"{settings.max_windows} windows of " if settings.long == "windows" else ""
+    return f"{windows}{settings.max_length} tokens"
+
+
 def cut_note(
-    cut: NDArray[np.bool_], max_length: int, judge: Callable[[Any], Evaluation]
+    cut: NDArray[np.bool_], settings: TextSettings, judge: Callable[[Any], Evaluation]
 ) -> str | None:
     """How many evaluated rows are cut, and the first figure on them and on the others.
 
@@ -43,7 +49,10 @@ def cut_note(
     count = int(cut.sum())
     if not count:
         return None
-    share = f"{count} of {len(cut)} rows ({count / len(cut):.1%}) are cut to {max_length} tokens"
+    most = most_read(settings)
+    windowed = settings.long == "windows"
+    are = f"need more than {most} and are cut" if windowed else f"are cut to {most}"
+    share = f"{count} of {len(cut)} rows ({count / len(cut):.1%}) {are}"
     if min(count, len(cut) - count) < _FEWEST:
         return share
     try:

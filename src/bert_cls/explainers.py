@@ -44,11 +44,12 @@ def explain(
     method: str,
     model: Model,
     examples: list[Example],
-    labels: Sequence[str] | None,
+    labels: Sequence[str] | str | None,
     *,
     passes: int,
 ) -> list[Explanation]:
     """See `Classifier.explain`; every example is one the model can read."""
+    labels = [labels] if isinstance(labels, str) else labels
     explainer = pick(EXPLAINERS, method, "method")
     out = []
     for at in range(0, len(examples), ROWS_AT_ONCE):

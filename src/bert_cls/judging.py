@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from os import PathLike
 from typing import Any
 
 from bert_cls.bundle import Bundle
 from bert_cls.cuts import cut_note
-from bert_cls.data import Example
+from bert_cls.data import Example, Problem
+from bert_cls.data.labels import SURROGATE, check_label
 from bert_cls.data.problems import count
+from bert_cls.data.raw import Fault
 from bert_cls.data.rows import is_visible
 from bert_cls.data.task import merged as merged_label
 from bert_cls.decision import confidence
@@ -19,6 +22,8 @@ from bert_cls.report import Judged
 
 Text = str | tuple[str, str] | Example
 _KINDS = {"multilabel": tuple, "regression": (int, float)}
+_WRITTEN = {"multilabel": 'a list of names, such as ["尾灯"]', "regression": "a number"}
+_ROWS_HINT = "an Example is a row; those of a file are bert_cls.data.read(FILE).examples"
 
 
 def misfit(bundle: Bundle, example: Example) -> str | None:
@@ -27,23 +32,53 @@ def misfit(bundle: Bundle, example: Example) -> str | None:
         return "this model reads pairs; text_b is missing."
     if not bundle.pair and example.text_b is not None:
         return "this model reads single texts; text_b was given."
-    both = (example.text_a, example.text_b or "") if bundle.pair else (example.text_a,)
-    if not all(map(is_visible, both)):
-        return "the text is empty."
+    texts: tuple[object, ...] = (example.text_a, example.text_b or "")
+    for text in texts if bundle.pair else texts[:1]:
+        if not isinstance(text, str):
+            return f"a text must be a string. Got {type(text).__name__} instead."
+        if not is_visible(text) and not SURROGATE.search(text):  # the tokenizer's answer says more
+            return "the text is empty."
     return None
 
 
 def readable(bundle: Bundle, texts: Sequence[Text]) -> list[Example]:
     """Texts and pairs as examples; DataError for one that the model cannot read."""
-    if isinstance(texts, str):
+    if isinstance(texts, (str, Example)):
         raise DataError(
             "one text was given where a list is expected.", hint="put it into one: [text]"
         )
-    examples = [_example(i, text) for i, text in enumerate(texts)]
+    hint = 'give the texts themselves, such as list(table["text_a"])'
+    examples = [_example(i, text) for i, text in enumerate(_several(texts, "texts", hint))]
     for example in examples:
         if problem := misfit(bundle, example):
             raise DataError(f"text {example.index}: {problem}")
     return examples
+
+
+def _several(given: Any, what: str, hint: str) -> Any:
+    """What was given, unless it is one thing, or a table, which goes through its columns' names."""
+    table = isinstance(given, Mapping) or hasattr(given, "columns")
+    one = isinstance(given, (str, bytes, PathLike, Example)) or not hasattr(given, "__iter__")
+    if table or one:
+        kind = type(given).__name__
+        raise DataError(f"{kind} was given where a list of {what} is expected.", hint=hint)
+    return given
+
+
+def read_on(rows: Iterable[Example | Problem]) -> Iterator[Example | Problem]:
+    """Rows and errors of a stream, without its notes; DataError for what is neither."""
+    for place, row in enumerate(_several(rows, "rows", _ROWS_HINT)):
+        if not isinstance(row, (Example, Problem)):
+            raise _no_example(place, row)
+        if isinstance(row, Example) or row.severity == "error":
+            yield row
+
+
+def _no_example(place: int, row: object) -> DataError:
+    kind = type(row).__name__
+    return DataError(
+        f"row {place}: {kind} was given where an Example is expected.", hint=_ROWS_HINT
+    )
 
 
 def _example(index: int, text: Text) -> Example:
@@ -78,17 +113,18 @@ def labelled(bundle: Bundle, examples: Sequence[Example]) -> tuple[list[Example]
 
     DataError when none has one, one is not the model's, or the model cannot read one of the rows.
     """
-    known, notes = merged([e for e in examples if e.label is not None], bundle.merges)
+    known = []
+    for place, example in enumerate(_several(examples, "Examples", _ROWS_HINT)):
+        if not isinstance(example, Example):
+            raise _no_example(place, example)
+        if example.label is not None:
+            known.append(_with_label(bundle, example))
     if not known:
         raise DataError("no row has a label, so there is nothing to evaluate.")
-    kind: Any = _KINDS.get(bundle.task, str)
+    known, notes = merged(known, bundle.merges)
     for example in known:
         if problem := misfit(bundle, example):
             raise DataError(f"row {example.index}: {problem}")
-        if not isinstance(example.label, kind):
-            raise DataError(
-                f"row {example.index}: label {example.label!r} does not fit a {bundle.task} model."
-            )
         names = example.label if isinstance(example.label, tuple) else (example.label,)
         unknown = [n for n in names if len(bundle.space) and n not in bundle.space.ids]
         if unknown:
@@ -97,6 +133,20 @@ def labelled(bundle: Bundle, examples: Sequence[Example]) -> tuple[list[Example]
                 f"{len(bundle.space)} labels."
             )
     return known, (*unlabelled_note(len(examples) - len(known)), *notes)
+
+
+def _with_label(bundle: Bundle, example: Example) -> Example:
+    """The example with its label as files have it checked; DataError for one of another kind."""
+    label = check_label(example.label, set())
+    kind: Any = _KINDS.get(bundle.task, str)
+    if isinstance(label, Fault):
+        raise DataError(f"row {example.index}: {label.message}", hint=label.hint)
+    if not isinstance(label, kind):
+        raise DataError(
+            f"row {example.index}: label {example.label!r} does not fit a {bundle.task} model.",
+            hint=f"write {_WRITTEN.get(bundle.task, 'one name')}",
+        )
+    return replace(example, label=label)
 
 
 def evaluation_of(bundle: Bundle, judged: Judged, *, resamples: int, seed: int) -> Evaluation:
@@ -122,5 +172,5 @@ def evaluation_of(bundle: Bundle, judged: Judged, *, resamples: int, seed: int) 
         )
 
     whole = figures(slice(None), resamples)
-    note = cut_note(judged.cut, bundle.text.max_length, lambda rows: figures(rows, 0))
+    note = cut_note(judged.cut, bundle.text, lambda rows: figures(rows, 0))
     return replace(whole, notes=(*whole.notes, *judged.notes, *((note,) if note else ())))

@@ -37,7 +37,8 @@ def windows_of(rows: Iterable[Row], *, most: int) -> Iterator[list[Row]]:
             break
         window.append(row)
         if isinstance(row, Example):
-            characters += len(row.text_a) + len(row.text_b or "")
+            texts: tuple[object, ...] = (row.text_a, row.text_b)  # a program may give others
+            characters += sum(len(text) for text in texts if isinstance(text, str))
         if len(window) == most or characters >= MOST_CHARACTERS:
             yield window
             window, characters = [], 0

@@ -9,7 +9,7 @@ import typer
 
 from bert_cls.commands import options
 from bert_cls.commands.console import open_console, quiet_hub, rows_compared, write_output
-from bert_cls.errors import ConfigError
+from bert_cls.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -120,6 +120,8 @@ def _read(file: Path, encoding: str | None, bundle: Bundle) -> list[Example]:
     if bundle.space.names:
         known = dict.fromkeys([*bundle.space.names, *bundle.merges], 0)
         raise_errors(unknown_labels(rows, known, "the model"))
+    if all(example.label is None for example in rows.examples):
+        raise DataError(f"{file}: no row has a label, so there is nothing to evaluate.")
     return rows.examples
 
 

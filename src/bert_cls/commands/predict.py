@@ -87,6 +87,7 @@ def predict(
     """
     quiet_hub()
     from bert_cls.classifier import Classifier
+    from bert_cls.cuts import most_read
     from bert_cls.data import stream
     from bert_cls.outputs import write_predictions
     from bert_cls.resumable import can_resume
@@ -143,7 +144,7 @@ def predict(
             counts = write_predictions(answers, output, plain_csv=plain_csv)
     _say_notes(notes)
     if output != STDIO or counts.errors or counts.truncated:
-        cut = f"{counts.truncated} longer than {classifier.bundle.text.max_length} tokens and cut"
+        cut = f"{counts.truncated} longer than {most_read(classifier.bundle.text)} and cut"
         open_console().print(
             f"{counts.rows} rows"
             + (f", {counts.errors} of them errors" if counts.errors else "")

@@ -6,15 +6,16 @@ The comparison `score >= threshold` is written once, in `fires`; tuning and pred
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from numbers import Integral, Real
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bert_cls.data.example import Task
-from bert_cls.errors import BundleError, ConfigError, EngineError
+from bert_cls.errors import BundleError, ConfigError, EngineError, pick
 
 Activation = Literal["sigmoid", "softmax", "identity"]
 Floats = NDArray[np.float64]
@@ -221,6 +222,14 @@ class Rule:
             return fired
         return _limited(fired, scores, least=self.min_labels, most=self.max_labels)
 
+    def changed(self, changes: Mapping[str, Any]) -> Rule:
+        """The rule with some values replaced. ConfigError for unknown and impossible ones."""
+        read = {
+            name: pick(_READERS, name, "a part of the rule")(name, value)
+            for name, value in changes.items()
+        }
+        return replace(self, **read)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; an infinite threshold is written "never"."""
         written = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -278,15 +287,15 @@ def _word(name: str, value: object) -> str:
 
 
 def _number(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, Real):  # those of numpy as well
         raise ConfigError(f"{name} must be a number. Got {value!r} instead.")
     return float(value)
 
 
 def _count(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise ConfigError(f"{name} must be a whole number. Got {value!r} instead.")
-    return value
+    return int(value)
 
 
 def _count_or_none(name: str, value: object) -> int | None:
@@ -300,15 +309,19 @@ def _truth_value(name: str, value: object) -> bool:
 
 
 def _thresholds(name: str, value: object) -> tuple[float, ...]:
-    if not isinstance(value, list | tuple):
-        raise ConfigError(f"{name} must be a list. Got {value!r} instead.")
-    return tuple(math.inf if t == NEVER else _number(name, t) for t in value)
+    return tuple(math.inf if t == NEVER else _number(name, t) for t in _list(name, value))
 
 
 def _numbers(name: str, value: object) -> tuple[float, ...]:
-    if not isinstance(value, list | tuple):
-        raise ConfigError(f"{name} must be a list. Got {value!r} instead.")
-    return tuple(_number(name, v) for v in value)
+    return tuple(_number(name, v) for v in _list(name, value))
+
+
+def _list(name: str, value: object) -> Iterable[object]:
+    if not isinstance(value, list | tuple | np.ndarray):
+        raise ConfigError(
+            f"{name} must be a list of numbers, one a label in their order. Got {value!r} instead."
+        )
+    return value
 
 
 def _number_or_none(name: str, value: object) -> float | None:

@@ -9,6 +9,7 @@ slope is averaged over STEPS points of the way from a text of unknown tokens to 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import get_ident
 from typing import Any, cast
 
 import numpy as np
@@ -108,14 +109,9 @@ class _Path:
 
     def products(self, picks: list[int], task: Task) -> NDArray[np.float64]:
         """Mean slope of the picked margins times the way, float64 [rows, tokens]."""
-        was_training = self.network.training
-        self.network.eval()
         total = torch.zeros_like(self.start)
-        try:
-            for step in range(STEPS):
-                total += self._slope((step + 0.5) / STEPS, picks, task)
-        finally:
-            self.network.train(was_training)
+        for step in range(STEPS):
+            total += self._slope((step + 0.5) / STEPS, picks, task)
         product = ((self.end - self.start) * total / STEPS).sum(dim=-1)
         array: NDArray[np.float64] = product.double().cpu().numpy()
         return array
@@ -123,7 +119,8 @@ class _Path:
     def _slope(self, share: float, picks: list[int], task: Task) -> Tensor:
         point = (self.start + share * (self.end - self.start)).requires_grad_()
         embeddings = self.network.encoder.get_input_embeddings()
-        hook = embeddings.register_forward_hook(lambda *_: point)
+        mine = get_ident()  # other threads use the same network meanwhile, with texts of theirs
+        hook = embeddings.register_forward_hook(lambda *_: point if get_ident() == mine else None)
         try:
             with torch.enable_grad():
                 margins = _margins(self.network(self.ids, self.types, self.mask), task)

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,30 @@ def compile_model(model: Any, options: dict[str, Any]) -> Any:
     return compiled
 
 
+class _Prepared:
+    """A network prepared in `streams`, and its idle requests; a request is one caller's at a time.
+
+    Callers together may have more requests than there are streams: OpenVINO queues them.
+    """
+
+    def __init__(self, compiled: Any, streams: int) -> None:
+        self.streams = streams
+        self.inputs = tuple(port.any_name for port in compiled.inputs)
+        self._compiled = compiled
+        self._idle = [compiled.create_infer_request() for _ in range(streams)]
+
+    def take(self) -> Any:
+        """An idle request, or a new one."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._compiled.create_infer_request()
+
+    def give_back(self, request: Any) -> None:
+        """It has finished."""
+        self._idle.append(request)
+
+
 class OpenVinoEngine:
     """One stream of one thread a core, each with a batch of its own.
 
@@ -62,21 +87,19 @@ class OpenVinoEngine:
         self._model = model
         self._precision = precision
         self._longest = longest
-        self._requests = self._prepared(streams=self.at_once)
-        self._inputs = tuple(port.any_name for port in self._requests[0].model_inputs)
-        self._alone: list[Any] = []
+        self._many = self._prepared(streams=self.at_once)
+        self._one: _Prepared | None = None
+        self._preparing = Lock()
         self._came_alone = 0
 
-    def _prepared(self, *, streams: int) -> list[Any]:
-        """One request a stream."""
+    def _prepared(self, *, streams: int) -> _Prepared:
         options = {
             "INFERENCE_PRECISION_HINT": _HINTS[self._precision],
             "NUM_STREAMS": streams,
             "INFERENCE_NUM_THREADS": self.at_once,
             "ENABLE_CPU_PINNING": False,  # two processes would share the first core
         }
-        compiled = compile_model(self._model, options)
-        return [compiled.create_infer_request() for _ in range(streams)]
+        return _Prepared(compile_model(self._model, options), streams)
 
     def logits(self, batch: PaddedBatch) -> Logits:
         """float32 [rows, outputs]."""
@@ -88,23 +111,24 @@ class OpenVinoEngine:
         begin = list(islice(rest, _MANY * self.at_once))
         alone = len(begin) == 1
         multiple = _VECTOR if len(begin) < _MANY * self.at_once else _MULTIPLE_OF_MANY
-        idle = deque(self._for_one() if alone else self._requests)
+        prepared = self._for_one() if alone else self._many
         self._came_alone = self._came_alone + 1 if alone else 0
         running: deque[_Running] = deque()
         for number, batch in chain(begin, rest):
-            if not idle:
-                yield _finished(running, idle)
-            request = idle.popleft()
-            request.start_async(feeds(self._widened(batch, multiple), self._inputs))
+            if len(running) == prepared.streams:
+                yield _finished(running, prepared)
+            request = prepared.take()
+            request.start_async(feeds(self._widened(batch, multiple), prepared.inputs))
             running.append((number, len(batch.ids), request))
         while running:
-            yield _finished(running, idle)
+            yield _finished(running, prepared)
 
-    def _for_one(self) -> list[Any]:
-        """The requests that a batch which comes alone may take."""
-        if not self._alone and self._came_alone >= _ALONE and self.at_once > 1:
-            self._alone = self._prepared(streams=1)
-        return self._alone or self._requests
+    def _for_one(self) -> _Prepared:
+        """What a batch which comes alone may take."""
+        if self._one is None and self._came_alone >= _ALONE and self.at_once > 1:
+            with self._preparing:
+                self._one = self._one or self._prepared(streams=1)
+        return self._one or self._many
 
     def _widened(self, batch: PaddedBatch, multiple: int) -> PaddedBatch:
         """More padding and the last row again, up to a shape that comes again."""
@@ -124,11 +148,11 @@ def _rows_for(rows: int) -> int:
     return rows if rows <= ROWS_STEP else -(-rows // ROWS_STEP) * ROWS_STEP
 
 
-def _finished(running: deque[_Running], idle: deque[Any]) -> tuple[int, Logits]:
+def _finished(running: deque[_Running], prepared: _Prepared) -> tuple[int, Logits]:
     number, rows, request = running.popleft()
     request.wait()
     logits: Logits = np.array(request.get_output_tensor(0).data[:rows], dtype=np.float32)
-    idle.append(request)
+    prepared.give_back(request)
     return number, logits
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,7 @@ class SecondLookEngine:
         self.max_tokens = self.fast.max_tokens
         self.at_once = self.fast.at_once if isinstance(self.fast, Parallel) else 1
         self._surer: Engine | None = None
+        self._opening = Lock()
 
     def logits(self, batch: PaddedBatch) -> Logits:
         """float32 [rows, outputs] of the first stage."""
@@ -85,9 +87,10 @@ class SecondLookEngine:
 
     def surer(self) -> Engine:
         """The stages that follow."""
-        if self._surer is None:
-            self._surer = in_turn(self._later, self._rule)
-        return self._surer
+        with self._opening:  # threads that need it at once wait for one
+            if self._surer is None:
+                self._surer = in_turn(self._later, self._rule)
+            return self._surer
 
 
 def in_turn(stages: Sequence[Stage], rule: Rule) -> Engine:

@@ -20,18 +20,21 @@ from bert_cls.text import PaddedBatch
 
 
 class TorchEngine:
-    """Runs a network in evaluation mode on its own device."""
+    """Runs a network in evaluation mode on its own device; training sets its mode each epoch.
+
+    Several threads may ask at once, so nothing here changes the network after it was opened.
+    """
 
     max_tokens = 4096
 
     def __init__(self, network: Network, *, precision: str, device: torch.device) -> None:
         self.name = f"torch {precision}"
-        self.network = network
+        self.network = network.eval()
         self.precision = precision
         self.device = device
 
     def logits(self, batch: PaddedBatch) -> NDArray[np.float32]:
-        """float32 [rows, outputs]; the network is left in the mode it was in."""
+        """float32 [rows, outputs]."""
         return self._run(self.network, batch)
 
     def pooled(self, batch: PaddedBatch) -> NDArray[np.float32]:
@@ -56,18 +59,12 @@ class TorchEngine:
         return np.concatenate([self._run(function, half) for half in halves])
 
     def _computed(self, function: Callable[..., Tensor], batch: PaddedBatch) -> NDArray[np.float32]:
-        was_training = self.network.training
-        self.network.eval()
-        try:
-            ids, types, mask = (
-                torch.from_numpy(part).to(self.device)
-                for part in (batch.ids, batch.types, batch.mask)
-            )
-            reduced = self.precision == "bfloat16"
-            with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, reduced):
-                values = function(ids, types, mask)
-        finally:
-            self.network.train(was_training)
+        ids, types, mask = (
+            torch.from_numpy(part).to(self.device) for part in (batch.ids, batch.types, batch.mask)
+        )
+        reduced = self.precision == "bfloat16"
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, reduced):
+            values = function(ids, types, mask)
         array: NDArray[np.float32] = values.float().cpu().numpy()
         return array
 

@@ -182,6 +182,7 @@ def _truncation(judged: Judged, evaluation: Evaluation, bundle: Bundle) -> Trunc
 
     return Truncation(
         max_length=bundle.text.max_length,
+        windows=bundle.text.max_windows if bundle.text.long == "windows" else 1,
         metric=evaluation.headline[0],
         whole=half(~judged.cut),
         cut=half(judged.cut),

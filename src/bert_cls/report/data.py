@@ -153,6 +153,8 @@ class Truncation:
     """Rows read whole against rows that lost tokens to the maximum length."""
 
     max_length: int
+    windows: int
+    """of `max_length` tokens each that a row may have; 1 where it is read once"""
     metric: str
     whole: Part | None
     cut: Part | None

@@ -39,6 +39,11 @@ function whole(value) {
   return value.toLocaleString(locale());
 }
 
+function tokensRead() {
+  const { max_length, windows } = report.truncation;
+  return windows > 1 ? `${whole(windows)} × ${whole(max_length)}` : whole(max_length);
+}
+
 function percent(share) {
   return share.toLocaleString(locale(), { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
 }

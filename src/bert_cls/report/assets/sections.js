@@ -198,12 +198,12 @@ function lengthNumbers(found, names) {
 }
 
 function cutTable() {
-  const { whole: full, cut, max_length, metric } = report.truncation;
-  if (!cut) return [element("p", {}, say("cut.none", { tokens: whole(max_length) }))];
+  const { whole: full, cut, windows, metric } = report.truncation;
+  if (!cut) return [element("p", {}, say("cut.none", { tokens: tokensRead() }))];
   const row = (name, part) => [say("cut." + name), whole(part.rows), figure(part.metric), figure(part.error), `${figure(part.interval[0])} – ${figure(part.interval[1])}`];
   const rows = [full ? row("whole", full) : null, row("cut", cut)].filter(Boolean);
   const columns = [say("cut.which"), say("cut.rows"), metricName(metric), say("lengths.error"), say("lengths.bounds")];
-  return [lead(say("cut.lead", { tokens: whole(max_length) })), table(columns, rows)];
+  return [lead(say(windows > 1 ? "cut.windows" : "cut.lead", { tokens: tokensRead() })), table(columns, rows)];
 }
 
 // ---- training
@@ -385,7 +385,7 @@ function notesSection() {
     [say("notes.tuner"), rule.tuner],
     [say("notes.objective"), rule.objective],
     rule.slopes.length ? [say("notes.calibration"), say("notes.slopes")] : [say("notes.temperature"), figure(rule.temperature)],
-    [say("notes.max_length"), whole(report.truncation.max_length)],
+    [say("notes.max_length"), tokensRead()],
   ];
   const settings = report.settings.map(([key, value, why]) => [key, value, why]);
   return [

@@ -61,7 +61,7 @@ function calibrated() {
 }
 
 function cutRows() {
-  const { cut, max_length } = report.truncation;
+  const { cut } = report.truncation;
   if (!cut) return null;
-  return say("summary.cut", { count: whole(cut.rows), rows: whole(report.rows), tokens: whole(max_length) });
+  return say("summary.cut", { count: whole(cut.rows), rows: whole(report.rows), tokens: tokensRead() });
 }
