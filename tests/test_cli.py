@@ -391,6 +391,21 @@ def test_mistakes_get_a_sentence_and_no_traceback(arguments, code, part, tmp_pat
     assert "Traceback" not in done.stderr
 
 
+def test_a_launcher_s_variables_are_numbers_or_nothing(tmp_path):
+    for value, wanted in (("two", "WORLD_SIZE in the environment must be"), ("", "nowhere")):
+        words = [str(COMMAND), "train", "nowhere", "-o", "m"]
+        done = subprocess.run(
+            words,
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "WORLD_SIZE": value},
+        )
+        assert done.returncode == 2
+        assert wanted in done.stderr
+        assert "Traceback" not in done.stderr
+
+
 BESIDE = {
     "--output": "o",
     "--encoder": "e",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from bert_cls.data import Task
 from bert_cls.data.dataset import WHOLE, declared_names, find_splits
 from bert_cls.encoders import FAMILIES, EncoderFacts
 from bert_cls.errors import ConfigError, pick
+from bert_cls.launcher import launched
 
 
 def make_parser() -> ArgumentParser:
@@ -55,20 +55,8 @@ def waits_for_first(arguments: Namespace) -> bool:
     """
     rank = arguments.local_rank
     if rank is None:
-        rank = _launched("RANK", 0)
-    return rank > 0 and _launched("WORLD_SIZE", 1) > 1
-
-
-def _launched(name: str, default: int) -> int:
-    """A whole number that a launcher left in the environment; an empty one is none."""
-    value = os.environ.get(name) or str(default)
-    try:
-        return int(value)
-    except ValueError:
-        raise ConfigError(
-            f"{name} in the environment must be a whole number. Got {value!r} instead.",
-            hint=f"unset {name}; launchers of several processes set it, nobody else needs to.",
-        ) from None
+        rank = launched("RANK")
+    return rank > 0 and launched("WORLD_SIZE") > 1
 
 
 def check_family(arguments: Namespace, facts: EncoderFacts) -> None:

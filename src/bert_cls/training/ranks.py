@@ -20,6 +20,7 @@ from torch import nn
 
 from bert_cls.engines.engine import Engine
 from bert_cls.errors import TrainingError
+from bert_cls.launcher import launched
 from bert_cls.text import PaddedBatch
 
 
@@ -130,7 +131,7 @@ def _lost() -> Iterator[None]:
 @contextmanager
 def open_ranks() -> Iterator[Ranks]:
     """The ranks that torchrun started this process among, or Alone."""
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or "RANK" not in os.environ:
+    if launched("WORLD_SIZE") < 2 or not os.environ.get("RANK"):
         yield Alone()
         return
     ranks = Together()
@@ -142,19 +143,19 @@ def open_ranks() -> Iterator[Ranks]:
 
 def first() -> bool:
     """Whether this process is the one that speaks and writes."""
-    return int(os.environ.get("WORLD_SIZE", "1")) < 2 or os.environ.get("RANK", "0") == "0"
+    return launched("WORLD_SIZE") < 2 or launched("RANK") == 0
 
 
 def restarted() -> bool:
     """Whether torchrun started this process again after one was lost."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    return launched("TORCHELASTIC_RESTART_COUNT") > 0
 
 
 def local_device() -> torch.device:
     """The GPU of this process, else the CPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cuda", launched("LOCAL_RANK"))
 
 
 def agree(ranks: Ranks, what: str, *values: float) -> None:
