@@ -25,6 +25,7 @@ from bert_cls.encoders import describe, open_tokenizer, resolve, sources
 from bert_cls.encoders.tokenizer_files import kept_settings
 from bert_cls.errors import BertClsError, BundleError, DataError, EncoderError
 from bert_cls.folders import MANIFEST, verify
+from bert_cls.foreign_tokenizer import read_tokenizer
 from bert_cls.network import open_network
 from bert_cls.outputs import write_predictions
 from bert_cls.request import RUN, resumed
@@ -205,6 +206,17 @@ def nested(content):
     content["normalizer"] = step
 
 
+def unigram(before):
+    """Pieces of the kind that have their special tokens parted before anything is built."""
+
+    def change(content):
+        pieces = [[piece, -1.0] for piece in content["model"]["vocab"]]
+        content["model"] = {"type": "Unigram", "unk_id": 1, "vocab": pieces}
+        content["pre_tokenizer"] = before
+
+    return change
+
+
 HOSTILE_TOKENIZERS = {
     "exponential": split("(a+)+$"),
     "exponential within": split("((?:x|a+)(b)?)*$"),
@@ -246,6 +258,10 @@ HOSTILE_TOKENIZERS = {
     "an empty map": lambda c: c.update(
         normalizer={"type": "Precompiled", "precompiled_charsmap": ""}
     ),
+    "a list as unknown": lambda c: c["model"].update(unk_id=[1]),
+    "a sequence of none": unigram({"type": "Sequence"}),
+    "a sequence of null": unigram({"type": "Sequence", "pretokenizers": None}),
+    "a number as sequence": unigram({"type": "Sequence", "pretokenizers": 5}),
 }
 
 
@@ -285,6 +301,22 @@ def test_a_tokenizer_that_forgets_at_random_is_made_exact(tmp_path):
     assert {tuple(tokenizer.encode(TEXTS[0]).ids) for _ in range(20)} == {
         tuple(tiny_tokenizer("roberta").encode(TEXTS[0]).ids)
     }
+
+
+def test_padding_and_truncation_of_a_tokenizer_are_dropped_before_anything_is_encoded():
+    """Padding to 400 million, or cutting in an impossible way, ends the process."""
+    content = changed(
+        "bert",
+        lambda c: c.update(
+            padding={"strategy": {"Fixed": 100}, "direction": "Right", "pad_id": 0}
+            | {"pad_to_multiple_of": None, "pad_type_id": 0, "pad_token": "[PAD]"},
+            truncation={"direction": "Right", "strategy": "LongestFirst"}
+            | {"max_length": 1, "stride": 5},
+        ),
+    )
+    read = read_tokenizer(content, "tokenizer.json", BundleError)
+    assert read.padding is None
+    assert read.truncation is None
 
 
 # --- X12: special tokens typed in texts

@@ -54,10 +54,12 @@ def read_tokenizer(
     found = parse_object(content, where, error)
     try:
         _check(found)
-        changed = _mark_special(found) | _be_exact(found)
+        _mark_special(found)
+        _be_exact(found)
         if found["model"]["type"] == "Unigram":  # it lists its special tokens among the pieces
-            changed |= _split_special(found)
-        tokenizer = _build(orjson.dumps(found) if changed else content)
+            _split_special(found)
+        # what was checked is built, whatever else the bytes might mean to another reader
+        tokenizer = _build(orjson.dumps(found))
         if _typed_special(tokenizer, found):
             _split_special(found)
             tokenizer = _build(orjson.dumps(found))
@@ -75,9 +77,14 @@ def _rust(doing: str) -> Iterator[None]:
     try:
         yield
     except BaseException as caught:
-        if isinstance(caught, Exception) or type(caught).__name__ == "PanicException":
+        if is_failure(caught):
             raise _Unsafe(f"{doing}: {' '.join(str(caught).split())[:300]}") from None
         raise
+
+
+def is_failure(caught: BaseException) -> bool:
+    """Whether the Rust library failed at its work; its panics are no Exception."""
+    return isinstance(caught, Exception) or type(caught).__name__ == "PanicException"
 
 
 def _build(content: bytes) -> Tokenizer:
@@ -99,6 +106,8 @@ def _check(content: Json) -> None:
     longest = model.get("max_input_chars_per_word", 100)
     if not isinstance(longest, int) or not 0 < longest <= _LONGEST_WORD:
         raise _Unsafe(f"max_input_chars_per_word must be from 1 to {_LONGEST_WORD}")
+    if model.get("unk_id") is not None and not _is_id(model["unk_id"]):
+        raise _Unsafe(f"unk_id must be a whole number below {_MOST_PIECES:,}")
     _check_vocabulary(model.get("vocab"))
     _check_added(content.setdefault("added_tokens", []))
     growth = 1.0
@@ -205,15 +214,12 @@ def _growth(step: Json) -> float:
 # --- special tokens
 
 
-def _mark_special(content: Json) -> bool:
+def _mark_special(content: Json) -> None:
     """Added tokens that stand around texts, or have a special name, count as special."""
     around = set(_template_ids(content))
-    changed = False
     for token in content["added_tokens"]:
-        special = token["id"] in around or token["content"] in _SPECIAL_NAMES
-        if special and token.get("special") is not True:
-            token["special"] = changed = True
-    return changed
+        if token["id"] in around or token["content"] in _SPECIAL_NAMES:
+            token["special"] = True
 
 
 def _template_ids(content: Json) -> Iterator[int]:
@@ -223,28 +229,32 @@ def _template_ids(content: Json) -> Iterator[int]:
                 yield from (i for i in value if type(i) is int)
 
 
-def _be_exact(content: Json) -> bool:
-    """BPE may leave out merges at random, which is for training: the same text, other ids."""
-    changed = bool(content["model"].get("dropout"))
-    if changed:
+def _be_exact(content: Json) -> None:
+    """A text has its own tokens, always the same: none left out at random, cut off or filled in.
+
+    BPE may leave out merges at random, which is for training; padding may ask for 400 million.
+    """
+    content["padding"] = content["truncation"] = None
+    if content["model"].get("dropout"):
         content["model"]["dropout"] = None
-    return changed
 
 
-def _split_special(content: Json) -> bool:
+def _split_special(content: Json) -> None:
     """Part typed special tokens behind their first character; every other text stays as it is."""
     special = [token["content"] for token in content["added_tokens"] if token.get("special")]
     pattern = "|".join(f"{re.escape(s[0])}(?={re.escape(s[1:])})" for s in special if len(s) > 1)
     apart: Json = {"type": "Split", "pattern": {"Regex": pattern}}
     apart |= {"behavior": "Isolated", "invert": False}
     before = content.get("pre_tokenizer")
-    sequence = isinstance(before, dict) and before.get("type") == "Sequence"
-    steps = before["pretokenizers"] if isinstance(before, dict) and sequence else [before]
+    steps = [before]
+    if isinstance(before, dict) and before.get("type") == "Sequence":
+        steps = before.get("pretokenizers")
+        if not isinstance(steps, list):
+            raise _Unsafe("pretokenizers must be a list of steps")
     if not pattern or apart in steps:
-        return False
+        return
     steps = [*(step for step in steps if step), apart]
     content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": steps}
-    return True
 
 
 def _typed_special(tokenizer: Tokenizer, content: Json) -> str | None:
