@@ -21,6 +21,7 @@ from tokenizers import Tokenizer
 
 from bert_cls import Classifier
 from bert_cls.bundle import load
+from bert_cls.data import Example
 from bert_cls.encoders import describe, open_tokenizer, resolve, sources
 from bert_cls.encoders.tokenizer_files import kept_settings
 from bert_cls.errors import BertClsError, BundleError, DataError, EncoderError
@@ -222,6 +223,25 @@ HOSTILE_TOKENIZERS = {
     "exponential within": split("((?:x|a+)(b)?)*$"),
     "exponential choice": split("(?:a|aa)+$"),
     "exponential count": split(r"(\w*){2,}$"),
+    "exponential call": split(r"(?<x>a+\g<x>?)b"),
+    "exponential call by number": split(r"(a+\g<1>?)b"),
+    "a call of the whole": split(r"a(?R)?b"),
+    "a reference": split(r"(a+)\1b"),
+    "a named reference": split(r"(?<x>a+)\k<x>b"),
+    "a condition": split(r"(a+)(?(1)b|c)"),
+    "a comment": split("(?#()(a+)(?#))+b"),
+    "a control character": split(r"(a+\c)?)+b"),
+    "a class within a class": split("([a[)]a+]?)b"),
+    "a class that ends late": split("(a+[])]?)+b"),
+    "classes in common": split("[a&&b]+"),
+    "free spacing": split("(?x:(a+ #)\n)+)b"),
+    "a name": split("(?<x>a)"),
+    "a repeated repeat": split("a{1,}+b"),
+    "repeated thrice": split("a+?{2,}b"),
+    "many options": split("a?" * 30 + "a" * 41),
+    "many repeats": split("(?:a*b|" + "a*" * 8 + ")c"),
+    "many choices": split("(?:a|b)" * 20 + "c"),
+    "a parenthesis too many": split("(a+))b"),
     "a long pattern": split("a" * 5000),
     "no pattern at all": split("("),
     "doubling": replacing(*[("a", "aa")] * 60),
@@ -284,6 +304,18 @@ def test_hostile_tokenizers_are_refused(model, copied, change):
         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+"
         r"[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
         r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+"
+        r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}"
+        r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
+        r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        "[一-龥\u0800-\u4e00가-\ud7ff]+",
+        r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
+        r"\w+|[^\w\s]+",
+        r"[[:alpha:]]+|[^[:space:]]",
+        r"\s+$",
+        r"^\s*(?<!\n)\u3000?",
         " {2,}",
         r"[(+*)]+",
         r"(ab)+",
@@ -292,6 +324,25 @@ def test_hostile_tokenizers_are_refused(model, copied, change):
 def test_patterns_of_honest_tokenizers_pass(tmp_path, pattern):
     (tmp_path / "tokenizer.json").write_bytes(changed("roberta", split(pattern)))
     assert open_tokenizer(tmp_path).encode("aa (b)").ids
+
+
+def test_a_text_that_a_pattern_fails_on_is_an_error_of_its_row(model):
+    """The library's panic is no Exception, so it went through every guard."""
+    content = json.loads((model / "tokenizer.json").read_bytes())
+    swept = {"type": "Replace", "pattern": {"Regex": "a*a*a*a*(?!)"}, "content": "b"}
+    steps = [content["normalizer"], swept]
+    rewrite(model / "tokenizer.json", normalizer={"type": "Sequence", "normalizers": steps})
+    classifier = Classifier.load(sealed(model), engine="torch")
+    texts = ["尾灯", "a" * 200, "天窗"]
+    with pytest.raises(DataError, match="row 1 of the texts has characters that this tokenizer"):
+        classifier.predict(texts)
+    rows = list(classifier.predict_stream(Example(i, text) for i, text in enumerate(texts)))
+    assert [sorted(row) for row in rows] == [
+        ["index", "labels", "scores"],
+        ["error", "index"],
+        ["index", "labels", "scores"],
+    ]
+    assert rows[0]["scores"] == classifier.predict(["尾灯"])[0].to_dict()["scores"]
 
 
 def test_a_tokenizer_that_forgets_at_random_is_made_exact(tmp_path):

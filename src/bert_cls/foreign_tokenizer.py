@@ -25,6 +25,7 @@ MOST_BYTES = 256 * 2**20  # 250,002 pieces take 17 MB
 _MOST_PIECES = 4_000_000
 _MOST_STEPS = 5_000
 _LONGEST_PATTERN = 4096
+_MOST_REPEATS = 6
 _LONGEST_STRING = 256
 _MOST_GROWTH = 256
 _LONGEST_WORD = 1000
@@ -170,24 +171,60 @@ def _check_strings(part: Json) -> None:
             raise _Unsafe(f"{key} is too long")
 
 
-_CLASS = re.compile(r"\[(?:\\.|\[:\^?\w+:\]|[^\]\\])*\]", re.DOTALL)
-_ESCAPED = re.compile(r"\\(?:[pPx]\{[^}]*\}|.)", re.DOTALL)
-_REPEATED_GROUP = re.compile(r"\(([^()]*)\)(?:[*+]|\{\d*,?\d*\})")
+_ESCAPED = re.compile(r"\\(?:[pPx]\{[^{}]*\}|.)", re.DOTALL)
+# no numbers and names of groups (they repeat what is in them), no control characters (they take
+# the next character with them)
+_KNOWN_ESCAPES = re.compile(r"\\[^a-zA-Z0-9]|\\[abBAdDefGhHKnNOpPrRsStuvwWxXzZ0]", re.DOTALL)
+_CLASS = re.compile(r"\[((?:\[:\^?\w+:\]|[^\]])*)\]")
+_ODD_CLASS = re.compile(r"^\^?$|\[(?!:)|&&")
+_GROUP = re.compile(r"\((?:\?(?:[:=!>]|<[=!]|-?[im]+:))?")
+_COUNT = r"\{\d*,?\d*\}"
+_REPEAT = re.compile(rf"(?:[*+?]|{_COUNT})[?+]?")
+_REPEATED_REPEAT = re.compile(rf"(?:[*+?][?+]?+|{_COUNT}\??+)(?:[*+?]|{_COUNT})")
+_REPEATED_GROUP = re.compile(rf"\(([^()]*)\)(?:[*+]|{_COUNT})")
 _PLAIN_GROUP = re.compile(r"\(([^()]*)\)")
-_REPEATS = re.compile(r"[*+{|?]")
 
 
 def _check_pattern(pattern: str) -> None:
-    """Refuse a repeated group that itself repeats or chooses: it can take exponential time."""
+    """Refuse what can take exponential time, and what this reading of it could be wrong about.
+
+    A repeated group that itself repeats or chooses, and many repeats in a row.
+    """
     if len(pattern) > _LONGEST_PATTERN:
         raise _Unsafe("a pattern is too long")
-    plain = _CLASS.sub("c", _ESCAPED.sub("c", pattern)).replace("(?", "(")
+    shown = f"the pattern {pattern[:60]!r}"
+    plain = _plain(pattern, shown)
     while _PLAIN_GROUP.search(plain):
-        for inner in _REPEATED_GROUP.findall(plain):
-            if _REPEATS.search(inner):
-                raise _Unsafe(f"the pattern {pattern[:60]!r} can take for ever")
-        # a group that is done with stands as a piece that may repeat when anything in it did
-        plain = _PLAIN_GROUP.sub(lambda m: "c*" if _REPEATS.search(m[1]) else "c", plain, count=1)
+        if any(_repeats(inner) for inner in _REPEATED_GROUP.findall(plain)):
+            raise _Unsafe(f"{shown} can take for ever")
+        # a group that is done with stands as a piece with as many repeats as were in it
+        plain = _PLAIN_GROUP.sub(lambda m: "c" + "c*" * _repeats(m[1]), plain, count=1)
+    if "(" in plain or ")" in plain:
+        raise _Unsafe(f"{shown} has a parenthesis too many")
+    if _repeats(plain) > _MOST_REPEATS:
+        raise _Unsafe(f"{shown} can take for ever")
+
+
+def _plain(pattern: str, shown: str) -> str:
+    """The pattern with characters as c, classes as c, and groups of one kind."""
+    escapes = _ESCAPED.findall(pattern)
+    if not all(map(_KNOWN_ESCAPES.match, escapes)):
+        raise _Unsafe(f"{shown} calls its own parts, or has an escape that is not known")
+    plain = _ESCAPED.sub("c", pattern)
+    if any(map(_ODD_CLASS.search, _CLASS.findall(plain))):
+        raise _Unsafe(f"{shown} has an empty class, or a class within a class")
+    plain = _GROUP.sub("(", _CLASS.sub("c", plain))
+    if re.search(r"\([?*]", plain):
+        raise _Unsafe(f"{shown} has a group of a kind that is not known")
+    if _REPEATED_REPEAT.search(plain):
+        raise _Unsafe(f"{shown} can take for ever")
+    return plain
+
+
+def _repeats(pattern: str) -> int:
+    """The most repeats in a row, of a pattern without groups; a choice counts as one."""
+    branches = pattern.split("|")
+    return max(len(branches) > 1, *(len(_REPEAT.findall(branch)) for branch in branches))
 
 
 def _check_character_map(encoded: str) -> None:
