@@ -153,6 +153,20 @@ def test_hostile_configs_are_refused_before_anything_is_built(
     assert "evil" not in sys.modules
 
 
+def test_a_head_far_larger_than_its_weights_is_refused_before_it_is_built(model):
+    """900,000 labels would take 59 GB here; the encoder itself is small."""
+    config = {"model_type": "distilbert", "dim": 16_384, "n_layers": 0, "n_heads": 1}
+    config |= {"hidden_dim": 1, "max_position_embeddings": 64, "vocab_size": 521}
+    (model / "config.json").write_text(json.dumps(config))
+    changes = {"labels": [f"{i}" for i in range(3000)], "task": "multiclass", "pooling": "mean"}
+    rule = {"task": "multiclass", "activation": "softmax"}
+    rewrite(model / "bert_cls.json", rule=rule, data={}, **changes)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(BundleError, match=r"labels describe a network of 58,.* parameters"):
+        Classifier.load(sealed(model), engine="torch")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000
+
+
 def test_a_key_given_twice_means_what_was_checked(copied):
     folder = copied("bert")
     content = (folder / "config.json").read_text()
