@@ -33,7 +33,7 @@ from bert_cls.request import RUN, resumed
 from bert_cls.text import TextEncoder, TextSettings
 from bert_cls.training import Silent, train
 from bert_cls.training.claim import clear
-from hostile import HOSTILE_CONFIGS, Canary, rewrite, sealed, strew, zipped
+from hostile import HOSTILE_CONFIGS, Canary, nested, rewrite, sealed, strew, zipped
 from small import MAKERS, write_folder
 from tiny import FAMILIES, TEXTS, tiny_tokenizer
 
@@ -212,7 +212,7 @@ def replacing(*pairs):
     return lambda content: content.update(normalizer={"type": "Sequence", "normalizers": steps})
 
 
-def nested(content):
+def many_steps(content):
     step = {"type": "Lowercase"}
     for _ in range(200):
         step = {"type": "Sequence", "normalizers": [step, step]}
@@ -261,7 +261,7 @@ HOSTILE_TOKENIZERS = {
     "doubling": replacing(*[("a", "aa")] * 60),
     "a long replacement": replacing(("a", "b" * 10**6)),
     "nothing is left": replacing(("a", "")),
-    "many steps": nested,
+    "many steps": many_steps,
     "no model": lambda c: c.pop("model"),
     "another model": lambda c: c["model"].update(type="Evil"),
     "a list as model": lambda c: c.update(model=[]),
@@ -292,6 +292,7 @@ HOSTILE_TOKENIZERS = {
     "an empty map": lambda c: c.update(
         normalizer={"type": "Precompiled", "precompiled_charsmap": ""}
     ),
+    "nested somewhere": lambda c: c.update(x=nested(300)),
     "a list as unknown": lambda c: c["model"].update(unk_id=[1]),
     "a sequence of none": unigram({"type": "Sequence"}),
     "a sequence of null": unigram({"type": "Sequence", "pretokenizers": None}),
@@ -528,6 +529,23 @@ def test_any_field_of_the_description_may_be_anything(trained, data, tmp_path_fa
         {"text": {"long": "evil"}},
         {"text": {"evil": 1}},
         {"data": []},
+        {"data": None},
+        {"data": {"files": 5}},
+        {"data": {"files": {"a": 5}}},
+        {"data": {"rows": 5}},
+        {"data": {"rows": {"train": "5"}}},
+        {"config": None},
+        {"config": []},
+        {"config": {"report": 5}},
+        {"origins": ["a"]},
+        {"origins": {"a": 5}},
+        {"history": 5},
+        {"history": [5]},
+        {"engines": None},
+        {"engines": 3},
+        {"engines": ["openvino"]},
+        {"engines": {"openvino": None}},
+        {"x": nested(120)},
         {"data": {"label_counts": {"尾灯": 1}}},
         {"data": {"label_counts": [1, 2, 3]}},
         {"data": {"label_counts": {"尾灯": -1, "天窗": 1, "轮胎": 1}}},
@@ -563,6 +581,19 @@ def test_rules_that_cannot_be_are_refused(model, thresholds):
     rewrite(model / "bert_cls.json", rule=content["rule"] | {"thresholds": thresholds})
     with pytest.raises(BundleError):
         Classifier.load(sealed(model))
+
+
+def test_a_long_list_of_tensors_is_refused_before_it_is_read(model, copied):
+    """A million empty tensors were read for half a minute."""
+    size = 16 * 2**20 + 1
+    header = b'{"x":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}'.ljust(size)
+    for folder, kind in ((copied("bert"), EncoderError), (model, BundleError)):
+        weights = folder / "model.safetensors"
+        weights.write_bytes(size.to_bytes(8, "little") + header)
+        if folder is model:
+            sealed(model)
+        with pytest.raises(kind, match="its header would have 16,777,217 bytes"):
+            opened(folder)
 
 
 # --- X6: names and paths

@@ -115,7 +115,9 @@ def take_over(
         )
     tensors = load_file(folder / "model.safetensors")
     head = network.head
-    weight, bias = (tensors.get(f"classifier.{name}", torch.empty(0)) for name in ("weight", "bias"))
+    weight, bias = (
+        tensors.get(f"classifier.{name}", torch.empty(0)) for name in ("weight", "bias")
+    )
     if weight.shape != (old.outputs, head.in_features) or bias.shape != (old.outputs,):
         raise BundleError(f"{folder}: the weights have no head for {old.outputs:,} labels.")
     if task == "regression":
