@@ -97,7 +97,7 @@ DAMAGED_SAMPLES = {
 }
 
 
-@pytest.mark.parametrize("kind, change", DAMAGED_SAMPLES.values(), ids=DAMAGED_SAMPLES.keys())
+@pytest.mark.parametrize(("kind", "change"), DAMAGED_SAMPLES.values(), ids=DAMAGED_SAMPLES.keys())
 def test_a_sample_that_cannot_be_the_models_is_refused(kind, change, encoder, tmp_path):
     folder = model_folder(encoder("bert"), tmp_path / "model", text=TextSettings(max_length=64))
     save_file(change(load_file(folder / SAMPLE)), folder / SAMPLE)

@@ -16,23 +16,28 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.table import Table
+from rich.text import Text
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
 
 from bert_cls import Classifier
 from bert_cls.bundle import load
+from bert_cls.commands.console import open_console
 from bert_cls.data import Example
 from bert_cls.encoders import describe, open_tokenizer, resolve, sources
 from bert_cls.encoders.tokenizer_files import kept_settings
-from bert_cls.errors import BertClsError, BundleError, DataError, EncoderError
+from bert_cls.errors import BertClsError, BundleError, DataError, EncoderError, printable
 from bert_cls.folders import MANIFEST, verify
 from bert_cls.foreign_tokenizer import read_tokenizer
+from bert_cls.legacy.log import say
 from bert_cls.network import open_network
 from bert_cls.outputs import write_predictions
 from bert_cls.request import RUN, resumed
 from bert_cls.text import TextEncoder, TextSettings
 from bert_cls.training import Silent, train
 from bert_cls.training.claim import clear
+from doors import main
 from hostile import HOSTILE_CONFIGS, Canary, nested, rewrite, sealed, strew, zipped
 from small import MAKERS, write_folder
 from tiny import FAMILIES, TEXTS, tiny_tokenizer
@@ -732,6 +737,40 @@ def test_a_wheel_that_swells_is_refused(tmp_path, monkeypatch):
         p.relative_to(tmp_path / "target").as_posix() for p in (tmp_path / "target").rglob("*")
     }
     assert found == {"m", "m/x", "m/d", "m/d/y"}
+
+
+# --- X9: what a terminal would obey
+
+OBEYED = "\x1b]0;x\x07\x1b[2J\x9b31m\x7f\r\u202e\u2066\u200f\u2028"
+SHOWN = r"\x1b]0;x\x07\x1b[2J\x9b31m\x7f\r\u202e\u2066\u200f\u2028"
+
+
+def test_a_terminal_is_shown_what_it_would_obey_in_messages(model):
+    rewrite(model / "bert_cls.json", format=OBEYED)
+    done = main("predict", sealed(model), "--text", "尾灯")
+    assert done.code == 3
+    assert f"has format {SHOWN}. This version" in done.err
+    assert printable("尾灯\tA\n好 é") == "尾灯\tA\n好 é"
+
+
+def test_a_terminal_is_shown_what_it_would_obey_in_tables(capsys):
+    console = open_console(stderr=False)
+    table = Table()
+    table.add_column("label")
+    table.add_row(OBEYED)
+    table.add_row(Text(OBEYED))
+    console.print(OBEYED, table, "[bold]尾灯[/]")
+    console.print(OBEYED, markup=False, highlight=False, soft_wrap=True)
+    out = capsys.readouterr().out
+    assert out.count(SHOWN) == 3, "rich itself leaves some of them out of its Text"
+    assert "尾灯" in out
+    assert printable(out) == out
+
+
+def test_the_old_script_shows_what_a_terminal_would_obey():
+    said: list[str] = []
+    say(said.append, f"a\n{OBEYED[:-1]}")
+    assert printable("".join(said)) == "".join(said)
 
 
 # --- X8: formulas

@@ -283,7 +283,7 @@ def _split_special(content: Json) -> None:
     apart: Json = {"type": "Split", "pattern": {"Regex": pattern}}
     apart |= {"behavior": "Isolated", "invert": False}
     before = content.get("pre_tokenizer")
-    steps = [before]
+    steps: Any = [before]
     if isinstance(before, dict) and before.get("type") == "Sequence":
         steps = before.get("pretokenizers")
         if not isinstance(steps, list):
