@@ -13,6 +13,7 @@ from bert_cls.errors import BertClsError
 
 MOST_JSON = 16 * 2**20
 _DEEPEST_JSON = 100
+_MOST_HEADER = 2 * 2**20  # that of 256 layers, the most there may be, has a quarter of it
 _PART = re.compile(r"[^\\/:\x00-\x1f\x7f]+")
 
 
@@ -59,10 +60,10 @@ def check_header(path: Path, error: type[BertClsError]) -> None:
     """`error` for a safetensors file whose list of tensors is larger than is sensible."""
     with path.open("rb") as stream:
         size = int.from_bytes(stream.read(8), "little")
-    if size > MOST_JSON:
+    if size > _MOST_HEADER:
         raise error(
             f"{path} is not a whole safetensors file: its header would have {size:,} bytes, at "
-            f"most {MOST_JSON:,} are read.",
+            f"most {_MOST_HEADER:,} are read.",
             hint="fetch or copy it again.",
         )
 

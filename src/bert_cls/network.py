@@ -194,4 +194,5 @@ def load_tensors(network: Network, tensors: Mapping[str, Tensor]) -> None:
         network.encoder.load_state_dict(encoder)
         network.head.load_state_dict(head)
     except RuntimeError as error:
-        raise EncoderError(f"the weights do not fit the network: {error}") from error
+        reason = " ".join(str(error).split())[:300]
+        raise EncoderError(f"the weights do not fit the network: {reason}") from error

@@ -279,7 +279,12 @@ class TextEncoder:
                     "normalising joins characters of this text, so tokens cannot be traced.",
                     hint="use the method occlusion.",
                 )
-        offsets = self.tokenizer.encode(text, add_special_tokens=False).offsets
+        try:
+            offsets = self.tokenizer.encode(text, add_special_tokens=False).offsets
+        except BaseException as error:
+            if not is_failure(error):
+                raise
+            raise _failed_on(0, error) from None
         return [(origin[s], origin[e - 1] + 1) if e > s else (0, 0) for s, e in offsets]
 
     def _ids(self, texts: Sequence[str], at: int) -> tuple[list[list[int]], NDArray[np.int64]]:
@@ -341,11 +346,7 @@ class TextEncoder:
         except BaseException as error:
             if not is_failure(error):
                 raise
-            raise TextError(
-                row,
-                f"characters that this tokenizer fails on: {' '.join(str(error).split())[:200]}.",
-                hint="leave the text out. Honest tokenizers read every text.",
-            ) from None
+            raise _failed_on(row, error) from None
 
     def _cut(self, ids: list[int], room: int) -> list[int]:
         if len(ids) <= room:
@@ -368,6 +369,14 @@ class TextEncoder:
             return row, len(row)
         left = [*t.pair_before, *a, *t.pair_between]
         return [*left, *b, *t.pair_after], len(left)
+
+
+def _failed_on(row: int, error: BaseException) -> TextError:
+    return TextError(
+        row,
+        f"characters that this tokenizer fails on: {' '.join(str(error).split())[:200]}.",
+        hint="leave the text out. Honest tokenizers read every text.",
+    )
 
 
 def tokenizer_json(tokenizer: Tokenizer) -> bytes:
