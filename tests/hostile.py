@@ -73,6 +73,13 @@ def zipped(content: bytes) -> bytes:
     return out.getvalue()
 
 
+def nested(levels: int) -> object:
+    value: object = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 HOSTILE_CONFIGS: dict[str, dict[str, object] | bytes] = {
     "code of its own": {"auto_map": {"AutoModel": "evil.Model", "AutoConfig": "evil.Config"}},
     "trust": {"trust_remote_code": True},
@@ -104,8 +111,11 @@ HOSTILE_CONFIGS: dict[str, dict[str, object] | bytes] = {
     "NaN": b'{"model_type": "bert", "layer_norm_eps": NaN}',
     "infinity": b'{"model_type": "bert", "layer_norm_eps": Infinity}',
     "nested lists": b'{"model_type": "bert", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "nested less": b'{"model_type": "bert", "x": ' + b"[" * 300 + b"]" * 300 + b"}",
+    "nested where it counts": {"rope_parameters": {"a": nested(300)}},
     "nested objects": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
     "a list": b"[]",
+    "no padding to count from": {"model_type": "roberta", "pad_token_id": None},
     "a huge number": b'{"model_type": "bert", "hidden_size": ' + b"9" * 5000 + b"}",
     "the same key twice": b'{"model_type": "bert", "model_type": "evil"}',
     "too large": b'{"x": "' + b"x" * (17 * 2**20) + b'"}',

@@ -9,8 +9,10 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 from safetensors.numpy import save
+from safetensors.torch import save as to_bytes
 from typer.testing import CliRunner
 
 from bert_cls import Classifier
@@ -249,10 +251,10 @@ def test_strangeness_is_even_on_rows_like_the_known_and_high_on_others():
     strange = domain.strangeness(alike)
     assert np.quantile(strange, [0.25, 0.5, 0.75]) == pytest.approx([0.25, 0.5, 0.75], abs=0.06)
     assert domain.strangeness(rng.normal(0, 12, size=(500, 5))).mean() > 0.95
-    again = Domain.from_bytes(domain.to_bytes())
+    again = Domain.from_bytes(domain.to_bytes(), outputs=5)
     assert (again.strangeness(alike) == strange).all()
     with pytest.raises(BundleError, match="damaged"):
-        Domain.from_bytes(domain.to_bytes()[:-9])
+        Domain.from_bytes(domain.to_bytes()[:-9], outputs=5)
     assert learn(logits[:20], truth[:20]) is None
 
 
@@ -272,19 +274,45 @@ def test_a_domain_of_before_is_read_and_one_with_other_shapes_is_damaged():
     truth = rng.integers(0, 3, 200)
     domain = learn(rng.normal(size=(200, 3)) + 4 * np.eye(3)[truth], truth)
     kept = {"means": domain.means, "precision": domain.precision, "quantiles": domain.quantiles}
-    before = Domain.from_bytes(save(kept))
+    before = Domain.from_bytes(save(kept), outputs=3)
     far = before.distances(np.full((1, 3), 99.0))[0]
     away = np.full(3, 99.0) - domain.means
     nearest = np.einsum("ij,jk,ik->i", away, domain.precision, away).min()
     assert far == pytest.approx(np.sqrt(nearest))
     for name, value in (("means", np.zeros(3)), ("precision", np.eye(2)), ("centre", np.eye(3))):
         with pytest.raises(BundleError, match="shapes do not fit"):
-            Domain.from_bytes(save({**kept, name: value}))
+            Domain.from_bytes(save({**kept, name: value}), outputs=3)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"quantiles": np.full(1001, np.nan)},
+        {"quantiles": np.zeros(0)},
+        {"quantiles": np.arange(1001.0)[::-1].copy()},
+        {"quantiles": np.zeros(1001, np.int8)},
+        {"means": np.full((3, 3), np.inf)},
+        {"precision": np.eye(3, dtype=np.float32)},
+        {"means": np.zeros((3, 7)), "precision": np.eye(7)},
+        {"means": np.zeros((0, 7)), "precision": np.zeros((0, 0))},
+    ],
+)
+def test_a_domain_that_cannot_be_is_damaged(changes):
+    kept = {"means": np.eye(3), "precision": np.eye(3), "quantiles": np.arange(1001.0)}
+    assert Domain.from_bytes(save(kept), outputs=3).strangeness(np.zeros((1, 3))).shape == (1,)
+    with pytest.raises(BundleError, match="damaged"):
+        Domain.from_bytes(save(kept | changes), outputs=3)
+
+
+def test_a_domain_of_another_kind_of_numbers_is_damaged():
+    brain = to_bytes({"means": torch.zeros(3, 3, dtype=torch.bfloat16)})
+    with pytest.raises(BundleError, match="damaged"):
+        Domain.from_bytes(brain, outputs=3)
 
 
 def test_of_label_sets_a_row_without_evidence_for_any_label_is_strange():
     logits, truth = drawn(0, 500, slopes=np.ones(4), offsets=np.zeros(4))
-    domain = Domain.from_bytes(learn(logits, truth).to_bytes())
+    domain = Domain.from_bytes(learn(logits, truth).to_bytes(), outputs=4)
     alike, _ = drawn(1, 500, slopes=np.ones(4), offsets=np.zeros(4))
     assert domain.strangeness(alike).mean() == pytest.approx(0.5, abs=0.05)
     assert domain.strangeness(np.full((3, 4), -9.0)).tolist() == [1.0, 1.0, 1.0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
 from bert_cls import Classifier
@@ -28,12 +30,14 @@ from bert_cls.export import export
 from bert_cls.export.check import compare, second_look_margins
 from bert_cls.export.graph import to_onnx
 from bert_cls.export.quantise import quantise, sites
+from bert_cls.export.rows import rows_of
 from bert_cls.folders import scratch_folder, verify
 from bert_cls.locks import Lock
 from bert_cls.sample import SAMPLE, read_sample
 from bert_cls.text import TextSettings
 from bert_cls.training import Request, Silent, train
 from exported import RULES, model_folder
+from hostile import sealed
 from small import FAST, multilabel_rows, write_folder
 from tiny import FAMILIES, TEXTS
 
@@ -59,6 +63,61 @@ def test_every_family_answers_alike_in_float32_and_int8(family, encoder, tmp_pat
     agreement = compare(bundle.rule, wanted, rounded)
     assert agreement.flips == 0
     assert agreement.largest_difference < 0.1
+
+
+def _empty(arrays):
+    return {name: np.zeros(int(name.endswith(".starts")), a.dtype) for name, a in arrays.items()}
+
+
+DAMAGED_SAMPLES = {
+    "no rows": (EngineError, _empty),
+    "nothing at all": (BundleError, lambda a: {name: each[:0] for name, each in a.items()}),
+    "ids beyond": (BundleError, lambda a: {**a, "dev.ids": np.full_like(a["dev.ids"], 30_000)}),
+    "ids below": (BundleError, lambda a: {**a, "train.ids": np.full_like(a["dev.ids"], -1)}),
+    "types beyond": (BundleError, lambda a: {**a, "dev.types": np.full_like(a["dev.types"], 9)}),
+    "starts in no order": (
+        BundleError,
+        lambda a: {**a, "dev.starts": np.r_[0, a["dev.starts"][-2:0:-1], a["dev.starts"][-1]]},
+    ),
+    "starts beyond": (BundleError, lambda a: {**a, "dev.starts": a["dev.starts"] + 1}),
+    "a row too many": (BundleError, lambda a: {**a, "dev.starts": np.r_[0, a["dev.starts"]]}),
+    "fractions": (BundleError, lambda a: {n: each.astype(np.float64) for n, each in a.items()}),
+    "one long row": (
+        BundleError,
+        lambda a: {
+            **a,
+            "dev.starts": np.array([0, len(a["dev.ids"])]),
+            "dev.full_lengths": np.array([len(a["dev.ids"])], np.int32),
+        },
+    ),
+    "windows of no row": (
+        BundleError,
+        lambda a: {
+            **a,
+            "dev.first": np.arange(3),
+            "dev.cut": np.zeros(2, np.bool_),
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize(("kind", "change"), DAMAGED_SAMPLES.values(), ids=DAMAGED_SAMPLES.keys())
+def test_a_sample_that_cannot_be_the_models_is_refused(kind, change, encoder, tmp_path):
+    folder = model_folder(encoder("bert"), tmp_path / "model", text=TextSettings(max_length=64))
+    save_file(change(load_file(folder / SAMPLE)), folder / SAMPLE)
+    with pytest.raises(kind, match="calibrated on 0 rows" if kind is EngineError else SAMPLE):
+        export(sealed(folder), "openvino", quiet)
+
+
+@pytest.mark.parametrize("content", [None, b"[]", b"5", b'{"config": 5, "data": 5}'])
+def test_of_a_run_that_is_none_the_sample_is_taken(content, encoder, tmp_path):
+    folder = model_folder(encoder("bert"), tmp_path / "model")
+    if content is None:
+        os.mkfifo(folder / "run.json")  # waited for, it never ends
+    else:
+        (folder / "run.json").write_bytes(content)
+    found = rows_of(bundles.load(folder))
+    assert found.origin == "the 50 development rows kept in the model folder"
 
 
 @pytest.mark.parametrize("pooling", ["cls", "cls_pooler"])

@@ -469,3 +469,14 @@ def test_a_pipe_is_written_to_and_a_link_is_replaced(tmp_path):
     link.symlink_to(pipe)  # in a stranger's folder it may lead to a device
     write_file(link, b"new")
     assert not link.is_symlink()
+
+
+def test_a_pipe_in_a_folder_stays_and_is_not_waited_for(tmp_path):
+    def write(scratch):
+        os.mkfifo(scratch / "pipe")
+        (scratch / "gone").symlink_to("nowhere")
+        (scratch / "a").write_text("x")
+
+    write_folder(tmp_path / "target", write, listed=["a"])
+    assert (tmp_path / "target" / "pipe").is_fifo()
+    verify(tmp_path / "target")

@@ -363,3 +363,11 @@ def test_pickles_and_damaged_weights_are_refused_unopened(copied, tmp_path):
         with pytest.raises(EncoderError, match=r"model\.safetensors"):
             opened(folder)
     assert not ran.exists()
+
+
+def test_weights_of_another_network_are_named_in_a_sentence(encoder):
+    network = open_network(encoder("bert"), outputs=3, pooling="mean")
+    others = {f"classifier.{i}": torch.zeros(1) for i in range(10_000)}
+    with pytest.raises(EncoderError, match="do not fit the network") as caught:
+        load_tensors(network, others)
+    assert len(str(caught.value)) < 400

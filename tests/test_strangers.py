@@ -16,22 +16,29 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.table import Table
+from rich.text import Text
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
 
 from bert_cls import Classifier
 from bert_cls.bundle import load
+from bert_cls.commands.console import open_console
+from bert_cls.data import Example
 from bert_cls.encoders import describe, open_tokenizer, resolve, sources
 from bert_cls.encoders.tokenizer_files import kept_settings
-from bert_cls.errors import BertClsError, BundleError, DataError, EncoderError
+from bert_cls.errors import BertClsError, BundleError, DataError, EncoderError, printable
 from bert_cls.folders import MANIFEST, verify
+from bert_cls.foreign_tokenizer import read_tokenizer
+from bert_cls.legacy.log import say
 from bert_cls.network import open_network
 from bert_cls.outputs import write_predictions
 from bert_cls.request import RUN, resumed
 from bert_cls.text import TextEncoder, TextSettings
 from bert_cls.training import Silent, train
 from bert_cls.training.claim import clear
-from hostile import HOSTILE_CONFIGS, Canary, rewrite, sealed, strew, zipped
+from doors import main
+from hostile import HOSTILE_CONFIGS, Canary, nested, rewrite, sealed, strew, zipped
 from small import MAKERS, write_folder
 from tiny import FAMILIES, TEXTS, tiny_tokenizer
 
@@ -151,6 +158,20 @@ def test_hostile_configs_are_refused_before_anything_is_built(
     assert "evil" not in sys.modules
 
 
+def test_a_head_far_larger_than_its_weights_is_refused_before_it_is_built(model):
+    """900,000 labels would take 59 GB here; the encoder itself is small."""
+    config = {"model_type": "distilbert", "dim": 16_384, "n_layers": 0, "n_heads": 1}
+    config |= {"hidden_dim": 1, "max_position_embeddings": 64, "vocab_size": 521}
+    (model / "config.json").write_text(json.dumps(config))
+    changes = {"labels": [f"{i}" for i in range(3000)], "task": "multiclass", "pooling": "mean"}
+    rule = {"task": "multiclass", "activation": "softmax"}
+    rewrite(model / "bert_cls.json", rule=rule, data={}, **changes)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(BundleError, match=r"labels describe a network of 58,.* parameters"):
+        Classifier.load(sealed(model), engine="torch")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000
+
+
 def test_a_key_given_twice_means_what_was_checked(copied):
     folder = copied("bert")
     content = (folder / "config.json").read_text()
@@ -196,7 +217,7 @@ def replacing(*pairs):
     return lambda content: content.update(normalizer={"type": "Sequence", "normalizers": steps})
 
 
-def nested(content):
+def many_steps(content):
     step = {"type": "Lowercase"}
     for _ in range(200):
         step = {"type": "Sequence", "normalizers": [step, step]}
@@ -205,17 +226,47 @@ def nested(content):
     content["normalizer"] = step
 
 
+def unigram(before):
+    """Pieces of the kind that have their special tokens parted before anything is built."""
+
+    def change(content):
+        pieces = [[piece, -1.0] for piece in content["model"]["vocab"]]
+        content["model"] = {"type": "Unigram", "unk_id": 1, "vocab": pieces}
+        content["pre_tokenizer"] = before
+
+    return change
+
+
 HOSTILE_TOKENIZERS = {
     "exponential": split("(a+)+$"),
     "exponential within": split("((?:x|a+)(b)?)*$"),
     "exponential choice": split("(?:a|aa)+$"),
     "exponential count": split(r"(\w*){2,}$"),
+    "exponential call": split(r"(?<x>a+\g<x>?)b"),
+    "exponential call by number": split(r"(a+\g<1>?)b"),
+    "a call of the whole": split(r"a(?R)?b"),
+    "a reference": split(r"(a+)\1b"),
+    "a named reference": split(r"(?<x>a+)\k<x>b"),
+    "a condition": split(r"(a+)(?(1)b|c)"),
+    "a comment": split("(?#()(a+)(?#))+b"),
+    "a control character": split(r"(a+\c)?)+b"),
+    "a class within a class": split("([a[)]a+]?)b"),
+    "a class that ends late": split("(a+[])]?)+b"),
+    "classes in common": split("[a&&b]+"),
+    "free spacing": split("(?x:(a+ #)\n)+)b"),
+    "a name": split("(?<x>a)"),
+    "a repeated repeat": split("a{1,}+b"),
+    "repeated thrice": split("a+?{2,}b"),
+    "many options": split("a?" * 30 + "a" * 41),
+    "many repeats": split("(?:a*b|" + "a*" * 8 + ")c"),
+    "many choices": split("(?:a|b)" * 20 + "c"),
+    "a parenthesis too many": split("(a+))b"),
     "a long pattern": split("a" * 5000),
     "no pattern at all": split("("),
     "doubling": replacing(*[("a", "aa")] * 60),
     "a long replacement": replacing(("a", "b" * 10**6)),
     "nothing is left": replacing(("a", "")),
-    "many steps": nested,
+    "many steps": many_steps,
     "no model": lambda c: c.pop("model"),
     "another model": lambda c: c["model"].update(type="Evil"),
     "a list as model": lambda c: c.update(model=[]),
@@ -246,6 +297,11 @@ HOSTILE_TOKENIZERS = {
     "an empty map": lambda c: c.update(
         normalizer={"type": "Precompiled", "precompiled_charsmap": ""}
     ),
+    "nested somewhere": lambda c: c.update(x=nested(300)),
+    "a list as unknown": lambda c: c["model"].update(unk_id=[1]),
+    "a sequence of none": unigram({"type": "Sequence"}),
+    "a sequence of null": unigram({"type": "Sequence", "pretokenizers": None}),
+    "a number as sequence": unigram({"type": "Sequence", "pretokenizers": 5}),
 }
 
 
@@ -268,6 +324,18 @@ def test_hostile_tokenizers_are_refused(model, copied, change):
         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+"
         r"[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
         r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+"
+        r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}"
+        r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
+        r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        "[一-龥\u0800-\u4e00가-\ud7ff]+",
+        r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
+        r"\w+|[^\w\s]+",
+        r"[[:alpha:]]+|[^[:space:]]",
+        r"\s+$",
+        r"^\s*(?<!\n)\u3000?",
         " {2,}",
         r"[(+*)]+",
         r"(ab)+",
@@ -278,6 +346,27 @@ def test_patterns_of_honest_tokenizers_pass(tmp_path, pattern):
     assert open_tokenizer(tmp_path).encode("aa (b)").ids
 
 
+def test_a_text_that_a_pattern_fails_on_is_an_error_of_its_row(model):
+    """The library's panic is no Exception, so it went through every guard."""
+    content = json.loads((model / "tokenizer.json").read_bytes())
+    swept = {"type": "Replace", "pattern": {"Regex": "a*a*a*a*(?!)"}, "content": "b"}
+    steps = [content["normalizer"], swept]
+    rewrite(model / "tokenizer.json", normalizer={"type": "Sequence", "normalizers": steps})
+    classifier = Classifier.load(sealed(model), engine="torch")
+    texts = ["尾灯", "a" * 200, "天窗"]
+    with pytest.raises(DataError, match="row 1 of the texts has characters that this tokenizer"):
+        classifier.predict(texts)
+    with pytest.raises(DataError, match="characters that this tokenizer fails on"):
+        classifier.text.places(texts[1])
+    rows = list(classifier.predict_stream(Example(i, text) for i, text in enumerate(texts)))
+    assert [sorted(row) for row in rows] == [
+        ["index", "labels", "scores"],
+        ["error", "index"],
+        ["index", "labels", "scores"],
+    ]
+    assert rows[0]["scores"] == classifier.predict(["尾灯"])[0].to_dict()["scores"]
+
+
 def test_a_tokenizer_that_forgets_at_random_is_made_exact(tmp_path):
     content = changed("roberta", lambda c: c["model"].update(dropout=0.9))
     (tmp_path / "tokenizer.json").write_bytes(content)
@@ -285,6 +374,22 @@ def test_a_tokenizer_that_forgets_at_random_is_made_exact(tmp_path):
     assert {tuple(tokenizer.encode(TEXTS[0]).ids) for _ in range(20)} == {
         tuple(tiny_tokenizer("roberta").encode(TEXTS[0]).ids)
     }
+
+
+def test_padding_and_truncation_of_a_tokenizer_are_dropped_before_anything_is_encoded():
+    """Padding to 400 million, or cutting in an impossible way, ends the process."""
+    content = changed(
+        "bert",
+        lambda c: c.update(
+            padding={"strategy": {"Fixed": 100}, "direction": "Right", "pad_id": 0}
+            | {"pad_to_multiple_of": None, "pad_type_id": 0, "pad_token": "[PAD]"},
+            truncation={"direction": "Right", "strategy": "LongestFirst"}
+            | {"max_length": 1, "stride": 5},
+        ),
+    )
+    read = read_tokenizer(content, "tokenizer.json", BundleError)
+    assert read.padding is None
+    assert read.truncation is None
 
 
 # --- X12: special tokens typed in texts
@@ -431,6 +536,23 @@ def test_any_field_of_the_description_may_be_anything(trained, data, tmp_path_fa
         {"text": {"long": "evil"}},
         {"text": {"evil": 1}},
         {"data": []},
+        {"data": None},
+        {"data": {"files": 5}},
+        {"data": {"files": {"a": 5}}},
+        {"data": {"rows": 5}},
+        {"data": {"rows": {"train": "5"}}},
+        {"config": None},
+        {"config": []},
+        {"config": {"report": 5}},
+        {"origins": ["a"]},
+        {"origins": {"a": 5}},
+        {"history": 5},
+        {"history": [5]},
+        {"engines": None},
+        {"engines": 3},
+        {"engines": ["openvino"]},
+        {"engines": {"openvino": None}},
+        {"x": nested(120)},
         {"data": {"label_counts": {"尾灯": 1}}},
         {"data": {"label_counts": [1, 2, 3]}},
         {"data": {"label_counts": {"尾灯": -1, "天窗": 1, "轮胎": 1}}},
@@ -466,6 +588,19 @@ def test_rules_that_cannot_be_are_refused(model, thresholds):
     rewrite(model / "bert_cls.json", rule=content["rule"] | {"thresholds": thresholds})
     with pytest.raises(BundleError):
         Classifier.load(sealed(model))
+
+
+def test_a_long_list_of_tensors_is_refused_before_it_is_read(model, copied):
+    """A million empty tensors were read for half a minute."""
+    size = 2 * 2**20 + 1
+    header = b'{"x":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}'.ljust(size)
+    for folder, kind in ((copied("bert"), EncoderError), (model, BundleError)):
+        weights = folder / "model.safetensors"
+        weights.write_bytes(size.to_bytes(8, "little") + header)
+        if folder is model:
+            sealed(model)
+        with pytest.raises(kind, match="its header would have 2,097,153 bytes"):
+            opened(folder)
 
 
 # --- X6: names and paths
@@ -604,6 +739,40 @@ def test_a_wheel_that_swells_is_refused(tmp_path, monkeypatch):
         p.relative_to(tmp_path / "target").as_posix() for p in (tmp_path / "target").rglob("*")
     }
     assert found == {"m", "m/x", "m/d", "m/d/y"}
+
+
+# --- X9: what a terminal would obey
+
+OBEYED = "\x1b]0;x\x07\x1b[2J\x9b31m\x7f\r\u202e\u2066\u200f\u2028"
+SHOWN = r"\x1b]0;x\x07\x1b[2J\x9b31m\x7f\r\u202e\u2066\u200f\u2028"
+
+
+def test_a_terminal_is_shown_what_it_would_obey_in_messages(model):
+    rewrite(model / "bert_cls.json", format=OBEYED)
+    done = main("predict", sealed(model), "--text", "尾灯")
+    assert done.code == 3
+    assert f"has format {SHOWN}. This version" in done.err
+    assert printable("尾灯\tA\n好 é") == "尾灯\tA\n好 é"
+
+
+def test_a_terminal_is_shown_what_it_would_obey_in_tables(capsys):
+    console = open_console(stderr=False)
+    table = Table()
+    table.add_column("label")
+    table.add_row(OBEYED)
+    table.add_row(Text(OBEYED))
+    console.print(OBEYED, table, "[bold]尾灯[/]")
+    console.print(OBEYED, markup=False, highlight=False, soft_wrap=True)
+    out = capsys.readouterr().out
+    assert out.count(SHOWN) == 3, "rich itself leaves some of them out of its Text"
+    assert "尾灯" in out
+    assert printable(out) == out
+
+
+def test_the_old_script_shows_what_a_terminal_would_obey():
+    said: list[str] = []
+    say(said.append, f"a\n{OBEYED[:-1]}")
+    assert printable("".join(said)) == "".join(said)
 
 
 # --- X8: formulas

@@ -16,7 +16,7 @@ take it away before they pass the model on.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -239,12 +239,14 @@ def _text(folder: Path, stored: Mapping[str, Any]) -> TextSettings:
 
 
 def _details(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
-    """What is for people; of it only the counts of training rows are computed with."""
+    """What is for people, in the shapes that it is read in; only counts are computed with."""
     details = {k: v for k, v in content.items() if k not in _KNOWN}
-    data = details.get("data", {})
-    if not isinstance(data, dict):
-        raise BundleError(f"{folder / DESCRIPTION} is malformed: data is no object.")
-    counts = data.get("label_counts")
+    for name, (fits, wanted) in _SHAPES.items():
+        section, _, field = name.rpartition(".")
+        within = details.get(section, {}) if section else details
+        if field in within and not fits(within[field]):
+            raise BundleError(f"{folder / DESCRIPTION} is malformed: {name} is no {wanted}.")
+    counts = details.get("data", {}).get("label_counts")
     if counts:
         named = isinstance(counts, dict) and set(counts) == set(content["labels"])
         if not named or not all(type(n) is int and n >= 0 for n in counts.values()):
@@ -266,6 +268,24 @@ def _check_encoder(bundle: Bundle) -> None:
         )
 
 
+def _is_object_of(value: object, kind: type) -> bool:
+    return isinstance(value, dict) and all(type(inner) is kind for inner in value.values())
+
+
+def _is_list_of_objects(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(inner, dict) for inner in value)
+
+
+_SHAPES: dict[str, tuple[Callable[[object], bool], str]] = {
+    "config": (lambda value: _is_object_of(value, dict), "object of objects"),
+    "origins": (lambda value: _is_object_of(value, str), "object of words"),
+    "engines": (lambda value: _is_object_of(value, dict), "object of objects"),
+    "history": (_is_list_of_objects, "list of objects"),
+    "data": (lambda value: isinstance(value, dict), "object"),
+    "data.files": (lambda value: _is_object_of(value, str), "object of words"),
+    "data.rows": (lambda value: _is_object_of(value, int), "object of whole numbers"),
+}
+"""what of `details` is read again, outer parts before inner ones"""
 _NETWORKS = (".onnx", ".xml", ".bin")  # exported, and opened by programs of others
 _SPECIAL_TOKENS = "literal"  # typed in a text they are ordinary characters; no other way is built
 _KNOWN = {"format", "task", "labels", "pair", "pooling", "pad_id", "text", "rule", "label_merges"}

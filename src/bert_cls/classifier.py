@@ -376,7 +376,8 @@ class Classifier:
                 "domain.",
                 hint="models of labels have it when they were trained with 50 development rows.",
             )
-        return Domain.from_bytes(file.read_bytes())
+        content = read_bounded(file, BundleError)
+        return Domain.from_bytes(content, outputs=self.bundle.outputs)
 
     def tokens(self, examples: Sequence[Example]) -> Tokens:
         """Token ids of rows, of both texts where the model reads pairs."""

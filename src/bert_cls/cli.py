@@ -19,7 +19,14 @@ from bert_cls.commands.export import export
 from bert_cls.commands.predict import predict
 from bert_cls.commands.settings import show_settings
 from bert_cls.commands.train import train
-from bert_cls.errors import BertClsError, DataError, Interrupted, exit_code, not_installed
+from bert_cls.errors import (
+    BertClsError,
+    DataError,
+    Interrupted,
+    exit_code,
+    not_installed,
+    printable,
+)
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "train": train,
@@ -70,7 +77,8 @@ def main() -> None:
         sys.exit(141)
     except OSError as error:  # no permission, no space, a folder where a file is to be written
         place = error.filename2 or error.filename
-        typer.echo(f"error: {place}: {error.strerror}." if place else f"error: {error}", err=True)
+        said = f"error: {place}: {error.strerror}." if place else f"error: {error}"
+        typer.echo(printable(said), err=True)
         sys.exit(exit_code(DataError("")))  # 1 says that a command ended and found errors
 
 
@@ -79,7 +87,7 @@ def _end(error: BertClsError) -> NoReturn:
     label = "" if (rank := os.environ.get("RANK", "0")) == "0" else f"rank {rank}: "
     if not isinstance(error, Interrupted):  # which says itself that it was stopped
         label += "error: "
-    typer.echo(f"{label}{error}", err=True)
+    typer.echo(printable(f"{label}{error}"), err=True)
     sys.exit(exit_code(error))
 
 

@@ -13,6 +13,7 @@ BertClsError
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
@@ -82,6 +83,16 @@ def exit_code(error: BertClsError) -> int:
     if isinstance(error, Interrupted):
         return 128 + error.signal_number
     return next(EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES)
+
+
+# control characters but for tab and line feed; marks that turn the direction of writing; other ends
+# of lines
+_OBEYED = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """The text with what a terminal would obey instead of showing it written as escapes."""
+    return _OBEYED.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 EXTRAS: dict[str, str] = {

@@ -12,6 +12,8 @@ import orjson
 from bert_cls.errors import BertClsError
 
 MOST_JSON = 16 * 2**20
+_DEEPEST_JSON = 100
+_MOST_HEADER = 2 * 2**20  # that of 256 layers, the most there may be, has a quarter of it
 _PART = re.compile(r"[^\\/:\x00-\x1f\x7f]+")
 
 
@@ -53,7 +55,25 @@ def parse_object(content: bytes, where: object, error: type[BertClsError]) -> di
         raise error(f"{where} cannot be read: {caught}") from caught
     if not isinstance(found, dict):
         raise error(f"{where} cannot be read: it is not a JSON object.")
+    inner: list[Any] = [found]
+    for _ in range(_DEEPEST_JSON):
+        parts = (part.values() if isinstance(part, dict) else part for part in inner)
+        inner = [each for part in parts for each in part if isinstance(each, dict | list)]
+    if inner:  # what is read can be four times as deep as what can be written
+        raise error(f"{where} cannot be read: it is more than {_DEEPEST_JSON} levels deep.")
     return found
+
+
+def check_header(path: Path, error: type[BertClsError]) -> None:
+    """`error` for a safetensors file whose list of tensors is larger than is sensible."""
+    with path.open("rb") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+    if size > _MOST_HEADER:
+        raise error(
+            f"{path} is not a whole safetensors file: its header would have {size:,} bytes, at "
+            f"most {_MOST_HEADER:,} are read.",
+            hint="fetch or copy it again.",
+        )
 
 
 def check_plain(path: Path, error: type[BertClsError], *, alone: bool = False) -> None:

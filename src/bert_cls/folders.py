@@ -357,6 +357,8 @@ def sha256(path: Path) -> str:
 
 
 def _sync(path: Path) -> None:
+    if not (path.is_file() or path.is_dir()):  # a pipe of somebody's would be waited for
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

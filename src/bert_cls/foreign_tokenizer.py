@@ -25,6 +25,7 @@ MOST_BYTES = 256 * 2**20  # 250,002 pieces take 17 MB
 _MOST_PIECES = 4_000_000
 _MOST_STEPS = 5_000
 _LONGEST_PATTERN = 4096
+_MOST_REPEATS = 6
 _LONGEST_STRING = 256
 _MOST_GROWTH = 256
 _LONGEST_WORD = 1000
@@ -54,10 +55,12 @@ def read_tokenizer(
     found = parse_object(content, where, error)
     try:
         _check(found)
-        changed = _mark_special(found) | _be_exact(found)
+        _mark_special(found)
+        _be_exact(found)
         if found["model"]["type"] == "Unigram":  # it lists its special tokens among the pieces
-            changed |= _split_special(found)
-        tokenizer = _build(orjson.dumps(found) if changed else content)
+            _split_special(found)
+        # what was checked is built, whatever else the bytes might mean to another reader
+        tokenizer = _build(orjson.dumps(found))
         if _typed_special(tokenizer, found):
             _split_special(found)
             tokenizer = _build(orjson.dumps(found))
@@ -75,9 +78,14 @@ def _rust(doing: str) -> Iterator[None]:
     try:
         yield
     except BaseException as caught:
-        if isinstance(caught, Exception) or type(caught).__name__ == "PanicException":
+        if is_failure(caught):
             raise _Unsafe(f"{doing}: {' '.join(str(caught).split())[:300]}") from None
         raise
+
+
+def is_failure(caught: BaseException) -> bool:
+    """Whether the Rust library failed at its work; its panics are no Exception."""
+    return isinstance(caught, Exception) or type(caught).__name__ == "PanicException"
 
 
 def _build(content: bytes) -> Tokenizer:
@@ -99,6 +107,8 @@ def _check(content: Json) -> None:
     longest = model.get("max_input_chars_per_word", 100)
     if not isinstance(longest, int) or not 0 < longest <= _LONGEST_WORD:
         raise _Unsafe(f"max_input_chars_per_word must be from 1 to {_LONGEST_WORD}")
+    if model.get("unk_id") is not None and not _is_id(model["unk_id"]):
+        raise _Unsafe(f"unk_id must be a whole number below {_MOST_PIECES:,}")
     _check_vocabulary(model.get("vocab"))
     _check_added(content.setdefault("added_tokens", []))
     growth = 1.0
@@ -161,24 +171,60 @@ def _check_strings(part: Json) -> None:
             raise _Unsafe(f"{key} is too long")
 
 
-_CLASS = re.compile(r"\[(?:\\.|\[:\^?\w+:\]|[^\]\\])*\]", re.DOTALL)
-_ESCAPED = re.compile(r"\\(?:[pPx]\{[^}]*\}|.)", re.DOTALL)
-_REPEATED_GROUP = re.compile(r"\(([^()]*)\)(?:[*+]|\{\d*,?\d*\})")
+_ESCAPED = re.compile(r"\\(?:[pPx]\{[^{}]*\}|.)", re.DOTALL)
+# no numbers and names of groups (they repeat what is in them), no control characters (they take
+# the next character with them)
+_KNOWN_ESCAPES = re.compile(r"\\[^a-zA-Z0-9]|\\[abBAdDefGhHKnNOpPrRsStuvwWxXzZ0]", re.DOTALL)
+_CLASS = re.compile(r"\[((?:\[:\^?\w+:\]|[^\]])*)\]")
+_ODD_CLASS = re.compile(r"^\^?$|\[(?!:)|&&")
+_GROUP = re.compile(r"\((?:\?(?:[:=!>]|<[=!]|-?[im]+:))?")
+_COUNT = r"\{\d*,?\d*\}"
+_REPEAT = re.compile(rf"(?:[*+?]|{_COUNT})[?+]?")
+_REPEATED_REPEAT = re.compile(rf"(?:[*+?][?+]?+|{_COUNT}\??+)(?:[*+?]|{_COUNT})")
+_REPEATED_GROUP = re.compile(rf"\(([^()]*)\)(?:[*+]|{_COUNT})")
 _PLAIN_GROUP = re.compile(r"\(([^()]*)\)")
-_REPEATS = re.compile(r"[*+{|?]")
 
 
 def _check_pattern(pattern: str) -> None:
-    """Refuse a repeated group that itself repeats or chooses: it can take exponential time."""
+    """Refuse what can take exponential time, and what this reading of it could be wrong about.
+
+    A repeated group that itself repeats or chooses, and many repeats in a row.
+    """
     if len(pattern) > _LONGEST_PATTERN:
         raise _Unsafe("a pattern is too long")
-    plain = _CLASS.sub("c", _ESCAPED.sub("c", pattern)).replace("(?", "(")
+    shown = f"the pattern {pattern[:60]!r}"
+    plain = _plain(pattern, shown)
     while _PLAIN_GROUP.search(plain):
-        for inner in _REPEATED_GROUP.findall(plain):
-            if _REPEATS.search(inner):
-                raise _Unsafe(f"the pattern {pattern[:60]!r} can take for ever")
-        # a group that is done with stands as a piece that may repeat when anything in it did
-        plain = _PLAIN_GROUP.sub(lambda m: "c*" if _REPEATS.search(m[1]) else "c", plain, count=1)
+        if any(_repeats(inner) for inner in _REPEATED_GROUP.findall(plain)):
+            raise _Unsafe(f"{shown} can take for ever")
+        # a group that is done with stands as a piece with as many repeats as were in it
+        plain = _PLAIN_GROUP.sub(lambda m: "c" + "c*" * _repeats(m[1]), plain, count=1)
+    if "(" in plain or ")" in plain:
+        raise _Unsafe(f"{shown} has a parenthesis too many")
+    if _repeats(plain) > _MOST_REPEATS:
+        raise _Unsafe(f"{shown} can take for ever")
+
+
+def _plain(pattern: str, shown: str) -> str:
+    """The pattern with characters as c, classes as c, and groups of one kind."""
+    escapes = _ESCAPED.findall(pattern)
+    if not all(map(_KNOWN_ESCAPES.match, escapes)):
+        raise _Unsafe(f"{shown} calls its own parts, or has an escape that is not known")
+    plain = _ESCAPED.sub("c", pattern)
+    if any(map(_ODD_CLASS.search, _CLASS.findall(plain))):
+        raise _Unsafe(f"{shown} has an empty class, or a class within a class")
+    plain = _GROUP.sub("(", _CLASS.sub("c", plain))
+    if re.search(r"\([?*]", plain):
+        raise _Unsafe(f"{shown} has a group of a kind that is not known")
+    if _REPEATED_REPEAT.search(plain):
+        raise _Unsafe(f"{shown} can take for ever")
+    return plain
+
+
+def _repeats(pattern: str) -> int:
+    """The most repeats in a row, of a pattern without groups; a choice counts as one."""
+    branches = pattern.split("|")
+    return max(len(branches) > 1, *(len(_REPEAT.findall(branch)) for branch in branches))
 
 
 def _check_character_map(encoded: str) -> None:
@@ -205,15 +251,12 @@ def _growth(step: Json) -> float:
 # --- special tokens
 
 
-def _mark_special(content: Json) -> bool:
+def _mark_special(content: Json) -> None:
     """Added tokens that stand around texts, or have a special name, count as special."""
     around = set(_template_ids(content))
-    changed = False
     for token in content["added_tokens"]:
-        special = token["id"] in around or token["content"] in _SPECIAL_NAMES
-        if special and token.get("special") is not True:
-            token["special"] = changed = True
-    return changed
+        if token["id"] in around or token["content"] in _SPECIAL_NAMES:
+            token["special"] = True
 
 
 def _template_ids(content: Json) -> Iterator[int]:
@@ -223,28 +266,32 @@ def _template_ids(content: Json) -> Iterator[int]:
                 yield from (i for i in value if type(i) is int)
 
 
-def _be_exact(content: Json) -> bool:
-    """BPE may leave out merges at random, which is for training: the same text, other ids."""
-    changed = bool(content["model"].get("dropout"))
-    if changed:
+def _be_exact(content: Json) -> None:
+    """A text has its own tokens, always the same: none left out at random, cut off or filled in.
+
+    BPE may leave out merges at random, which is for training; padding may ask for 400 million.
+    """
+    content["padding"] = content["truncation"] = None
+    if content["model"].get("dropout"):
         content["model"]["dropout"] = None
-    return changed
 
 
-def _split_special(content: Json) -> bool:
+def _split_special(content: Json) -> None:
     """Part typed special tokens behind their first character; every other text stays as it is."""
     special = [token["content"] for token in content["added_tokens"] if token.get("special")]
     pattern = "|".join(f"{re.escape(s[0])}(?={re.escape(s[1:])})" for s in special if len(s) > 1)
     apart: Json = {"type": "Split", "pattern": {"Regex": pattern}}
     apart |= {"behavior": "Isolated", "invert": False}
     before = content.get("pre_tokenizer")
-    sequence = isinstance(before, dict) and before.get("type") == "Sequence"
-    steps = before["pretokenizers"] if isinstance(before, dict) and sequence else [before]
+    steps: Any = [before]
+    if isinstance(before, dict) and before.get("type") == "Sequence":
+        steps = before.get("pretokenizers")
+        if not isinstance(steps, list):
+            raise _Unsafe("pretokenizers must be a list of steps")
     if not pattern or apart in steps:
-        return False
+        return
     steps = [*(step for step in steps if step), apart]
     content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": steps}
-    return True
 
 
 def _typed_special(tokenizer: Tokenizer, content: Json) -> str | None:

@@ -40,9 +40,8 @@ class Network(nn.Module):
         self.encoder = encoder
         self.pooling = pooling
         self.takes_types = family.has_types and int(getattr(config, "type_vocab_size", 1)) > 1
-        width = int(getattr(config, "hidden_size", 0) or config.dim)
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(width, outputs)
+        self.head = nn.Linear(_width(config), outputs)
 
     def forward(self, ids: Tensor, types: Tensor, mask: Tensor) -> Tensor:
         """int64 [rows, tokens] each (mask bool) -> float32 [rows, outputs]."""
@@ -56,6 +55,10 @@ class Network(nn.Module):
             inputs["token_type_ids"] = types
         output = self.encoder(**inputs)
         return _pool(output, mask, self.pooling).float()
+
+
+def _width(config: Any) -> int:
+    return int(getattr(config, "hidden_size", 0) or config.dim)
 
 
 def _pool(output: Any, mask: Tensor, pooling: Pooling) -> Tensor:
@@ -81,9 +84,9 @@ def open_network(
     """A network around the encoder in `folder`, with a fresh head.
 
     The head and, where the folder has none, the pooler are drawn from torch's generator: seed it
-    first. `weights=False` leaves all weights random (they are about to be loaded). EncoderError
-    when the config makes no network, or the weights are damaged or another network's. Nothing is
-    built that is much larger than the weights that came along.
+    first. `weights=False` leaves all weights random (they are about to be loaded, head and all).
+    EncoderError when the config makes no network, or the weights are damaged or another network's.
+    Nothing is built that is much larger than the weights that came along.
     """
     import transformers
 
@@ -95,7 +98,7 @@ def open_network(
     try:
         config = _config(getattr(transformers, family.config), content, dropout, attention_dropout)
         model = getattr(transformers, family.model)
-        _check_size(model, config, folder)
+        _check_size(model, config, folder, head=0 if weights else outputs * _width(config))
         encoder = _encoder(model, config, family, pooling, folder if weights else None)
     except BertClsError:
         raise
@@ -122,18 +125,18 @@ def _config(kind: Any, content: Mapping[str, Any], dropout: float, attention_dro
     return config
 
 
-def _check_size(model: Any, config: Any, folder: Path) -> None:
+def _check_size(model: Any, config: Any, folder: Path, *, head: int) -> None:
     """EncoderError when the config describes a far larger network than the weights beside it.
 
-    The network is laid out without memory for that. What differs by less is named tensor by tensor
-    when the weights are put into it.
+    The network is laid out without memory for that. `head` are the weights of a head that must be
+    there, too. What differs by less is named tensor by tensor when the weights are put into it.
     """
     stored = sum(math.prod(shape) for shape in tensor_shapes(folder).values())
     with torch.device("meta"):
-        needed = sum(p.numel() for p in model(config).parameters())
+        needed = head + sum(p.numel() for p in model(config).parameters())
     if needed > 2 * stored + _SMALL:
         raise EncoderError(
-            f"{folder}: config.json describes a network of {needed:,} parameters. "
+            f"{folder}: config.json and labels describe a network of {needed:,} parameters. "
             f"The weights beside it have {stored:,}."
         )
 
@@ -191,4 +194,5 @@ def load_tensors(network: Network, tensors: Mapping[str, Tensor]) -> None:
         network.encoder.load_state_dict(encoder)
         network.head.load_state_dict(head)
     except RuntimeError as error:
-        raise EncoderError(f"the weights do not fit the network: {error}") from error
+        reason = " ".join(str(error).split())[:300]
+        raise EncoderError(f"the weights do not fit the network: {reason}") from error

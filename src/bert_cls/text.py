@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from bert_cls.errors import BundleError, ConfigError, DataError
-from bert_cls.foreign_tokenizer import read_tokenizer
+from bert_cls.foreign_tokenizer import is_failure, read_tokenizer
 from bert_cls.tokens import PaddedBatch, Tokens, batches_by_length, concatenated, joined
 from bert_cls.windows import WindowPooling, Windows, pair_spans, spans
 
@@ -279,7 +279,12 @@ class TextEncoder:
                     "normalising joins characters of this text, so tokens cannot be traced.",
                     hint="use the method occlusion.",
                 )
-        offsets = self.tokenizer.encode(text, add_special_tokens=False).offsets
+        try:
+            offsets = self.tokenizer.encode(text, add_special_tokens=False).offsets
+        except BaseException as error:
+            if not is_failure(error):
+                raise
+            raise _failed_on(0, error) from None
         return [(origin[s], origin[e - 1] + 1) if e > s else (0, 0) for s, e in offsets]
 
     def _ids(self, texts: Sequence[str], at: int) -> tuple[list[list[int]], NDArray[np.int64]]:
@@ -293,7 +298,8 @@ class TextEncoder:
         waiting = list(range(len(texts)))
         for most in (window, window * _SECOND_LOOK):
             parts = [self._ends(texts[row], most) for row in waiting]
-            encoded = iter(self._encode_parts([part for ends in parts for part in ends], texts, at))
+            owners = [at + row for row, ends in zip(waiting, parts, strict=True) for _ in ends]
+            encoded = iter(self._encode_parts(list(chain.from_iterable(parts)), owners))
             short = []
             for row, ends in zip(waiting, parts, strict=True):
                 found = [next(encoded) for _ in ends]
@@ -310,15 +316,37 @@ class TextEncoder:
             return (text,) if len(text) <= 2 * window else (text[:window], text[-window:])
         return (text,) if len(text) <= window else (text[:window],)
 
-    def _encode_parts(self, parts: list[str], texts: Sequence[str], at: int) -> list[list[int]]:
+    def _encode_parts(self, parts: list[str], rows: Sequence[int]) -> list[list[int]]:
+        """Ids of parts of texts; TextError for the first of their rows that cannot be encoded."""
         if self.settings.normalise == "nfkc":
             parts = [unicodedata.normalize("NFKC", part) for part in parts]
         try:
-            encoded = self.tokenizer.encode_batch_fast(parts, add_special_tokens=False)
-        except TypeError:  # the tokenizer's word for a string it cannot read
-            _refuse_surrogates(texts, at)
+            return self._encode_batch(parts)
+        except BaseException as error:
+            if not is_failure(error):
+                raise
+            for part, row in zip(parts, rows, strict=True):
+                self._try(part, row)
             raise
-        return [e.ids for e in encoded]
+
+    def _encode_batch(self, parts: list[str]) -> list[list[int]]:
+        return [e.ids for e in self.tokenizer.encode_batch_fast(parts, add_special_tokens=False)]
+
+    def _try(self, part: str, row: int) -> None:
+        """TextError for a text that is not valid Unicode, or that the tokenizer fails on."""
+        try:
+            part.encode()
+            self._encode_batch([part])
+        except UnicodeEncodeError as error:
+            raise TextError(
+                row,
+                f"{part[error.start]!a}, half a surrogate pair, which is not valid Unicode.",
+                hint="read the text as UTF-8, or replace such characters.",
+            ) from error
+        except BaseException as error:
+            if not is_failure(error):
+                raise
+            raise _failed_on(row, error) from None
 
     def _cut(self, ids: list[int], room: int) -> list[int]:
         if len(ids) <= room:
@@ -343,16 +371,12 @@ class TextEncoder:
         return [*left, *b, *t.pair_after], len(left)
 
 
-def _refuse_surrogates(texts: Sequence[str], at: int) -> None:
-    for row, text in enumerate(texts):
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise TextError(
-                at + row,
-                f"{text[error.start]!a}, half a surrogate pair, which is not valid Unicode.",
-                hint="read the text as UTF-8, or replace such characters.",
-            ) from error
+def _failed_on(row: int, error: BaseException) -> TextError:
+    return TextError(
+        row,
+        f"characters that this tokenizer fails on: {' '.join(str(error).split())[:200]}.",
+        hint="leave the text out. Honest tokenizers read every text.",
+    )
 
 
 def tokenizer_json(tokenizer: Tokenizer) -> bytes:

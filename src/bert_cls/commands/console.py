@@ -8,8 +8,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from bert_cls.errors import printable
 from bert_cls.signals import leave_alternate_stack
 
 if TYPE_CHECKING:
@@ -25,11 +26,24 @@ STDIO = "-"
 
 
 def open_console(*, stderr: bool = True) -> Console:
-    """A rich console; wide when the output is no terminal, so that tables are not folded."""
+    """A rich console; wide when the output is no terminal, so that tables are not folded.
+
+    It shows what a terminal would obey: labels, texts and messages may be a stranger's.
+    """
     from rich.console import Console
+    from rich.segment import Segment
+    from rich.text import Text
+
+    class Plain(Console):
+        def render_str(self, text: str, **options: Any) -> Text:  # before it is measured
+            return super().render_str(printable(text), **options)
+
+        def render(self, *given: Any, **options: Any) -> Iterator[Segment]:
+            for part in super().render(*given, **options):
+                yield part if part.control else Segment(printable(part.text), part.style)
 
     width = None if os.environ.get("COLUMNS") or sys.stderr.isatty() else 120
-    return Console(stderr=stderr, width=width)
+    return Plain(stderr=stderr, width=width)
 
 
 def quiet_hub() -> None:

@@ -13,7 +13,7 @@ import typer
 
 from bert_cls.commands import options
 from bert_cls.commands.console import STDIO, open_console, quiet_hub, said_place, terminable
-from bert_cls.errors import ConfigError, in_shell
+from bert_cls.errors import ConfigError, in_shell, printable
 
 if TYPE_CHECKING:
     from bert_cls.classifier import Classifier
@@ -168,7 +168,7 @@ def _noting(rows: Iterable[Example | Problem], notes: list[Problem]) -> Iterator
 
 def _say_notes(notes: Sequence[Problem]) -> None:
     for note in notes[:_NOTES_SHOWN]:
-        typer.echo(f"note   {note}", err=True)
+        typer.echo(printable(f"note   {note}"), err=True)
     if len(notes) > _NOTES_SHOWN:
         typer.echo(f"note   and {len(notes) - _NOTES_SHOWN:,} more like these", err=True)
 

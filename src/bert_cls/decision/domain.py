@@ -69,21 +69,29 @@ class Domain:
         return to_bytes({each.name: getattr(self, each.name) for each in fields(self)})
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> Domain:
-        """The reverse of `to_bytes`; BundleError when the content is damaged."""
+    def from_bytes(cls, content: bytes, *, outputs: int) -> Domain:
+        """The reverse of `to_bytes`; BundleError when it is damaged, or not of so many outputs."""
         try:
             found = cls(**from_bytes(content))
-        except (SafetensorError, TypeError) as error:
+        except (SafetensorError, TypeError, KeyError) as error:
             raise BundleError(f"{FILE} is damaged: {error}") from error
-        if not found._fits():
-            raise BundleError(f"{FILE} is damaged: its shapes do not fit each other.")
+        if not found._fits(outputs):
+            raise BundleError(f"{FILE} is damaged: its shapes do not fit each other or the model.")
+        if not found._is_sound():
+            raise BundleError(f"{FILE} is damaged: its values are none of a domain.")
         return found
 
-    def _fits(self) -> bool:
+    def _is_sound(self) -> bool:
+        arrays = [getattr(self, each.name) for each in fields(self)]
+        finite = all(a.dtype == np.float64 and np.isfinite(a).all() for a in arrays)
+        return finite and len(self.quantiles) > 0 and bool((np.diff(self.quantiles) >= 0).all())
+
+    def _fits(self, outputs: int) -> bool:
         matrices = (self.means, self.precision, self.centre, self.spread)
         if any(each.ndim != 2 for each in matrices) or self.quantiles.ndim != 1:
             return False
-        outputs = self.means.shape[1]
+        if self.means.shape[1] != outputs:
+            return False
         square = (outputs, outputs)
         middles = (len(self.centre), self.spread.shape)
         if not len(self.means):

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from bert_cls.encoders.limits import check_numbers
 from bert_cls.errors import EncoderError
-from bert_cls.files import read_object
+from bert_cls.files import check_header, read_object
 
 Pooling = Literal["cls", "cls_pooler", "mean"]
 
@@ -35,6 +35,7 @@ _CHANGES_LOADING = (
     "quantization_config",
     "transformers_weights",
 )
+_COUNT_FROM_PADDING = ("roberta", "xlm-roberta")  # their positions start behind the padding id
 _IMPLEMENTATIONS = (None, "eager", "sdpa")
 
 
@@ -107,6 +108,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     check_numbers(config, path)
     if "vocab_size" not in config:
         raise EncoderError(f"{path} has no vocab_size.")
+    if config["model_type"] in _COUNT_FROM_PADDING and config.get("pad_token_id", 1) is None:
+        raise EncoderError(f"{path}: pad_token_id may not be null in {config['model_type']}.")
     return config
 
 
@@ -134,6 +137,7 @@ def tensor_shapes(folder: Path) -> dict[str, list[int]]:
     shapes: dict[str, list[int]] = {}
     for path in weight_files(folder):
         try:
+            check_header(path, EncoderError)
             with safe_open(str(path), framework="numpy") as tensors:
                 for name in tensors.keys():  # noqa: SIM118 - not a dict
                     shapes[name] = tensors.get_slice(name).get_shape()
@@ -147,9 +151,9 @@ def tensor_shapes(folder: Path) -> dict[str, list[int]]:
 def positions_of(config: Mapping[str, Any]) -> int:
     """How many tokens an encoder reads at once."""
     positions = int(config.get("max_position_embeddings", 512))
-    if config["model_type"] not in ("roberta", "xlm-roberta"):
+    if config["model_type"] not in _COUNT_FROM_PADDING:
         return positions
-    return positions - int(config.get("pad_token_id", 1)) - 1  # they start behind the padding id
+    return positions - int(config.get("pad_token_id", 1)) - 1
 
 
 def _sentence_pooling(folder: Path) -> Pooling | None:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import orjson
 
 from bert_cls.bundle import Bundle
 from bert_cls.config import RunConfig
+from bert_cls.encoders.facts import read_config
 from bert_cls.errors import BertClsError, EngineError
-from bert_cls.request import RUN
+from bert_cls.request import read_run
 from bert_cls.run_rows import is_of_the_run, read_dataset
 from bert_cls.sample import read_sample
 from bert_cls.text import TextEncoder, Tokens
@@ -35,14 +35,19 @@ def rows_of(bundle: Bundle) -> Rows:
 
     EngineError when there is neither.
     """
-    sample = read_sample(bundle.folder, bundle.text.window_pooling)
+    sample = read_sample(
+        bundle.folder,
+        bundle.text.window_pooling,
+        vocabulary=read_config(bundle.folder)["vocab_size"],
+        longest=bundle.text.max_length,
+    )
     found = _from_data(bundle)
     if found is not None:
         train, dev = found
         seed = int(bundle.details.get("config", {}).get("training", {}).get("seed", 0))
         chosen = np.random.default_rng(seed).permutation(len(train))[:_ROWS]
         calibration = sample.get("train") or subset(train, np.sort(chosen))
-        return Rows(calibration, dev, f"all {len(dev)} development rows")
+        return _judging(calibration, dev, f"all {len(dev)} development rows")
     if "train" not in sample or "dev" not in sample:
         raise EngineError(
             f"{bundle.folder} keeps no sample of its rows, and the data it was trained on is not "
@@ -50,15 +55,27 @@ def rows_of(bundle: Bundle) -> Rows:
             hint="put the data back, or train with export.calibration_rows above 0.",
         )
     dev = sample["dev"]
-    return Rows(sample["train"], dev, f"the {len(dev)} development rows kept in the model folder")
+    origin = f"the {len(dev)} development rows kept in the model folder"
+    return _judging(sample["train"], dev, origin)
+
+
+def _judging(calibration: Tokens, check: Tokens, origin: str) -> Rows:
+    """EngineError where there is nothing to judge by: of no rows all get the same labels."""
+    if not len(calibration) or not len(check):
+        raise EngineError(
+            f"an export is calibrated on {len(calibration)} rows and checked on {len(check)}. "
+            "It needs at least one of each.",
+            hint="train with development rows, and export.calibration_rows above 0.",
+        )
+    return Rows(calibration, check, origin)
 
 
 def _from_data(bundle: Bundle) -> tuple[Tokens, Tokens] | None:
     """Tokens of train and dev, read as training read them; None where the data is not the same."""
     try:
-        content = orjson.loads((bundle.folder / RUN).read_bytes())
+        content = read_run(bundle.folder)
         config = RunConfig.model_validate(content["config"])
-        data, files = Path(content["data"]), bundle.details.get("data", {}).get("files", {})
+        data, files = Path(str(content["data"])), bundle.details.get("data", {}).get("files", {})
         if not is_of_the_run(data, files):
             return None
         names, merges = bundle.space.names or None, bundle.merges or None

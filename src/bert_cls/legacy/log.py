@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from bert_cls.errors import printable
+
 if TYPE_CHECKING:
     from bert_cls.training import EpochResult, Progress
 
@@ -35,7 +37,7 @@ def logging_to_stderr() -> Iterator[None]:
 def say(level: Callable[[str], None], text: str) -> None:
     """Log a text of several lines, each with its own time and level."""
     for line in text.splitlines():
-        level(line)
+        level(printable(line))
 
 
 class LogObserver:

@@ -23,7 +23,7 @@ from bert_cls.bundle import Bundle
 from bert_cls.data import LabelSpace, Task, read_label_renames
 from bert_cls.data.nearest import nearest
 from bert_cls.encoders import read_files
-from bert_cls.errors import ConfigError, pick
+from bert_cls.errors import BundleError, ConfigError, pick
 from bert_cls.folders import sha256
 from bert_cls.network import Network
 from bert_cls.request import Request
@@ -114,8 +114,12 @@ def take_over(
             hint=f"start from its encoder alone: --encoder {folder} instead of --init-from.",
         )
     tensors = load_file(folder / "model.safetensors")
-    weight, bias = tensors["classifier.weight"], tensors["classifier.bias"]
     head = network.head
+    weight, bias = (
+        tensors.get(f"classifier.{name}", torch.empty(0)) for name in ("weight", "bias")
+    )
+    if weight.shape != (old.outputs, head.in_features) or bias.shape != (old.outputs,):
+        raise BundleError(f"{folder}: the weights have no head for {old.outputs:,} labels.")
     if task == "regression":
         if renames is not None:
             raise ConfigError(

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 
 from bert_cls import bundle as bundles
 from bert_cls.bundle import Bundle
@@ -15,6 +14,7 @@ from bert_cls.config import TEACHER, Origins, RunConfig, resolve_config
 from bert_cls.data.dataset import find_splits
 from bert_cls.encoders.facts import read_config
 from bert_cls.errors import BundleError, ConfigError, DataError
+from bert_cls.files import read_object
 from bert_cls.folders import MANIFEST, sha256
 from bert_cls.request import RUN, Distillation, Request
 
@@ -151,10 +151,10 @@ def _own_data(bundle: Bundle) -> Path:
             f"{bundle.folder} has no {RUN}, so the data it was trained on is not known.", hint=hint
         )
     try:
-        content = orjson.loads((bundle.folder / RUN).read_bytes())
+        content = read_object(bundle.folder / RUN, BundleError)
         data, labels = Path(content["data"]), content["labels"]
         files = dict(content["data_files"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (BundleError, ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{bundle.folder / RUN} is malformed: {error!r}", hint=hint) from error
     for name, digest in files.items():
         if name.startswith(UNLABELLED):
