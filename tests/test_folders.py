@@ -76,10 +76,10 @@ def test_a_folder_is_replaced_as_a_whole(whole):
     assert [path.name for path in whole.parent.iterdir()] == ["whole"]
 
 
-def test_missing_parents_are_made(tmp_path):
-    write_folder(tmp_path / "a" / "b" / "c", writer(FILES))
-    verify(tmp_path / "a" / "b" / "c")
-    assert content_of(tmp_path / "a" / "b" / "c") == FILES
+def test_a_parent_that_is_gone_is_not_made_anew(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        write_folder(tmp_path / "moved" / "checkpoint-7", writer(FILES))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_where_the_folder_should_be_is_left_alone(tmp_path):
@@ -243,6 +243,7 @@ def test_killed_at_any_instant_it_is_whole(tmp_path, what):
 
 def test_only_our_orphans_are_removed(tmp_path):
     ours = tmp_path / ".tmp-bert-cls-0123"
+    ours.mkdir()
     write_folder(ours / "inner", writer(FILES))
     (tmp_path / ".tmp-bert-cls-file").write_bytes(b"half")
     (tmp_path / ".tmp-bert-cls-link").symlink_to(tmp_path / "model")

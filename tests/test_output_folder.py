@@ -340,3 +340,53 @@ def test_a_run_at_its_end_needs_room_for_the_model_only(request_of, monkeypatch)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     go_on(output)
     assert load(output)
+
+
+# --- the folder is taken away
+
+
+class Moving(Notes):
+    """Moves or removes the folder at a step, or when something is done after the last one."""
+
+    def __init__(self, output: Path, at: int | str, stop: int | None = None) -> None:
+        super().__init__(stop)
+        self.output, self.at = output, at
+
+    def take_away(self, at: int | str) -> None:
+        if at == self.at:
+            self.output.rename(self.output.with_name("elsewhere"))
+
+    def stepped(self, progress, **more):
+        self.take_away(progress.step)
+        super().stepped(progress, **more)
+
+    def phase(self, message):
+        self.take_away(message)
+
+
+@pytest.mark.parametrize(("at", "stop"), [(3, None), (3, 3), ("making the report", None)])
+def test_a_folder_that_was_moved_in_the_middle_is_not_made_anew(request_of, tmp_path, at, stop):
+    request = request_of()
+    with pytest.raises(TrainingError, match="m was moved or removed while training") as caught:
+        train(request, Moving(request.output, at, stop))
+    assert not isinstance(caught.value, Interrupted)
+    assert not request.output.exists()
+    assert (tmp_path / "elsewhere" / "run.json").is_file()
+    go_on(tmp_path / "elsewhere")
+    assert load(tmp_path / "elsewhere")
+
+
+@NO_FLOCK
+def test_a_folder_that_took_the_place_of_another_is_left_alone(request_of):
+    request = request_of()
+
+    class Replacing(Moving):
+        def take_away(self, at):
+            super().take_away(at)
+            if at == self.at:
+                self.output.mkdir()
+                (self.output / "notes.txt").write_text("mine")
+
+    with pytest.raises(TrainingError, match="was moved or removed while training"):
+        train(request, Replacing(request.output, 3))
+    assert content(request.output) == {"notes.txt": b"mine"}

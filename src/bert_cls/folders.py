@@ -37,12 +37,12 @@ def write_folder(
     there at every instant. Where there is no such call it is set aside, and put back when the
     rename fails, or by `clean_orphans` when the machine stops between two renames. When writing
     fails nothing of `target` has changed. A link keeps its place: what it leads to is replaced.
-    BundleError when `target` is a file.
+    BundleError when `target` is a file. Its parent must be there: where it was moved away, making
+    it anew would part what belongs together.
     """
     target = target.resolve()
     if target.is_file():
         raise BundleError(f"{target} is a file; a folder is to be written there.")
-    target.parent.mkdir(parents=True, exist_ok=True)
     with scratch_folder(target) as scratch:
         write(scratch)
         write_manifest(scratch, listed)

@@ -20,7 +20,7 @@ from bert_cls.training.checkpoint import (
     save_checkpoint,
     writing,
 )
-from bert_cls.training.claim import QUARANTINE, claim, clear, ours, size
+from bert_cls.training.claim import QUARANTINE, check_in_place, claim, clear, ours, size
 from bert_cls.training.finish import Trained, finish
 from bert_cls.training.inherit import inherit
 from bert_cls.training.loop import Keeper, Observer, Progress, Silent, Trainer
@@ -77,10 +77,10 @@ def train(
             claim(lock, resume=resume, overwrite=overwrite, notice=observer.noticed)
         _begin(request, setup, trainer, observer, resume=resume)
         stage.began = True
-        _run(trainer, request.output, setup.recipe.training.keep_checkpoints, signals)
+        _run(trainer, lock, setup.recipe.training.keep_checkpoints, signals)
         stage.trained = True
         reasons = {key: f"recipe: {why}" for key, why in setup.recipe.reasons.items()}
-        return finish(request, setup, trainer, {**request.origins, **reasons}, observer)
+        return finish(request, setup, trainer, {**request.origins, **reasons}, observer, lock)
 
 
 def _prepared(request: Request, prepared: Prepared | None, observer: Observer) -> Prepared:
@@ -227,11 +227,11 @@ def _same(output: Path, what: str, files: Mapping[str, str]) -> None:
         )
 
 
-def _run(trainer: Trainer, output: Path, keep: int, signals: Signals) -> None:
+def _run(trainer: Trainer, lock: Lock, keep: int, signals: Signals) -> None:
     ranks = trainer.ranks
 
     def save(progress: Progress, best: bool) -> None:
-        failure = _saved(trainer, output, keep) if ranks.rank == 0 else None
+        failure = _saved(trainer, lock, keep) if ranks.rank == 0 else None
         if any(failed for (failed,) in ranks.gather(failure is not None)):
             raise failure or TrainingError("the first rank could not save its checkpoint.")
         agree(ranks, f"the weights after step {progress.step}", *_marks(trainer))
@@ -247,16 +247,18 @@ def _run(trainer: Trainer, output: Path, keep: int, signals: Signals) -> None:
             raise Interrupted(
                 f"stopped after step {trainer.progress.step} of {trainer.steps}; checkpoint saved.",
                 signal_number=int(max(number for (number,) in ranks.gather(signals.received))),
-                hint=f"go on with: bert-cls train --resume {output}",
+                hint=f"go on with: bert-cls train --resume {lock.folder}",
             )
 
 
-def _saved(trainer: Trainer, output: Path, keep: int) -> BertClsError | None:
+def _saved(trainer: Trainer, lock: Lock, keep: int) -> BertClsError | None:
     """Save and rotate; what went wrong is handed back, so that all ranks hear of it."""
     try:
-        save_checkpoint(trainer, output)
-        with writing(output, need=0):
-            rotate(output, keep=keep, best_step=trainer.progress.best_step)
+        with writing(lock.folder, need=0):
+            check_in_place(lock)
+        save_checkpoint(trainer, lock.folder)
+        with writing(lock.folder, need=0):
+            rotate(lock.folder, keep=keep, best_step=trainer.progress.best_step)
     except BertClsError as error:
         return error
     return None
