@@ -220,6 +220,17 @@ def test_the_audit_is_not_written_where_it_would_be_read_as_data(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"train.json", "audit.json"}
 
 
+def test_what_a_killed_repair_left_is_removed(tmp_path):
+    rows = [{"text_a": f"text {n}", "label": ["a" if n % 2 else "b"]} for n in range(8)]
+    (tmp_path / "train.json").write_text(json.dumps(rows), "utf-8")
+    (tmp_path / "new" / ".tmp-bert-cls-0123").mkdir(parents=True)
+    (tmp_path / "new" / ".tmp-bert-cls-0123" / "train.json").write_text("[")
+    done = main("check", tmp_path, "--fix", tmp_path / "new" / "copy")
+    assert done.code == 0, done
+    assert "removed .tmp-bert-cls-0123, left by an interrupted write" in done.err
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["copy"]
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 def test_folders_of_outputs_are_made_and_that_is_said(trained, tmp_path):
     other = model_folder(trained["root"] / "encoder", tmp_path / "other")

@@ -81,14 +81,16 @@ def export_checked(folder: Path, target: str, notify: Notify) -> list[Exported]:
     with _alone(folder, notify):
         bundle = bundles.load(folder)
         weights = _weights(bundle)
+    names = tuple(dict.fromkeys((target.removesuffix("-int8"), target)))
     check_replaceable(folder)
+    bundles.check_names(bundle, [file for name in names for file in files_of(name)])
     notify("reading rows to check by")
     rows = rows_of(bundle)
     notify(f"checking on {rows.origin}")
     with scratch_folder(folder) as place:
         work = _begin(bundle, place, rows, notify)
         done = []
-        for name in dict.fromkeys((target.removesuffix("-int8"), target)):
+        for name in names:
             build = _int8 if name.endswith("-int8") else _float
             done.append(build(work, name, notify))
             known = {**work.scratch.details["engines"], name: done[-1].facts}
