@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -261,6 +262,21 @@ def test_folders_of_outputs_are_made_and_that_is_said(trained, tmp_path):
         assert done.code == 2
         assert f"{in_the_way} cannot be made: {trained['data']}/train.json is a file." in done.err
         assert done.out == ""
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("std::bad_alloc"), OSError(errno.ENOMEM, "none")]
+)
+def test_a_lack_of_memory_gets_a_sentence_and_no_traceback(error, trained, tmp_path, monkeypatch):
+    def short(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr("bert_cls.data.audit.audit", short)
+    monkeypatch.setattr("bert_cls.classifier.Classifier.load", short)
+    for command in (("check", trained["data"]), ("explain", trained["model"], "天窗")):
+        done = main(*command)
+        assert (done.code, done.out) == (2, "")
+        assert done.err.startswith("error: out of memory. hint: free memory, or give less at once")
 
 
 def test_a_full_device_is_named(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -16,9 +17,10 @@ import pytest
 from bert_cls import bundle
 from bert_cls.bundle import load
 from bert_cls.config import resolve_config
-from bert_cls.errors import ConfigError, Interrupted, TrainingError
+from bert_cls.errors import BundleError, ConfigError, Interrupted, TrainingError
 from bert_cls.folders import MANIFEST, write_manifest
 from bert_cls.locks import Lock
+from bert_cls.request import _write, read_run
 from bert_cls.training import Request, Silent, resumed, train
 from bert_cls.training.checkpoint import checkpoints
 from bert_cls.training.claim import WRITTEN
@@ -288,6 +290,44 @@ def test_going_on_with_another_input_is_refused(request_of, tmp_path, name):
     assert content(output) == before
 
 
+def of_another_version(content: dict, what: str) -> None:
+    config = content["config"]
+    if what == "renames":
+        del content["renames"]
+    elif what == "text.max_length":
+        del config["text"]["max_length"]
+    elif what == "training.precision":
+        config["training"]["precision"] = "float8"
+    else:
+        section, _, name = what.partition(".")
+        config.setdefault(section, {})[name] = 1
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("training.warmth", "is not known here"),
+        ("brew.strength", "is not known here"),
+        ("text.max_length", "is not in it"),
+        ("renames", "is not in it"),
+        ("training.precision", ": Input should be"),
+    ],
+)
+def test_a_run_of_another_version_says_what_differs(request_of, what, said):
+    output = stopped(request_of())
+    run = read_run(output)
+    of_another_version(run, what)
+    _write(output, run)
+    with pytest.raises(BundleError, match=rf"another version.*\(run\.json: {what}") as caught:
+        go_on(output)
+    assert said in str(caught.value)
+    assert "train anew with --overwrite" in str(caught.value)
+    del run["files"]
+    _write(output, run)
+    train(request_of(), Silent(), overwrite=True)
+    assert load(output)
+
+
 # --- the end
 
 
@@ -340,6 +380,41 @@ def test_a_run_at_its_end_needs_room_for_the_model_only(request_of, monkeypatch)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     go_on(output)
     assert load(output)
+
+
+# --- memory runs out
+
+SHORTAGES = [
+    MemoryError(),
+    RuntimeError("[enforce fail at alloc_cpu.cpp] . DefaultCPUAllocator: can't allocate memory"),
+    OSError(errno.ENOMEM, "Cannot allocate memory"),
+]
+
+
+@pytest.mark.parametrize("error", SHORTAGES, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("where", ["checkpoint", "model"])
+def test_a_run_that_is_short_of_memory_says_so_and_goes_on(request_of, monkeypatch, error, where):
+    def short(*arguments):
+        raise error
+
+    class AtTheSecond(Silent):
+        def stepped(self, progress, **_):
+            if progress.step == 4:
+                patch.setattr("bert_cls.training.checkpoint.save_file", short)
+
+    request = request_of()
+    with monkeypatch.context() as patch:
+        if where == "model":
+            patch.setattr("bert_cls.training.finish.model_files", short)
+        with pytest.raises(TrainingError, match="out of memory ") as caught:
+            train(request, AtTheSecond() if where == "checkpoint" else Silent())
+    assert "--resume" in str(caught.value)
+    name = f"{request.output}/checkpoint-4 was written" if where == "checkpoint" else "last step"
+    assert name in caught.value.message
+    assert [path for path in request.output.iterdir() if path.name.startswith(".tmp")] == []
+    newest = 2 if where == "checkpoint" else STEPS
+    assert f"going on from checkpoint-{newest}" in go_on(request.output)
+    assert load(request.output)
 
 
 # --- the folder is taken away

@@ -7,6 +7,7 @@ for the same activations and gradients again: 7 to 16 % of a step (docs/experime
 from __future__ import annotations
 
 import ctypes
+import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,9 +21,11 @@ _WORDS = ("DefaultCPUAllocator", "bad allocation", "bad_alloc", "out of memory")
 
 
 def is_shortage(error: Exception) -> bool:
-    """Whether an error of numpy or torch says that memory ran out, of a CPU or a GPU."""
+    """Whether an error of numpy, torch or the system says that memory ran out, of CPU or GPU."""
     if isinstance(error, MemoryError):
         return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
     if not isinstance(error, RuntimeError):
         return False
     named = type(error).__name__ == "OutOfMemoryError"

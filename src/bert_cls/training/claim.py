@@ -149,5 +149,5 @@ def ours(output: Path) -> list[str]:
     if (output / RUN).is_file():
         names += [QUARANTINE, REPORT, REPORT_JSON]
         with suppress(BundleError):
-            names += read_run(output)["files"]
+            names += read_run(output).get("files", [])  # another version's may have none
     return [name for name in [*names, MANIFEST, RUN] if inside(output, name)]

@@ -10,6 +10,7 @@ from pathlib import Path
 from bert_cls.data import write_quarantine
 from bert_cls.errors import BertClsError, ConfigError, Interrupted, TrainingError
 from bert_cls.locks import Lock
+from bert_cls.memory import enough_memory
 from bert_cls.request import RUN, Request, anchored, is_same, read_run, remember
 from bert_cls.signals import Explained, Signals, stoppable
 from bert_cls.training.checkpoint import (
@@ -80,7 +81,9 @@ def train(
         _run(trainer, lock, setup.recipe.training.keep_checkpoints, signals)
         stage.trained = True
         reasons = {key: f"recipe: {why}" for key, why in setup.recipe.reasons.items()}
-        return finish(request, setup, trainer, {**request.origins, **reasons}, observer, lock)
+        origins = {**request.origins, **reasons}
+        with enough_memory("after the last step", hint="free memory, and go on with --resume."):
+            return finish(request, setup, trainer, origins, observer, lock)
 
 
 def _prepared(request: Request, prepared: Prepared | None, observer: Observer) -> Prepared:
