@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -534,6 +535,32 @@ def test_what_no_export_wrote_is_not_replaced_by_one(kind, encoder, tmp_path):
     assert "move it away" in str(caught.value)
     assert notices == []
     assert strange.is_symlink() or (strange / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnx", "the end"])
+def test_a_full_disk_is_said_with_what_is_needed_and_free(name, encoder, tmp_path, monkeypatch):
+    folder = model_folder(encoder("bert"), tmp_path / "model")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def half(*arguments, **options):
+        scratch = next(tmp_path.glob(".tmp-*"))
+        (scratch / "openvino.bin").write_bytes(bytes(1000))
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        if name == "openvino":
+            patch.setattr("openvino.save_model", half)
+        else:
+            patch.setattr(*((Path, "write_bytes") if name == "onnx" else (bundles, "extend")), full)
+        with pytest.raises(EngineError, match=f"{folder} could not be written") as caught:
+            export(folder, "onnx" if name == "onnx" else "openvino", quiet)
+    assert "MB are free. The model is as it was." in caught.value.message
+    assert ("MB are needed" in caught.value.message) == (name != "the end")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_a_folder_that_becomes_another_model_gets_no_export_of_the_first(encoder, tmp_path):

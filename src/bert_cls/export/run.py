@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +41,7 @@ from bert_cls.folders import (
     sha256,
 )
 from bert_cls.locks import Lock
+from bert_cls.memory import is_shortage
 from bert_cls.tokens import subset
 
 _TIMED_ROWS = 200
@@ -99,8 +101,31 @@ def export_checked(folder: Path, target: str, notify: Notify) -> list[Exported]:
         with _alone(folder, notify):
             now = _as_it_is(bundle, weights)
             facts = {**exports_of(now), **{one.name: one.facts for one in done}}
-            bundles.extend(now, files, facts)
+            with _writing(folder):
+                bundles.extend(now, files, facts)
     return done
+
+
+@contextmanager
+def _writing(folder: Path, *, need: int = 0, half: Iterable[Path] = ()) -> Iterator[None]:
+    """EngineError for what the disk refuses, with the bytes needed and those free without `half`.
+
+    OpenVINO says it as a RuntimeError.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if is_shortage(error):
+            raise
+        for path in half:
+            path.unlink(missing_ok=True)
+        room = f"{need / 1e6:.3g} MB are needed, " if need else ""
+        free = shutil.disk_usage(folder).free
+        raise EngineError(
+            f"{folder} could not be written: {' '.join(str(error).split())}. {room}"
+            f"{free / 1e6:.3g} MB are free. The model is as it was.",
+            hint="free some space beside it, and give the command again.",
+        ) from error
 
 
 @contextmanager
@@ -153,7 +178,7 @@ def _begin(bundle: Bundle, place: Path, rows: Rows, notify: Notify) -> _Work:
 
 def _float(work: _Work, name: str, notify: Notify) -> Exported:
     notify(f"writing {name}")
-    _write(work.graph, work.scratch.folder, name)
+    _write(work.graph, work, name)
     engine = open_engine(work.scratch, name)
     agreement = compare(work.bundle.rule, work.wanted, _answers(work.bundle, engine, work.rows))
     if agreement.largest_difference > FLOAT_TOLERANCE or agreement.flips:
@@ -177,7 +202,7 @@ def _int8(work: _Work, name: str, notify: Notify) -> Exported:
         notify(f"quantising{f', {count} layers in float32' if count else ''}")
         graph, errors = quantise(work.graph, samples, keep=frozenset(kept))
         order = order or sorted(errors, key=lambda tensor: -errors[tensor])
-        _write(graph, work.scratch.folder, name)
+        _write(graph, work, name)
         agreement, facts, engine = _judge(work, name)
         if _good(work.bundle, agreement, facts):
             facts = _facts(work, name, engine, agreement) | facts | {"float32_layers": kept}
@@ -256,12 +281,15 @@ def _seconds(bundle: Bundle, engine: Engine, rows: Rows) -> float:
     return seconds(lambda: _answers(bundle, engine, few))
 
 
-def _write(graph: onnx.ModelProto, folder: Path, name: str) -> None:
+def _write(graph: onnx.ModelProto, work: _Work, name: str) -> None:
     content = graph.SerializeToString()
-    if name.startswith("onnx"):
-        (folder / FILES[name]).write_bytes(content)
-        return
-    import openvino
+    place = work.scratch.folder / FILES[name]
+    half = [work.scratch.folder / file for file in files_of(name)]
+    with _writing(work.bundle.folder, need=len(content), half=half):
+        if name.startswith("onnx"):
+            place.write_bytes(content)
+            return
+        import openvino
 
-    model = openvino.Core().read_model(content)
-    openvino.save_model(model, folder / FILES[name], compress_to_fp16=False)
+        model = openvino.Core().read_model(content)
+        openvino.save_model(model, place, compress_to_fp16=False)
