@@ -221,6 +221,15 @@ def test_the_audit_is_not_written_where_it_would_be_read_as_data(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"train.json", "audit.json"}
 
 
+def test_a_link_in_a_circle_is_said(trained, tmp_path):
+    (tmp_path / "circle").symlink_to("circle")
+    commands = (("check", trained["data"], "--fix"), ("export",))
+    for command in commands:
+        done = main(*command, tmp_path / "circle")
+        assert done.code == 2
+        assert f"{tmp_path / 'circle'} is a link that leads in a circle." in done.err
+
+
 def test_what_a_killed_repair_left_is_removed(tmp_path):
     rows = [{"text_a": f"text {n}", "label": ["a" if n % 2 else "b"]} for n in range(8)]
     (tmp_path / "train.json").write_text(json.dumps(rows), "utf-8")

@@ -20,6 +20,7 @@ from bert_cls.config import resolve_config
 from bert_cls.errors import BundleError, ConfigError, Interrupted, TrainingError
 from bert_cls.folders import MANIFEST, write_manifest
 from bert_cls.locks import Lock
+from bert_cls.memory import is_shortage
 from bert_cls.request import _write, read_run
 from bert_cls.training import Request, Silent, resumed, train
 from bert_cls.training.checkpoint import checkpoints
@@ -232,6 +233,27 @@ def test_a_refused_run_leaves_even_half_written_files(request_of):
     assert any("removed .tmp-bert-cls-0123" in note for note in notes.notes)
 
 
+@pytest.mark.parametrize("to", ["nowhere", "m"])
+def test_a_link_that_leads_nowhere_is_said_before_anything_is_read(request_of, to):
+    request = request_of()
+    request.output.symlink_to(request.output.with_name(to))
+    (request.data / "train.json").unlink()
+    with pytest.raises(ConfigError, match="m is a link that leads nowhere"):
+        train(request, Silent())
+    assert request.output.readlink().name == to
+
+
+def test_a_link_to_the_folder_is_as_the_folder(request_of, tmp_path):
+    request = request_of()
+    (tmp_path / "disk").mkdir()
+    request.output.symlink_to(tmp_path / "disk")
+    stopped(request)
+    assert "going on from checkpoint-4" in go_on(request.output)
+    train(request, Silent(), overwrite=True)
+    assert request.output.is_symlink()
+    assert load(tmp_path / "disk")
+
+
 def test_refused_data_make_no_folder(request_of):
     request = request_of()
     (request.data / "train.json").write_text("[]", "utf-8")
@@ -387,8 +409,13 @@ def test_a_run_at_its_end_needs_room_for_the_model_only(request_of, monkeypatch)
 SHORTAGES = [
     MemoryError(),
     RuntimeError("[enforce fail at alloc_cpu.cpp] . DefaultCPUAllocator: can't allocate memory"),
+    RuntimeError("could not create a primitive"),
     OSError(errno.ENOMEM, "Cannot allocate memory"),
 ]
+
+
+def test_what_a_processor_cannot_do_is_no_lack_of_memory():
+    assert not is_shortage(RuntimeError("could not create a primitive descriptor for a matmul"))
 
 
 @pytest.mark.parametrize("error", SHORTAGES, ids=lambda error: type(error).__name__)

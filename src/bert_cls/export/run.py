@@ -37,6 +37,7 @@ from bert_cls.folders import (
     MANIFEST,
     check_replaceable,
     clean_orphans,
+    followed,
     scratch_folder,
     sha256,
 )
@@ -77,7 +78,7 @@ class _Work:
 
 def export_checked(folder: Path, target: str, notify: Notify) -> list[Exported]:
     """What `bert_cls.export.export` says, where the packages it needs are there."""
-    folder = folder.resolve()
+    folder = followed(folder).resolve()
     for name in clean_orphans(folder.parent, shared=True):
         notify(f"removed {name}, left by an interrupted write")
     with _alone(folder, notify):
@@ -124,7 +125,7 @@ def _writing(folder: Path, *, need: int = 0, half: Iterable[Path] = ()) -> Itera
         raise EngineError(
             f"{folder} could not be written: {' '.join(str(error).split())}. {room}"
             f"{free / 1e6:.3g} MB are free. The model is as it was.",
-            hint="free some space beside it, and give the command again.",
+            hint="make it writable or free some space beside it, then give the command again.",
         ) from error
 
 

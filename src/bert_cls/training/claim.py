@@ -82,6 +82,10 @@ def check_in_place(lock: Lock) -> None:
 
 def check_place(output: Path) -> None:
     """ConfigError when there is, and can be, no folder at this path that we may write to."""
+    if output.is_symlink() and not output.exists():
+        raise ConfigError(
+            f"output folder {output} is a link that leads nowhere.", hint="give another folder."
+        )
     if not output.exists():
         folders.check_place(output)
     elif not output.is_dir():

@@ -21,7 +21,15 @@ from bert_cls.training.checkpoint import (
     save_checkpoint,
     writing,
 )
-from bert_cls.training.claim import QUARANTINE, check_in_place, claim, clear, ours, size
+from bert_cls.training.claim import (
+    QUARANTINE,
+    check_in_place,
+    check_place,
+    claim,
+    clear,
+    ours,
+    size,
+)
 from bert_cls.training.finish import Trained, finish
 from bert_cls.training.inherit import inherit
 from bert_cls.training.loop import Keeper, Observer, Progress, Silent, Trainer
@@ -61,6 +69,7 @@ def train(
         goes_on = resume or (restarted() and is_same(request))
         stage.resume = resume = bool(ranks.gather(goes_on)[0][0])  # as the first rank sees it
         if ranks.rank == 0:
+            check_place(output)
             if not resume:
                 _check_sources(asked)
             claim(lock, resume=resume, overwrite=overwrite, notice=observer.noticed)
