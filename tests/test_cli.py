@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -220,6 +221,26 @@ def test_the_audit_is_not_written_where_it_would_be_read_as_data(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"train.json", "audit.json"}
 
 
+def test_a_link_in_a_circle_is_said(trained, tmp_path):
+    (tmp_path / "circle").symlink_to("circle")
+    commands = (("check", trained["data"], "--fix"), ("export",))
+    for command in commands:
+        done = main(*command, tmp_path / "circle")
+        assert done.code == 2
+        assert f"{tmp_path / 'circle'} is a link that leads in a circle." in done.err
+
+
+def test_what_a_killed_repair_left_is_removed(tmp_path):
+    rows = [{"text_a": f"text {n}", "label": ["a" if n % 2 else "b"]} for n in range(8)]
+    (tmp_path / "train.json").write_text(json.dumps(rows), "utf-8")
+    (tmp_path / "new" / ".tmp-bert-cls-0123").mkdir(parents=True)
+    (tmp_path / "new" / ".tmp-bert-cls-0123" / "train.json").write_text("[")
+    done = main("check", tmp_path, "--fix", tmp_path / "new" / "copy")
+    assert done.code == 0, done
+    assert "removed .tmp-bert-cls-0123, left by an interrupted write" in done.err
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["copy"]
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 def test_folders_of_outputs_are_made_and_that_is_said(trained, tmp_path):
     other = model_folder(trained["root"] / "encoder", tmp_path / "other")
@@ -250,6 +271,21 @@ def test_folders_of_outputs_are_made_and_that_is_said(trained, tmp_path):
         assert done.code == 2
         assert f"{in_the_way} cannot be made: {trained['data']}/train.json is a file." in done.err
         assert done.out == ""
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("std::bad_alloc"), OSError(errno.ENOMEM, "none")]
+)
+def test_a_lack_of_memory_gets_a_sentence_and_no_traceback(error, trained, tmp_path, monkeypatch):
+    def short(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr("bert_cls.data.audit.audit", short)
+    monkeypatch.setattr("bert_cls.classifier.Classifier.load", short)
+    for command in (("check", trained["data"]), ("explain", trained["model"], "天窗")):
+        done = main(*command)
+        assert (done.code, done.out) == (2, "")
+        assert done.err.startswith("error: out of memory. hint: free memory, or give less at once")
 
 
 def test_a_full_device_is_named(tmp_path):

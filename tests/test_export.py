@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -590,6 +591,89 @@ def test_a_folder_that_cannot_be_replaced_is_said_before_anything_is_computed(
     with pytest.raises(ConfigError, match=said):
         export(folder, "onnx", notices.append)
     assert notices == []
+
+
+def test_what_a_user_keeps_in_the_folder_stays_what_it_is(encoder, tmp_path):
+    folder = model_folder(encoder("bert"), tmp_path / "model")
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"of the host")
+    secret.chmod(0o600)
+    (folder / "x.bin").symlink_to(secret)  # of a kind of file that is copied
+    (folder / "x.txt").symlink_to("not/there")
+    (folder / "data").symlink_to(tmp_path)
+    (folder / "empty").mkdir()
+    (folder / "notes" / "closed").mkdir(parents=True)
+    (folder / "notes" / "closed" / "today.txt").write_text("mine")
+    (folder / "notes" / "closed").chmod(0o500)
+    os.mkfifo(folder / "pipe")
+    folder.chmod(0o700)
+    open_to_others = []
+    write = bundles.write_folder
+
+    def and_look(target, fill, **options):
+        def seen(scratch):
+            fill(scratch)
+            open_to_others.append(scratch.stat().st_mode & 0o077)
+
+        write(target, seen, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bundles, "write_folder", and_look)
+        export(folder, "onnx", quiet)
+    assert (folder / "x.bin").readlink() == secret
+    assert (folder / "x.txt").readlink() == Path("not/there")
+    assert (folder / "data").readlink() == tmp_path
+    assert (folder / "empty").is_dir()
+    assert (folder / "pipe").is_fifo()
+    assert (folder / "notes" / "closed" / "today.txt").read_text() == "mine"
+    assert (folder / "notes" / "closed").stat().st_mode & 0o777 == 0o500
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert open_to_others == [0]
+    assert set(bundles.load(folder).details["engines"]) == {"onnx"}
+    (folder / "notes" / "closed").chmod(0o700)
+
+
+@pytest.mark.parametrize("kind", ["folder", "link"])
+def test_what_no_export_wrote_is_not_replaced_by_one(kind, encoder, tmp_path):
+    folder = model_folder(encoder("bert"), tmp_path / "model")
+    strange = folder / "model.onnx"
+    if kind == "folder":
+        strange.mkdir()
+        (strange / "notes.txt").write_text("mine")
+    else:
+        strange.symlink_to("not/there")
+    notices = []
+    with pytest.raises(BundleError, match=r"model\.onnx is not a regular file") as caught:
+        export(folder, "onnx", notices.append)
+    assert "move it away" in str(caught.value)
+    assert notices == []
+    assert strange.is_symlink() or (strange / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnx", "the end"])
+def test_a_full_disk_is_said_with_what_is_needed_and_free(name, encoder, tmp_path, monkeypatch):
+    folder = model_folder(encoder("bert"), tmp_path / "model")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def half(*arguments, **options):
+        scratch = next(tmp_path.glob(".tmp-*"))
+        (scratch / "openvino.bin").write_bytes(bytes(1000))
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        if name == "openvino":
+            patch.setattr("openvino.save_model", half)
+        else:
+            patch.setattr(*((Path, "write_bytes") if name == "onnx" else (bundles, "extend")), full)
+        with pytest.raises(EngineError, match=f"{folder} could not be written") as caught:
+            export(folder, "onnx" if name == "onnx" else "openvino", quiet)
+    assert "MB are free. The model is as it was." in caught.value.message
+    assert ("MB are needed" in caught.value.message) == (name != "the end")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_a_folder_that_becomes_another_model_gets_no_export_of_the_first(encoder, tmp_path):

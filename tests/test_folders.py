@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from bert_cls import folders
+from bert_cls.data.repair import repair
 from bert_cls.errors import BundleError
 from bert_cls.folders import (
     MANIFEST,
@@ -26,6 +27,7 @@ from bert_cls.folders import (
     write_folder,
     write_manifest,
 )
+from bert_cls.resumable import begin, write
 
 FILES = {
     "model.bin": random.Random(1).randbytes(3000),
@@ -76,10 +78,10 @@ def test_a_folder_is_replaced_as_a_whole(whole):
     assert [path.name for path in whole.parent.iterdir()] == ["whole"]
 
 
-def test_missing_parents_are_made(tmp_path):
-    write_folder(tmp_path / "a" / "b" / "c", writer(FILES))
-    verify(tmp_path / "a" / "b" / "c")
-    assert content_of(tmp_path / "a" / "b" / "c") == FILES
+def test_a_parent_that_is_gone_is_not_made_anew(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        write_folder(tmp_path / "moved" / "checkpoint-7", writer(FILES))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_where_the_folder_should_be_is_left_alone(tmp_path):
@@ -151,6 +153,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from bert_cls import folders
+from bert_cls.data.repair import repair
 from bert_cls.folders import clean_orphans, remove_folder, verify, write_file, write_folder
 
 root = Path(sys.argv[1])
@@ -243,6 +246,7 @@ def test_killed_at_any_instant_it_is_whole(tmp_path, what):
 
 def test_only_our_orphans_are_removed(tmp_path):
     ours = tmp_path / ".tmp-bert-cls-0123"
+    ours.mkdir()
     write_folder(ours / "inner", writer(FILES))
     (tmp_path / ".tmp-bert-cls-file").write_bytes(b"half")
     (tmp_path / ".tmp-bert-cls-link").symlink_to(tmp_path / "model")
@@ -480,3 +484,67 @@ def test_a_pipe_in_a_folder_stays_and_is_not_waited_for(tmp_path):
     write_folder(tmp_path / "target", write, listed=["a"])
     assert (tmp_path / "target" / "pipe").is_fifo()
     verify(tmp_path / "target")
+
+
+# --- on the disk
+
+
+def a_model(place: Path) -> None:
+    write_folder(place, writer(FILES))
+
+
+def a_repaired_copy(place: Path) -> None:
+    data = place.parent / "data"
+    data.mkdir()
+    row = {"index": 1, "text_a": "尾灯不亮", "label": "甲"}
+    (data / "train.json").write_text(json.dumps([row, {**row, "index": 2, "text_a": 3}]))
+    repair(data, place)
+
+
+def predictions(place: Path) -> None:
+    with begin(place, {}, resume=None) as begun:
+        write([{"index": 1, "labels": []}], begun)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"), [(a_model, "model"), (a_repaired_copy, "copy"), (predictions, "out.jsonl")]
+)
+def test_what_has_its_name_is_on_the_disk(tmp_path, monkeypatch, make, name):
+    done, fsync, rename = [], os.fsync, Path.rename
+
+    def note_sync(handle: int) -> None:
+        done.append(os.fstat(handle).st_ino)
+        fsync(handle)
+
+    def note_rename(self: Path, target: Path) -> Path:
+        done.append(Path(target).name)
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(Path, "rename", note_rename)
+    place = tmp_path / name
+    make(place)
+    named = len(done) - 1 - done[::-1].index(name)
+    for path in (place, *place.rglob("*")):
+        assert path.stat().st_ino in done[:named], path
+    assert tmp_path.stat().st_ino in done[named:]
+
+
+def test_a_folder_is_as_closed_as_the_one_it_replaces_or_is_in(tmp_path):
+    (tmp_path / "run").mkdir(mode=0o700)
+    write_folder(tmp_path / "run" / "checkpoint-2", writer(FILES))
+    assert (tmp_path / "run" / "checkpoint-2").stat().st_mode & 0o777 == 0o700
+    for mode in (0o750, 0o770):
+        (tmp_path / "run" / "checkpoint-2").chmod(mode)
+        write_folder(tmp_path / "run" / "checkpoint-2", writer(FILES))
+        assert (tmp_path / "run" / "checkpoint-2").stat().st_mode & 0o777 == mode
+    tmp_path.chmod(0o1777)  # nobody else may write to what is in /tmp
+    write_folder(tmp_path / "new", writer(FILES))
+    assert not (tmp_path / "new").stat().st_mode & 0o1022
+
+
+def test_a_folder_with_closed_ones_in_it_is_replaced(whole):
+    (whole / "nested").chmod(0o500)
+    write_folder(whole, writer({"other": b"new"}))
+    assert content_of(whole) == {"other": b"new"}
+    assert [path.name for path in whole.parent.iterdir()] == ["whole"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -16,9 +17,11 @@ import pytest
 from bert_cls import bundle
 from bert_cls.bundle import load
 from bert_cls.config import resolve_config
-from bert_cls.errors import ConfigError, Interrupted, TrainingError
+from bert_cls.errors import BundleError, ConfigError, Interrupted, TrainingError
 from bert_cls.folders import MANIFEST, write_manifest
 from bert_cls.locks import Lock
+from bert_cls.memory import is_shortage
+from bert_cls.request import _write, read_run
 from bert_cls.training import Request, Silent, resumed, train
 from bert_cls.training.checkpoint import checkpoints
 from bert_cls.training.claim import WRITTEN
@@ -230,6 +233,27 @@ def test_a_refused_run_leaves_even_half_written_files(request_of):
     assert any("removed .tmp-bert-cls-0123" in note for note in notes.notes)
 
 
+@pytest.mark.parametrize("to", ["nowhere", "m"])
+def test_a_link_that_leads_nowhere_is_said_before_anything_is_read(request_of, to):
+    request = request_of()
+    request.output.symlink_to(request.output.with_name(to))
+    (request.data / "train.json").unlink()
+    with pytest.raises(ConfigError, match="m is a link that leads nowhere"):
+        train(request, Silent())
+    assert request.output.readlink().name == to
+
+
+def test_a_link_to_the_folder_is_as_the_folder(request_of, tmp_path):
+    request = request_of()
+    (tmp_path / "disk").mkdir()
+    request.output.symlink_to(tmp_path / "disk")
+    stopped(request)
+    assert "going on from checkpoint-4" in go_on(request.output)
+    train(request, Silent(), overwrite=True)
+    assert request.output.is_symlink()
+    assert load(tmp_path / "disk")
+
+
 def test_refused_data_make_no_folder(request_of):
     request = request_of()
     (request.data / "train.json").write_text("[]", "utf-8")
@@ -288,6 +312,44 @@ def test_going_on_with_another_input_is_refused(request_of, tmp_path, name):
     assert content(output) == before
 
 
+def of_another_version(content: dict, what: str) -> None:
+    config = content["config"]
+    if what == "renames":
+        del content["renames"]
+    elif what == "text.max_length":
+        del config["text"]["max_length"]
+    elif what == "training.precision":
+        config["training"]["precision"] = "float8"
+    else:
+        section, _, name = what.partition(".")
+        config.setdefault(section, {})[name] = 1
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("training.warmth", "is not known here"),
+        ("brew.strength", "is not known here"),
+        ("text.max_length", "is not in it"),
+        ("renames", "is not in it"),
+        ("training.precision", ": Input should be"),
+    ],
+)
+def test_a_run_of_another_version_says_what_differs(request_of, what, said):
+    output = stopped(request_of())
+    run = read_run(output)
+    of_another_version(run, what)
+    _write(output, run)
+    with pytest.raises(BundleError, match=rf"another version.*\(run\.json: {what}") as caught:
+        go_on(output)
+    assert said in str(caught.value)
+    assert "train anew with --overwrite" in str(caught.value)
+    del run["files"]
+    _write(output, run)
+    train(request_of(), Silent(), overwrite=True)
+    assert load(output)
+
+
 # --- the end
 
 
@@ -340,3 +402,93 @@ def test_a_run_at_its_end_needs_room_for_the_model_only(request_of, monkeypatch)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     go_on(output)
     assert load(output)
+
+
+# --- memory runs out
+
+SHORTAGES = [
+    MemoryError(),
+    RuntimeError("[enforce fail at alloc_cpu.cpp] . DefaultCPUAllocator: can't allocate memory"),
+    RuntimeError("could not create a primitive"),
+    OSError(errno.ENOMEM, "Cannot allocate memory"),
+]
+
+
+def test_what_a_processor_cannot_do_is_no_lack_of_memory():
+    assert not is_shortage(RuntimeError("could not create a primitive descriptor for a matmul"))
+
+
+@pytest.mark.parametrize("error", SHORTAGES, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("where", ["checkpoint", "model"])
+def test_a_run_that_is_short_of_memory_says_so_and_goes_on(request_of, monkeypatch, error, where):
+    def short(*arguments):
+        raise error
+
+    class AtTheSecond(Silent):
+        def stepped(self, progress, **_):
+            if progress.step == 4:
+                patch.setattr("bert_cls.training.checkpoint.save_file", short)
+
+    request = request_of()
+    with monkeypatch.context() as patch:
+        if where == "model":
+            patch.setattr("bert_cls.training.finish.model_files", short)
+        with pytest.raises(TrainingError, match="out of memory ") as caught:
+            train(request, AtTheSecond() if where == "checkpoint" else Silent())
+    assert "--resume" in str(caught.value)
+    name = f"{request.output}/checkpoint-4 was written" if where == "checkpoint" else "last step"
+    assert name in caught.value.message
+    assert [path for path in request.output.iterdir() if path.name.startswith(".tmp")] == []
+    newest = 2 if where == "checkpoint" else STEPS
+    assert f"going on from checkpoint-{newest}" in go_on(request.output)
+    assert load(request.output)
+
+
+# --- the folder is taken away
+
+
+class Moving(Notes):
+    """Moves or removes the folder at a step, or when something is done after the last one."""
+
+    def __init__(self, output: Path, at: int | str, stop: int | None = None) -> None:
+        super().__init__(stop)
+        self.output, self.at = output, at
+
+    def take_away(self, at: int | str) -> None:
+        if at == self.at:
+            self.output.rename(self.output.with_name("elsewhere"))
+
+    def stepped(self, progress, **more):
+        self.take_away(progress.step)
+        super().stepped(progress, **more)
+
+    def phase(self, message):
+        self.take_away(message)
+
+
+@pytest.mark.parametrize(("at", "stop"), [(3, None), (3, 3), ("making the report", None)])
+def test_a_folder_that_was_moved_in_the_middle_is_not_made_anew(request_of, tmp_path, at, stop):
+    request = request_of()
+    with pytest.raises(TrainingError, match="m was moved or removed while training") as caught:
+        train(request, Moving(request.output, at, stop))
+    assert not isinstance(caught.value, Interrupted)
+    assert not request.output.exists()
+    assert (tmp_path / "elsewhere" / "run.json").is_file()
+    go_on(tmp_path / "elsewhere")
+    assert load(tmp_path / "elsewhere")
+
+
+@NO_FLOCK
+def test_a_folder_that_took_the_place_of_another_is_left_alone(request_of):
+    request = request_of()
+
+    class Replacing(Moving):
+        def take_away(self, at):
+            super().take_away(at)
+            if at == self.at:
+                self.output.mkdir()
+                (self.output / "notes.txt").write_text("mine")
+
+    with pytest.raises(TrainingError, match="was moved or removed while training"):
+        train(request, Replacing(request.output, 3))
+    assert content(request.output) == {"notes.txt": b"mine"}

@@ -15,8 +15,10 @@ take it away before they pass the model on.
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -32,8 +34,8 @@ from bert_cls.errors import BertClsError, BundleError, ConfigError
 from bert_cls.files import read_object
 from bert_cls.folders import (
     MANIFEST,
+    be_like,
     read_manifest,
-    take_all,
     verify,
     write_file,
     write_folder,
@@ -118,7 +120,7 @@ def extend(bundle: Bundle, files: Mapping[str, Path], engines: Mapping[str, Any]
 
     def write(scratch: Path) -> None:
         replaced = {*files, DESCRIPTION, MANIFEST}
-        take_all(bundle.folder, scratch, leave_out=replaced, copied=_NETWORKS)
+        _take_all(bundle.folder, scratch, leave_out=replaced)
         for name, path in files.items():
             shutil.move(path, scratch / name)
         (scratch / DESCRIPTION).write_bytes(description)
@@ -133,6 +135,48 @@ def _path(folder: object) -> Path:
             hint='Classifier.load("model")',
         )
     return Path(folder)
+
+
+def check_names(bundle: Bundle, names: Iterable[str]) -> None:
+    """BundleError where a folder, link or pipe, which no export wrote, has the name of a file."""
+    for path in (bundle.folder / name for name in names):
+        if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
+            raise BundleError(
+                f"{path} is not a regular file. An exported network is kept under that name.",
+                hint="move it away.",
+            )
+
+
+def _take_all(source: Path, target: Path, *, leave_out: Container[str]) -> None:
+    """Put all that is in `source` but the named files into `target`: linked, or else copied.
+
+    Exported networks are copied: who opens one refuses a second name of it. Links stay links, and
+    are not followed: in a stranger's folder they may lead anywhere.
+    """
+    folders = []
+    for path in sorted(source.rglob("*")):
+        name = path.relative_to(source).as_posix()
+        place = target / name
+        if name in leave_out:
+            continue
+        if path.is_symlink():
+            place.symlink_to(path.readlink())
+        elif path.is_dir():
+            os.scandir(path).close()  # PermissionError, where rglob would pass it over
+            place.mkdir()
+            folders.append((place, path))
+        else:
+            _put_file(path, place)
+    for place, path in reversed(folders):  # when all is in them: they may be closed to writing
+        be_like(place, path)
+
+
+def _put_file(path: Path, place: Path) -> None:
+    if path.suffix not in _NETWORKS or not path.is_file():  # a pipe has nothing to copy
+        with suppress(OSError):  # a file system without links
+            os.link(path, place)
+            return
+    shutil.copy2(path, place)
 
 
 def load(folder: str | Path, *, check: bool = True) -> Bundle:

@@ -19,14 +19,8 @@ from bert_cls.commands.export import export
 from bert_cls.commands.predict import predict
 from bert_cls.commands.settings import show_settings
 from bert_cls.commands.train import train
-from bert_cls.errors import (
-    BertClsError,
-    DataError,
-    Interrupted,
-    exit_code,
-    not_installed,
-    printable,
-)
+from bert_cls.errors import BertClsError, Interrupted, exit_code, printable
+from bert_cls.failures import explained
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "train": train,
@@ -63,23 +57,16 @@ def main() -> None:
     """Run a command; errors of ours become a message and an exit code, never a traceback."""
     try:
         app()
-    except BertClsError as error:
-        _end(error)
-    except ModuleNotFoundError as error:
-        if (known := not_installed(error)) is None:
-            raise
-        _end(known)
     except KeyboardInterrupt:
         typer.echo("stopped", err=True)
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
-    except OSError as error:  # no permission, no space, a folder where a file is to be written
-        place = error.filename2 or error.filename
-        said = f"error: {place}: {error.strerror}." if place else f"error: {error}"
-        typer.echo(printable(said), err=True)
-        sys.exit(exit_code(DataError("")))  # 1 says that a command ended and found errors
+    except Exception as error:
+        if (known := explained(error)) is None:
+            raise
+        _end(known)
 
 
 def _end(error: BertClsError) -> NoReturn:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import stat
 import sys
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -37,29 +38,40 @@ def write_folder(
     there at every instant. Where there is no such call it is set aside, and put back when the
     rename fails, or by `clean_orphans` when the machine stops between two renames. When writing
     fails nothing of `target` has changed. A link keeps its place: what it leads to is replaced.
-    BundleError when `target` is a file.
+    BundleError when `target` is a file. Its parent must be there: where it was moved away, making
+    it anew would part what belongs together.
+    """
+    with appearing(target) as scratch:
+        write(scratch)
+        write_manifest(scratch, listed)
+
+
+@contextmanager
+def appearing(target: Path) -> Iterator[Path]:
+    """A new folder that becomes `target`, as `write_folder` says, when the block ends well.
+
+    Its mode and owner are those of a `target` that is there; else it is no more open to others than
+    the folder it is in.
     """
     target = target.resolve()
     if target.is_file():
         raise BundleError(f"{target} is a file; a folder is to be written there.")
-    target.parent.mkdir(parents=True, exist_ok=True)
     with scratch_folder(target) as scratch:
-        write(scratch)
-        write_manifest(scratch, listed)
-        for path in scratch.rglob("*"):
-            _sync(path)
-        _sync(scratch)
+        yield scratch
+        _settle(scratch, target)
+        sync_all(scratch)
         if target.exists():
             _replace(target, scratch)
         else:
             scratch.rename(target)
-        _sync(target.parent)
+        sync(target.parent)
 
 
 @contextmanager
 def scratch_folder(target: Path) -> Iterator[Path]:
     """A new folder beside `target`, removed at the end of the block unless it was renamed."""
-    with _scratch(target, Path.mkdir) as scratch:
+    mode = 0o700 if target.exists() else 0o777  # what is closed to others is so all the while
+    with _scratch(target, lambda path: path.mkdir(mode)) as scratch:
         try:
             yield scratch
         finally:
@@ -82,24 +94,20 @@ def _scratch(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
         yield scratch
 
 
-def take_all(
-    source: Path, target: Path, *, leave_out: Container[str], copied: Container[str]
-) -> None:
-    """Put all files of `source` but the named ones into `target`: linked, or else copied.
+def _settle(scratch: Path, target: Path) -> None:
+    if target.exists():
+        be_like(scratch, target)
+    else:
+        mode, most = (stat.S_IMODE(path.stat().st_mode) for path in (scratch, target.parent))
+        scratch.chmod(mode & (most | ~0o777))
 
-    Suffixes that are `copied` are never linked: who opens such a file refuses a second name of it.
-    """
-    for path in list(source.rglob("*")):
-        name = path.relative_to(source).as_posix()
-        if path.is_dir() or name in leave_out:
-            continue
-        place = target / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix not in copied:
-            with suppress(OSError):  # a file system without links
-                os.link(path, place)
-                continue
-        shutil.copy2(path, place)
+
+def be_like(path: Path, other: Path) -> None:
+    """Mode, times and, where that is allowed, the owner of another folder."""
+    if sys.platform != "win32":
+        with suppress(OSError):
+            os.chown(path, other.stat().st_uid, other.stat().st_gid)
+    shutil.copystat(other, path)
 
 
 def remove_folder(target: Path) -> None:
@@ -111,7 +119,7 @@ def remove_folder(target: Path) -> None:
 
 def _replace(target: Path, scratch: Path) -> None:
     if _exchange(target, scratch):
-        shutil.rmtree(scratch)
+        _discard(scratch)
         return
     old = target.parent / f"{_scratch_beside(target).name}{_SET_ASIDE}{target.name}"
     target.rename(old)
@@ -120,7 +128,15 @@ def _replace(target: Path, scratch: Path) -> None:
     except OSError:
         old.rename(target)
         raise
-    shutil.rmtree(old)
+    _discard(old)
+
+
+def _discard(folder: Path) -> None:
+    """Remove a folder, and those in it that are closed to writing."""
+    for path in (folder, *folder.rglob("*")):
+        if path.is_dir() and not path.is_symlink():
+            path.chmod(0o700)
+    shutil.rmtree(folder)
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -163,9 +179,9 @@ def replacing(path: Path) -> Iterator[Path]:
         try:
             with _named(path):
                 yield scratch
-                _sync(scratch)
+                sync(scratch)
             scratch.rename(path)
-            _sync(path.parent)
+            sync(path.parent)
         finally:
             scratch.unlink(missing_ok=True)
 
@@ -223,8 +239,8 @@ def check_replaceable(folder: Path) -> None:
     beside = folder.resolve().parent
     if folder.is_mount():
         said = "it is a mount point, which cannot be renamed"
-    elif not os.access(beside, os.W_OK | os.X_OK):
-        said = f"{beside} may not be written to"
+    elif closed := [p for p in (folder, beside) if not os.access(p, os.W_OK | os.X_OK)]:
+        said = f"{closed[0]} may not be written to"
     else:
         return
     raise ConfigError(
@@ -356,9 +372,16 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _sync(path: Path) -> None:
-    if not (path.is_file() or path.is_dir()):  # a pipe of somebody's would be waited for
-        return
+def sync_all(folder: Path) -> None:
+    """Wait until a folder and all that is in it are on the disk; links are not followed."""
+    for path in folder.rglob("*"):
+        if not path.is_symlink() and (path.is_dir() or path.is_file()):  # a pipe would wait
+            sync(path)
+    sync(folder)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -80,6 +80,14 @@ class Lock:
                 if self._handle is None:  # held by another, or replaced before it was locked
                     os.close(handle)
 
+    def is_in_place(self) -> bool:
+        """Whether the folder that was taken still has its name: not moved, removed or made anew."""
+        try:
+            there = self.folder.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return self._handle is None or os.path.samestat(os.fstat(self._handle), there)
+
     def __enter__(self) -> Lock:
         return self
 

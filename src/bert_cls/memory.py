@@ -7,6 +7,8 @@ for the same activations and gradients again: 7 to 16 % of a step (docs/experime
 from __future__ import annotations
 
 import ctypes
+import errno
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,18 +17,23 @@ from bert_cls.errors import TrainingError
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 _LARGEST = 2**31 - 1  # mallopt takes an int
-# for CPUs torch has no class of its own, only these words in a RuntimeError
-_WORDS = ("DefaultCPUAllocator", "bad allocation", "bad_alloc", "out of memory")
+# for CPUs torch has no class of its own, only these words in a RuntimeError; the last are oneDNN's
+_WORDS = re.compile(
+    "DefaultCPUAllocator|bad allocation|bad_alloc|out of memory"
+    "|could not (create|execute) a primitive$"
+)
 
 
 def is_shortage(error: Exception) -> bool:
-    """Whether an error of numpy or torch says that memory ran out, of a CPU or a GPU."""
+    """Whether an error of numpy, torch or the system says that memory ran out, of CPU or GPU."""
     if isinstance(error, MemoryError):
         return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
     if not isinstance(error, RuntimeError):
         return False
     named = type(error).__name__ == "OutOfMemoryError"
-    return named or any(word in str(error) for word in _WORDS)
+    return named or _WORDS.search(str(error)) is not None
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from pydantic import ValidationError
 
 from bert_cls.config import Origins, RunConfig, resolve_config
 from bert_cls.errors import BundleError, ConfigError
@@ -181,7 +182,7 @@ def add_file(output: Path, name: str) -> None:
     """Remember one more file that the run wrote, and overwriting may take away."""
     if (output / RUN).is_file():
         content = read_run(output)
-        _write(output, content | {"files": sorted({*content["files"], name})})
+        _write(output, content | {"files": sorted({*content.get("files", []), name})})
 
 
 def read_run(output: Path) -> dict[str, Any]:
@@ -230,6 +231,33 @@ def _path(stored: str | None) -> Path | None:
 
 
 def _request(output: Path, content: Mapping[str, Any]) -> Request:
+    """The request that `run.json` holds. BundleError when this version has other settings."""
+    try:
+        before, known = _settings(content["config"]), _settings(RunConfig().model_dump())
+        if odd := sorted(before ^ known):
+            why = "is not known here" if odd[0] in before else "is not in it"
+            raise _of_another_version(output, f"{odd[0]} {why}")
+        return _parsed(output, content)
+    except KeyError as error:
+        raise _of_another_version(output, f"{error.args[0]} is not in it") from None
+    except ValidationError as error:
+        found = error.errors()[0]
+        where = ".".join(map(str, found["loc"]))
+        raise _of_another_version(output, f"{where}: {found['msg']}") from None
+
+
+def _of_another_version(output: Path, why: str) -> BundleError:
+    return BundleError(
+        f"the run in {output} was started by another version of bert-cls ({RUN}: {why}).",
+        hint="go on with that version, or train anew with --overwrite.",
+    )
+
+
+def _settings(config: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    return {f"{section}.{name}" for section, fields in config.items() for name in fields}
+
+
+def _parsed(output: Path, content: Mapping[str, Any]) -> Request:
     labels, taught, renames = content["labels"], content["distillation"], content["renames"]
     return Request(
         data=Path(content["data"]),

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import orjson
 
 from bert_cls.errors import ConfigError, DataError
-from bert_cls.folders import followed, is_written_to, write_file
+from bert_cls.folders import followed, is_written_to, sync, write_file
 from bert_cls.locks import lock
 from bert_cls.outputs import LINES, Counts, Rows, check_suffix, lines_of, writing
 
@@ -211,6 +211,7 @@ def write(
     with writing(begun.output):
         try:
             path.rename(followed(begun.output))
+            sync(path.parent)
         finally:  # also where Ctrl-C comes between the two
             if not path.exists():
                 state_of(begun.output).unlink(missing_ok=True)

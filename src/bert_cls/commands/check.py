@@ -79,6 +79,7 @@ def check(
     from bert_cls.data.repair import repair
     from bert_cls.encoders import read_files
     from bert_cls.errors import DataError
+    from bert_cls.folders import clean_orphans, followed
     from bert_cls.overwriting import check_output, refuse_same
 
     if json_file is not None and str(json_file) != STDIO:
@@ -101,6 +102,8 @@ def check(
         if json_file is not None:
             write_output(json_file, content, "as JSON", open_console(stderr=False))
     if fix is not None:
+        for name in clean_orphans(followed(fix).resolve().parent, shared=True):
+            typer.echo(f"removed {name}, left by an interrupted write", err=True)
         repaired = repair(data, fix, encoding=encoding, **options)
         with suppress(DataError):  # the audit says it; the copy is UTF-8, the label file is not
             checked["labels"] = labels and read_labels(labels, encoding=encoding, merges=merges)

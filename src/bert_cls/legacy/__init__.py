@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from argparse import Namespace
 from collections.abc import Sequence
 
-from bert_cls.errors import BertClsError, DataError, exit_code, not_installed
+from bert_cls.errors import exit_code
+from bert_cls.failures import explained
 from bert_cls.legacy.flags import check, make_parser, waits_for_first
 from bert_cls.legacy.log import LOG, logging_to_stderr, say
 from bert_cls.legacy.words import in_old_words
@@ -43,21 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             from bert_cls.legacy.steps import run
 
             return run(arguments)
-        except BertClsError as error:
-            return _failed(error, arguments)
-        except ModuleNotFoundError as error:
-            if (known := not_installed(error)) is None:
-                raise
-            return _failed(known, arguments)
-        except OSError as error:
-            place = error.filename2 or error.filename
-            wrong = DataError(f"{place}: {error.strerror}." if place else str(error))
-            return _failed(wrong, arguments)
         except KeyboardInterrupt:
             LOG.error("stopped")
             return 130
-
-
-def _failed(error: BertClsError, arguments: Namespace) -> int:
-    say(LOG.error, in_old_words(str(error), arguments))
-    return exit_code(error)
+        except Exception as error:
+            if (known := explained(error)) is None:
+                raise
+            say(LOG.error, in_old_words(str(known), arguments))
+            return exit_code(known)

@@ -32,6 +32,7 @@ from torch import Tensor
 from bert_cls.errors import BundleError, TrainingError
 from bert_cls.files import read_object
 from bert_cls.folders import nearest_folder, read_manifest, remove_folder, verify, write_folder
+from bert_cls.memory import enough_memory, is_shortage
 from bert_cls.network import tensors_by_name
 from bert_cls.request import RUN
 from bert_cls.training.loop import Trainer
@@ -55,7 +56,8 @@ def save_checkpoint(trainer: Trainer, parent: Path) -> Path:
         }
         (folder / PROGRESS).write_bytes(orjson.dumps(progress, option=orjson.OPT_INDENT_2))
 
-    with writing(target, need=checkpoint_bytes(trainer)):
+    doing, hint = f"while {target} was written", "free memory, and go on with --resume."
+    with enough_memory(doing, hint=hint), writing(target, need=checkpoint_bytes(trainer)):
         write_folder(target, write)
     return target
 
@@ -69,6 +71,8 @@ def writing(target: Path, *, need: int) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
+        if is_shortage(error):
+            raise
         begun = any((folder / RUN).is_file() for folder in (target, target.parent))
         free = shutil.disk_usage(nearest_folder(target)).free
         room = f" {need / 1e6:.3g} MB are needed, {free / 1e6:.3g} MB are free." if need else ""

@@ -10,7 +10,7 @@ from pathlib import Path
 from bert_cls import folders
 from bert_cls.bundle import DESCRIPTION
 from bert_cls.decision.domain import FILE as DOMAIN_FILE
-from bert_cls.errors import BundleError, ConfigError
+from bert_cls.errors import BundleError, ConfigError, TrainingError
 from bert_cls.files import inside
 from bert_cls.folders import MANIFEST, clean_orphans, is_scratch, read_manifest, remove_folder
 from bert_cls.locks import Lock
@@ -71,8 +71,21 @@ def claim(lock: Lock, *, resume: bool, overwrite: bool, notice: Callable[[str], 
             notice(f"removed {name}, left by an interrupted write")
 
 
+def check_in_place(lock: Lock) -> None:
+    """TrainingError when the folder is not the one that was claimed: it is never made anew."""
+    if not lock.is_in_place():
+        raise TrainingError(
+            f"{lock.folder} was moved or removed while training. Nothing was written there since.",
+            hint="where it was moved: --resume goes on from its newest checkpoint there.",
+        )
+
+
 def check_place(output: Path) -> None:
     """ConfigError when there is, and can be, no folder at this path that we may write to."""
+    if output.is_symlink() and not output.exists():
+        raise ConfigError(
+            f"output folder {output} is a link that leads nowhere.", hint="give another folder."
+        )
     if not output.exists():
         folders.check_place(output)
     elif not output.is_dir():
@@ -140,5 +153,5 @@ def ours(output: Path) -> list[str]:
     if (output / RUN).is_file():
         names += [QUARANTINE, REPORT, REPORT_JSON]
         with suppress(BundleError):
-            names += read_run(output)["files"]
+            names += read_run(output).get("files", [])  # another version's may have none
     return [name for name in [*names, MANIFEST, RUN] if inside(output, name)]

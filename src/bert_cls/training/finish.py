@@ -15,13 +15,14 @@ from bert_cls.decision.domain import FILE as DOMAIN_FILE
 from bert_cls.decision.domain import learn
 from bert_cls.engines.torch_engine import TorchEngine
 from bert_cls.folders import write_file
+from bert_cls.locks import Lock
 from bert_cls.metrics import Evaluation
 from bert_cls.metrics.collapse import ALARM
 from bert_cls.report import About, LinearBar, ReportData, Split, judge, page, report_data
 from bert_cls.request import Request
 from bert_cls.sample import SAMPLE, sample_bytes
 from bert_cls.training.checkpoint import writing
-from bert_cls.training.claim import REPORT, REPORT_JSON
+from bert_cls.training.claim import REPORT, REPORT_JSON, check_in_place
 from bert_cls.training.figures import bars_of, evaluations_of, outcomes_of, teacher_of, tuned_on
 from bert_cls.training.loop import EpochResult, Observer, Trainer
 from bert_cls.training.model_files import details, model_files
@@ -47,7 +48,12 @@ class Trained:
 
 
 def finish(
-    request: Request, setup: Setup, trainer: Trainer, origins: Mapping[str, str], observer: Observer
+    request: Request,
+    setup: Setup,
+    trainer: Trainer,
+    origins: Mapping[str, str],
+    observer: Observer,
+    lock: Lock,
 ) -> Trained:
     """Tune on dev in float32, evaluate, train the bar, and (the first rank) write the folder."""
     if setup.dataset.task == "regression":
@@ -89,7 +95,7 @@ def finish(
         observer.phase("making the report")
         found = _report(request, setup, trainer, trained, engine, logits)
         observer.phase("writing the model")
-        _write(request, setup, trained, logits, found)
+        _write(request, setup, trained, logits, found, lock)
     agree(trainer.ranks, "the end of the run")
     return trained
 
@@ -100,6 +106,7 @@ def _write(
     trained: Trained,
     logits: Mapping[str, Any],
     found: ReportData,
+    lock: Lock,
 ) -> None:
     """The model folder, and the report beside it."""
     figures = {
@@ -119,6 +126,7 @@ def _write(
         files[SAMPLE] = sample_bytes(kept, rows, seed=request.config.training.seed)
     report = page(found).encode("utf-8")
     with writing(request.output, need=len(report) + sum(map(len, files.values()))):
+        check_in_place(lock)
         write_file(request.output / REPORT, report)
         bare = found.without_texts().to_dict()
         write_file(request.output / REPORT_JSON, orjson.dumps(bare, option=orjson.OPT_INDENT_2))

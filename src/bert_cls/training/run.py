@@ -10,6 +10,7 @@ from pathlib import Path
 from bert_cls.data import write_quarantine
 from bert_cls.errors import BertClsError, ConfigError, Interrupted, TrainingError, in_shell
 from bert_cls.locks import Lock
+from bert_cls.memory import enough_memory
 from bert_cls.request import RUN, Request, anchored, is_same, read_run, remember
 from bert_cls.signals import Explained, Signals, stoppable
 from bert_cls.training.checkpoint import (
@@ -20,7 +21,15 @@ from bert_cls.training.checkpoint import (
     save_checkpoint,
     writing,
 )
-from bert_cls.training.claim import QUARANTINE, claim, clear, ours, size
+from bert_cls.training.claim import (
+    QUARANTINE,
+    check_in_place,
+    check_place,
+    claim,
+    clear,
+    ours,
+    size,
+)
 from bert_cls.training.finish import Trained, finish
 from bert_cls.training.inherit import inherit
 from bert_cls.training.loop import Keeper, Observer, Progress, Silent, Trainer
@@ -60,6 +69,7 @@ def train(
         goes_on = resume or (restarted() and is_same(request))
         stage.resume = resume = bool(ranks.gather(goes_on)[0][0])  # as the first rank sees it
         if ranks.rank == 0:
+            check_place(output)
             if not resume:
                 _check_sources(asked)
             claim(lock, resume=resume, overwrite=overwrite, notice=observer.noticed)
@@ -77,10 +87,12 @@ def train(
             claim(lock, resume=resume, overwrite=overwrite, notice=observer.noticed)
         _begin(request, setup, trainer, observer, resume=resume)
         stage.began = True
-        _run(trainer, request.output, setup.recipe.training.keep_checkpoints, signals)
+        _run(trainer, lock, setup.recipe.training.keep_checkpoints, signals)
         stage.trained = True
         reasons = {key: f"recipe: {why}" for key, why in setup.recipe.reasons.items()}
-        return finish(request, setup, trainer, {**request.origins, **reasons}, observer)
+        origins = {**request.origins, **reasons}
+        with enough_memory("after the last step", hint="free memory, and go on with --resume."):
+            return finish(request, setup, trainer, origins, observer, lock)
 
 
 def _prepared(request: Request, prepared: Prepared | None, observer: Observer) -> Prepared:
@@ -227,11 +239,11 @@ def _same(output: Path, what: str, files: Mapping[str, str]) -> None:
         )
 
 
-def _run(trainer: Trainer, output: Path, keep: int, signals: Signals) -> None:
+def _run(trainer: Trainer, lock: Lock, keep: int, signals: Signals) -> None:
     ranks = trainer.ranks
 
     def save(progress: Progress, best: bool) -> None:
-        failure = _saved(trainer, output, keep) if ranks.rank == 0 else None
+        failure = _saved(trainer, lock, keep) if ranks.rank == 0 else None
         if any(failed for (failed,) in ranks.gather(failure is not None)):
             raise failure or TrainingError("the first rank could not save its checkpoint.")
         agree(ranks, f"the weights after step {progress.step}", *_marks(trainer))
@@ -247,16 +259,18 @@ def _run(trainer: Trainer, output: Path, keep: int, signals: Signals) -> None:
             raise Interrupted(
                 f"stopped after step {trainer.progress.step} of {trainer.steps}; checkpoint saved.",
                 signal_number=int(max(number for (number,) in ranks.gather(signals.received))),
-                hint=f"go on with: bert-cls train --resume {in_shell(output)}",
+                hint=f"go on with: bert-cls train --resume {in_shell(lock.folder)}",
             )
 
 
-def _saved(trainer: Trainer, output: Path, keep: int) -> BertClsError | None:
+def _saved(trainer: Trainer, lock: Lock, keep: int) -> BertClsError | None:
     """Save and rotate; what went wrong is handed back, so that all ranks hear of it."""
     try:
-        save_checkpoint(trainer, output)
-        with writing(output, need=0):
-            rotate(output, keep=keep, best_step=trainer.progress.best_step)
+        with writing(lock.folder, need=0):
+            check_in_place(lock)
+        save_checkpoint(trainer, lock.folder)
+        with writing(lock.folder, need=0):
+            rotate(lock.folder, keep=keep, best_step=trainer.progress.best_step)
     except BertClsError as error:
         return error
     return None
