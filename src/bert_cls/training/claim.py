@@ -76,7 +76,7 @@ def check_in_place(lock: Lock) -> None:
     if not lock.is_in_place():
         raise TrainingError(
             f"{lock.folder} was moved or removed while training. Nothing was written there since.",
-            hint="where it was moved: --resume goes on from its newest checkpoint there.",
+            hint="where it was moved to, it can go on: bert-cls train --resume THERE",
         )
 
 
