@@ -162,8 +162,9 @@ def test_what_has_the_name_of_a_job_s_own_file_is_said(kind, which, resume, tmp_
     assert list(tmp_path.iterdir()) == [in_the_way]
 
 
-def test_a_job_stopped_as_it_gets_its_name_leaves_no_description(tmp_path, monkeypatch):
-    output, rename = tmp_path / "out.jsonl", Path.rename
+def stop_when_named(output, monkeypatch):
+    """Ctrl-C comes just after the rows got the output's name."""
+    rename = Path.rename
 
     def renamed(self: Path, target: Path) -> Path:
         done = rename(self, target)
@@ -172,6 +173,11 @@ def test_a_job_stopped_as_it_gets_its_name_leaves_no_description(tmp_path, monke
         return done
 
     monkeypatch.setattr(Path, "rename", renamed)
+
+
+def test_a_job_stopped_as_it_gets_its_name_leaves_no_description(tmp_path, monkeypatch):
+    output = tmp_path / "out.jsonl"
+    stop_when_named(output, monkeypatch)
     with pytest.raises(KeyboardInterrupt), begin(output, {}, resume=None) as begun:
         write(iter(ANSWERS), begun)
     assert list(tmp_path.iterdir()) == [output]
@@ -179,15 +185,8 @@ def test_a_job_stopped_as_it_gets_its_name_leaves_no_description(tmp_path, monke
 
 
 def test_what_a_command_was_doing_when_it_was_stopped_is_said(models, rows, tmp_path, monkeypatch):
-    output, rename = tmp_path / "out.jsonl", Path.rename
-
-    def renamed(self: Path, target: Path) -> Path:
-        done = rename(self, target)
-        if self == part_of(output):
-            raise KeyboardInterrupt
-        return done
-
-    monkeypatch.setattr(Path, "rename", renamed)
+    output = tmp_path / "out.jsonl"
+    stop_when_named(output, monkeypatch)
     done = main("predict", models["binary"], rows, "-o", output)
     assert done.code == 130
     assert f"stopped; {output} was complete already." in done.err

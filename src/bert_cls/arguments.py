@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from bert_cls.errors import ConfigError
 
 def path_of(keyword: str, value: object) -> Path:
     """The path that was given for `keyword`."""
-    if isinstance(value, (str, Path)):
+    if isinstance(value, (str, os.PathLike)):
         return Path(value)
     raise ConfigError(
         f"{keyword} must be a path. Got {value!r} instead.", hint=_INSTEAD.get(keyword)
@@ -48,6 +49,7 @@ def settings_of(settings: object, *, encoder: str | Path | None = None) -> dict[
 
 
 _INSTEAD = {
+    "folder": 'Classifier.load("model")',
     "config": 'settings={"section.field": value} takes settings as they are.',
     "rename_labels": "or {label of that model: its name now}.",
 }

@@ -20,17 +20,17 @@ import shutil
 from collections.abc import Callable, Container, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from os import PathLike
 from pathlib import Path
 from typing import Any, get_args
 
 import orjson
 
+from bert_cls.arguments import path_of
 from bert_cls.data.example import LabelSpace, Task
 from bert_cls.data.label_files import checked_names
 from bert_cls.decision import Rule
 from bert_cls.encoders.facts import Pooling, positions_of, read_config
-from bert_cls.errors import BertClsError, BundleError, ConfigError
+from bert_cls.errors import BertClsError, BundleError
 from bert_cls.files import read_object
 from bert_cls.folders import (
     MANIFEST,
@@ -128,15 +128,6 @@ def extend(bundle: Bundle, files: Mapping[str, Path], engines: Mapping[str, Any]
     write_folder(bundle.folder, write, listed=listed)
 
 
-def _path(folder: object) -> Path:
-    if not isinstance(folder, (str, PathLike)):
-        raise ConfigError(
-            f"a model folder is given by its path. Got {folder!r} instead.",
-            hint='Classifier.load("model")',
-        )
-    return Path(folder)
-
-
 def check_names(bundle: Bundle, names: Iterable[str]) -> None:
     """BundleError where a folder, link or pipe, which no export wrote, has the name of a file."""
     for path in (bundle.folder / name for name in names):
@@ -186,7 +177,7 @@ def load(folder: str | Path, *, check: bool = True) -> Bundle:
     that are used must be there, which `engines` sees to. The folder may be a stranger's:
     docs/security.md lists what is checked.
     """
-    folder = _path(folder)
+    folder = path_of("folder", folder)
     if not folder.is_dir():
         raise BundleError(f"there is no model folder {folder}.")
     # the manifest is written last; without checking a folder may do without it
