@@ -150,6 +150,40 @@ def test_fixed_and_broken_rows_are_those_that_changed_sides():
     assert found.broken[0] == gain.argmin()
 
 
+@pytest.mark.parametrize("task", sorted(HEADLINES))
+def test_a_difference_in_fewer_than_six_rows_is_never_established(task):
+    for rows, known in ((5, False), (6, True)):
+        if task == "regression":
+            truth = np.arange(float(rows))
+            good, bad = Outcome(task, truth, truth, None), Outcome(task, truth, truth + 1, None)
+        elif task == "multilabel":
+            truth = np.ones((rows, 3), bool)
+            good = Outcome(task, truth, truth * 1.0, truth)
+            bad = Outcome(task, truth, truth * 0.0, ~truth)
+        else:
+            truth = np.arange(rows) % 2
+            good = Outcome(task, truth, np.eye(2)[truth], truth)
+            bad = Outcome(task, truth, np.eye(2)[1 - truth], 1 - truth)
+        found, _ = paired_differences(good, bad, HEADLINES[task], resamples=50)
+        sure = {each.metric for each in found if each.verdict != "not established"}
+        assert all(each.differing == rows for each in found)
+        assert bool(sure) == known
+
+
+def test_rows_that_differ_are_counted_by_what_the_metric_sees():
+    truth = np.zeros(20, int)
+    a, b = truth.copy(), truth.copy()
+    a[:8], b[:8], b[8:11] = 1, 2, 1  # eight are wrong in two ways, three with b alone
+    scores = np.full((20, 3), 1 / 3)
+    one, other = (Outcome("multiclass", truth, scores, each) for each in (a, b))
+    found, _ = paired_differences(one, other, ["accuracy", "mcc", "log_loss"], resamples=20)
+    assert {each.metric: each.differing for each in found} == {
+        "accuracy": 3,
+        "mcc": 11,
+        "log_loss": 0,
+    }
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """{task: (data folder, two models)} on tiny encoders."""

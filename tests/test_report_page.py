@@ -196,6 +196,24 @@ def test_the_linear_bar_is_compared_row_by_row(look, task, lead, said):
     assert all((" – " in cell) == (lead is not None) for cell in shown)
 
 
+def test_a_lead_in_few_rows_is_not_called_better(look):
+    report = report_case("multilabel", rows=3)
+    name = report.evaluation.headline[0]
+    lead = PairedDifference(name, 0.0, 1.0, -1.0, -1.0, -1.0, 0.0, 0.01, 50, 3)
+    bar = replace(report.evaluation, metrics=dict.fromkeys(report.evaluation.metrics, 1.0))
+    browser = look(replace(report, linear_bar=LinearBar(bar, (lead,))), width=360)
+    assert "worse" not in texts(browser, ".summary")[0]
+    assert "is not established" in texts(browser, ".summary")[0]
+    assert "too few rows differ" in texts(browser, ".figures .linear")[0]
+
+
+def test_an_interval_without_width_is_no_sentence(look):
+    report = report_case("multilabel", rows=3)
+    flat = dict.fromkeys(report.evaluation.intervals, (1.0, 1.0))
+    browser = look(replace(report, evaluation=replace(report.evaluation, intervals=flat)))
+    assert "rows of this kind" not in texts(browser, ".summary")[0]
+
+
 def test_language_and_colours_can_be_switched(look):
     browser = look(report_case("binary"))
     assert texts(browser, "h1") == ["Evaluation of model"]

@@ -72,6 +72,8 @@ def compare(
 
 
 def _show(console: Console, compared: Compared, at: int, *, examples: int, labels: int) -> None:
+    from bert_cls.metrics.paired import FEWEST_DIFFERING
+
     found, base, other = compared.comparisons[at], compared.base.name, compared.others[at].name
     console.print(
         f"{other} against {base}, {len(compared.examples)} rows of {compared.file}, "
@@ -85,7 +87,8 @@ def _show(console: Console, compared: Compared, at: int, *, examples: int, label
     _say(
         console,
         f"difference: {other} less {base}; intervals and shares over {resamples} paired resamples "
-        "of rows; not established: the interval includes 0",
+        "of rows; not established: the interval includes 0, or fewer than "
+        f"{FEWEST_DIFFERING} rows differ",
     )
     console.print(_rows_line(compared, found, base, other), markup=False, highlight=False)
     if found.labels and labels:

@@ -65,7 +65,9 @@ function leadOver(bar, name) {
   const lead = bar.lead[name];
   if (!lead) return null;
   const ends = signed(lead[1]) + " – " + signed(lead[2]);
-  return element("div", { class: "soft small" }, ends);
+  // an interval without 0 may still rest on too few rows
+  const unsure = lead[3] === "not established" && (lead[1] > 0 || lead[2] < 0);
+  return element("div", { class: "soft small" }, unsure ? `${ends} (${say("figures.too_few")})` : ends);
 }
 
 function track(scale, value, interval, barValue) {

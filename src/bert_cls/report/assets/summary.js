@@ -16,7 +16,8 @@ function headline() {
   const value = report.metrics[name];
   if (value === null || value === undefined) return null;
   const interval = report.intervals[name];
-  const said = interval ? say("summary.interval", { low: figure(interval[0]), high: figure(interval[1]) }) : "";
+  const wide = interval && interval[0] < interval[1];
+  const said = wide ? say("summary.interval", { low: figure(interval[0]), high: figure(interval[1]) }) : "";
   return sentences(againstBar(name, value), said);
 }
 
@@ -27,9 +28,8 @@ function againstBar(name, value) {
   const lead = report.linear_bar.lead[name];
   if (!lead) return say("summary.bar_number", values);
   const found = { ...values, lead: signed(lead[0]), low: signed(lead[1]), high: signed(lead[2]) };
-  if (lead[1] <= 0 && lead[2] >= 0) return say("summary.bar_equal", found);
-  const better = LOWER_IS_BETTER.has(name) ? lead[0] < 0 : lead[0] > 0;
-  return say(better ? "summary.bar_above" : "summary.bar_below", found);
+  if (lead[3] === "not established") return say("summary.bar_equal", found);
+  return say(lead[3] === "better" ? "summary.bar_above" : "summary.bar_below", found);
 }
 
 function rightRows() {
