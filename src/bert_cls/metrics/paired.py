@@ -165,7 +165,8 @@ def _check_same_rows(a: Outcome, b: Outcome) -> None:
 class LabelChange:
     """F1 of one label for two models, an interval of `a - b`, and how sure the change is.
 
-    `p_value` is that of `swap_test`; `p_holm` the same corrected for the number of labels.
+    `p_value` is that of `swap_test`; `p_holm` the same corrected for the number of labels, in
+    `bert_cls.comparison` of all pairs of models together.
     """
 
     name: str
