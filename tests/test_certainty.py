@@ -347,6 +347,36 @@ def test_a_model_that_says_one_thing_raises_an_alarm():
     assert found.notes[0].startswith(ALARM)
 
 
+SAME = "the output does not depend on the text"
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+def test_the_alarm_says_that_scores_differ_where_only_the_decision_is_the_same(task):
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 2, 60)
+    scores = softmax(rng.normal(size=(60, 2)) + 2 * np.eye(2)[truth])
+    one = truth * 0
+    if task == "multilabel":
+        truth, one = truth[:, None] == np.arange(2), np.zeros((60, 2), bool)
+    [said] = alarms(Outcome(task, truth, scores, one), "ab")
+    assert "though the scores differ from row to row" in said
+    assert ("threshold" in said) == (task != "multiclass")
+    assert SAME not in said
+    for flat in (scores * 0 + 0.3, 0.3 + scores * 1e-3):
+        [said] = alarms(Outcome(task, truth, flat, one), "ab")
+        assert said.endswith(f"rows: {SAME}.")
+    [said] = alarms(Outcome(task, truth, scores * np.nan, one), "ab")
+    assert said.endswith(" of 60 rows.")
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+def test_rows_of_one_class_that_are_all_right_raise_no_alarm(task):
+    truth = np.zeros(60, int)
+    if task == "multilabel":
+        truth = np.arange(2) == truth[:, None]
+    assert alarms(Outcome(task, truth, np.full((60, 2), 0.5), truth), "ab") == []
+
+
 def test_the_alarm_knows_few_rows_and_rare_labels():
     # many labels with four rows each, none ever given: the collapse the alarm is there for
     truth = np.arange(80)[:, None] % 20 == np.arange(20)
@@ -391,6 +421,22 @@ def folder(tmp_path_factory):
     config, origins = resolve_config(flags=flags)
     train(Request(data, root / "model", config, origins), Silent())
     return root
+
+
+def test_a_figure_that_the_bar_does_not_have_has_no_lead(folder, tmp_path):
+    flags = {
+        "encoder.name": str(folder / "encoder"),
+        **FAST,
+        "report.linear_bar": True,
+        "report.resamples": 20,
+    }
+    config, origins = resolve_config(flags=flags)
+    model = train(Request(folder / "data", tmp_path / "model", config, origins), Silent())
+    for split in ("dev", "test"):
+        bar = model.bars[split]
+        assert bar.evaluation.metrics["log_loss"] is None
+        assert {each.metric for each in bar.lead} >= {"accuracy", "mcc"}
+        assert "log_loss" not in {each.metric for each in bar.lead}
 
 
 def test_an_abstained_row_has_scores_and_no_labels(folder):

@@ -150,6 +150,40 @@ def test_fixed_and_broken_rows_are_those_that_changed_sides():
     assert found.broken[0] == gain.argmin()
 
 
+@pytest.mark.parametrize("task", sorted(HEADLINES))
+def test_a_difference_in_fewer_than_six_rows_is_never_established(task):
+    for rows, known in ((5, False), (6, True)):
+        if task == "regression":
+            truth = np.arange(float(rows))
+            good, bad = Outcome(task, truth, truth, None), Outcome(task, truth, truth + 1, None)
+        elif task == "multilabel":
+            truth = np.ones((rows, 3), bool)
+            good = Outcome(task, truth, truth * 1.0, truth)
+            bad = Outcome(task, truth, truth * 0.0, ~truth)
+        else:
+            truth = np.arange(rows) % 2
+            good = Outcome(task, truth, np.eye(2)[truth], truth)
+            bad = Outcome(task, truth, np.eye(2)[1 - truth], 1 - truth)
+        found, _ = paired_differences(good, bad, HEADLINES[task], resamples=50)
+        sure = {each.metric for each in found if each.verdict != "not established"}
+        assert all(each.differing == rows for each in found)
+        assert bool(sure) == known
+
+
+def test_rows_that_differ_are_counted_by_what_the_metric_sees():
+    truth = np.zeros(20, int)
+    a, b = truth.copy(), truth.copy()
+    a[:8], b[:8], b[8:11] = 1, 2, 1  # eight are wrong in two ways, three with b alone
+    scores = np.full((20, 3), 1 / 3)
+    one, other = (Outcome("multiclass", truth, scores, each) for each in (a, b))
+    found, _ = paired_differences(one, other, ["accuracy", "mcc", "log_loss"], resamples=20)
+    assert {each.metric: each.differing for each in found} == {
+        "accuracy": 3,
+        "mcc": 11,
+        "log_loss": 0,
+    }
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """{task: (data folder, two models)} on tiny encoders."""
@@ -209,6 +243,83 @@ def test_the_command_prints_and_writes_what_it_found(trained, tmp_path):
     itself = content["comparisons"][1]
     assert {d["difference"] for d in itself["differences"]} == {0.0}
     assert itself["fixed"] == itself["broken"] == []
+
+
+def test_json_for_standard_output_is_all_that_is_there(trained, tmp_path, monkeypatch):
+    data, models = trained["multilabel"]
+    monkeypatch.chdir(tmp_path)
+    test = str(data / "test.json")
+    done = CliRunner().invoke(app, ["compare", *map(str, models), test, "--json", "-"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["rows"] == 24
+    assert "McNemar" in done.stderr
+    done = CliRunner().invoke(app, ["evaluate", str(models[0]), test, "-o", "-"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["rows"] == 24
+    assert "micro_f1" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_are_corrected_over_all_comparisons(classes, tmp_path):
+    folder, _ = classes["multiclass"]
+    rows = json.loads((folder / "test.json").read_text("utf-8"))
+    names = sorted({row["label"] for row in rows})
+    files = []
+    for shift in range(3):  # each file is wrong in other rows
+        file = tmp_path / f"{shift}.jsonl"
+        said = [
+            names[(names.index(row["label"]) + (i % 5 < shift)) % len(names)]
+            for i, row in enumerate(rows)
+        ]
+        lines = [
+            json.dumps({"index": row["index"], "labels": [name], "scores": {}})
+            for row, name in zip(rows, said, strict=True)
+        ]
+        file.write_text("\n".join(lines), "utf-8")
+        files.append(file)
+    found = compare(files, folder / "test.json", resamples=5)
+    labels = [row for each in found.comparisons for row in each.labels]
+    assert len(labels) == 2 * len(found.comparisons[0].labels)
+    assert [row.p_holm for row in labels] == holm([row.p_value for row in labels])
+    shown = CliRunner().invoke(app, ["compare", *map(str, files), str(folder / "test.json")])
+    assert "of all comparisons" in " ".join(shown.output.split())
+
+
+def test_a_text_of_several_lines_is_one_line_here(tmp_path):
+    rows = [
+        {"index": f"a\n{i}", "text_a": "一\r\n二\u2028三\n\n四", "label": "好"}
+        for i in range(3)
+    ]
+    (tmp_path / "rows.json").write_text(json.dumps(rows), "utf-8")
+    for name, said in (("old", "差"), ("new", "好")):
+        lines = [
+            json.dumps({"index": row["index"], "labels": [said], "scores": {}}) for row in rows
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines), "utf-8")
+    files = [str(tmp_path / name) for name in ("old.jsonl", "new.jsonl", "rows.json")]
+    done = CliRunner().invoke(app, ["compare", *files], env={"COLUMNS": "160"})
+    assert done.exit_code == 0, done.output
+    assert "  a 0  一 二 三  四\n      truth 好; old.jsonl 差; new.jsonl 好\n" in done.output
+
+
+@pytest.mark.parametrize("scale", [1e-5, 1e6])
+def test_numbers_of_any_size_can_be_told_apart(scale, tmp_path):
+    rows = [{"index": i, "text_a": f"第{i}行", "label": i * scale} for i in range(8)]
+    (tmp_path / "rows.json").write_text(json.dumps(rows), "utf-8")
+    for name, off in (("old", 0.5), ("new", 0.25)):
+        lines = [
+            json.dumps({"index": row["index"], "score": row["label"] + off * scale})
+            for row in rows
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines), "utf-8")
+    files = [str(tmp_path / name) for name in ("old.jsonl", "new.jsonl", "rows.json")]
+    done = CliRunner().invoke(app, ["compare", *files], env={"COLUMNS": "160"})
+    assert done.exit_code == 0, done.output
+    [mae] = [line.split() for line in done.output.splitlines() if line.strip().startswith("mae")]
+    power = "e-6" if scale < 1 else "e5"
+    assert mae[1:4] == [f"5.00{power}", f"2.50{power}", f"-2.50{power}"]
+    said = compare([*map(tmp_path.joinpath, ("old.jsonl", "new.jsonl"))], tmp_path / "rows.json")
+    assert said.changed(0, [1])[0]["after"] == pytest.approx(1.25 * scale)
 
 
 def test_files_that_do_not_belong_together_are_refused(trained, tmp_path):

@@ -402,7 +402,7 @@ def test_a_stored_bar_is_shown_for_the_same_rows_only(tmp_path):
     details = {**bundle.details, "data": {"files": files}}
     bundle = replace(bundle, folder=tmp_path, details=details)
     assert stored_bar(bundle, file, report.evaluation) is None
-    bar = replace(report.evaluation, metrics={"micro_f1": 0.5})
+    bar = replace(report.evaluation, metrics={"micro_f1": 0.5, "exact_match": 0.5, "map": None})
     write_evaluation(
         tmp_path,
         {"dev": report_case("multilabel", rows=9).evaluation.to_dict(), "test": bar.to_dict()},
@@ -411,7 +411,8 @@ def test_a_stored_bar_is_shown_for_the_same_rows_only(tmp_path):
     now = report.evaluation.metrics["micro_f1"]
     lead = PairedDifference("micro_f1", now, 0.5, now - 0.5, 0.1, 0.2, 1.0, 0.01, 50)
     other = replace(lead, metric="exact_match", a=-1.0)  # the model decides otherwise by now
-    write_evaluation(tmp_path, {"test": LinearBar(bar, (lead, other)).to_dict()})
+    bare = replace(lead, metric="map", a=report.evaluation.metrics["map"])  # the bar has no figure
+    write_evaluation(tmp_path, {"test": LinearBar(bar, (lead, other, bare)).to_dict()})
     assert stored_bar(bundle, file, report.evaluation) == LinearBar(bar, (lead,))
     file.write_text("[ ]")
     assert stored_bar(bundle, file, report.evaluation) is None

@@ -12,6 +12,7 @@ from bert_cls.data import Example
 from bert_cls.metrics import PairedDifference
 from bert_cls.report import About, LinearBar, page
 from bert_cls.report.data import NearRow
+from bert_cls.terminal import figure
 from browser import CHROMIUM, REASON, Browser
 from judged import TASKS, report_case
 from payloads import PAYLOADS
@@ -194,6 +195,148 @@ def test_the_linear_bar_is_compared_row_by_row(look, task, lead, said):
     shown = texts(browser, ".figures .linear")
     assert len(shown) == len(report.evaluation.headline)
     assert all((" – " in cell) == (lead is not None) for cell in shown)
+
+
+def test_a_lead_in_few_rows_is_not_called_better(look):
+    report = report_case("multilabel", rows=3)
+    name = report.evaluation.headline[0]
+    lead = PairedDifference(name, 0.0, 1.0, -1.0, -1.0, -1.0, 0.0, 0.01, 50, 3)
+    bar = replace(report.evaluation, metrics=dict.fromkeys(report.evaluation.metrics, 1.0))
+    browser = look(replace(report, linear_bar=LinearBar(bar, (lead,))), width=360)
+    assert "worse" not in texts(browser, ".summary")[0]
+    assert "is not established" in texts(browser, ".summary")[0]
+    assert "too few rows differ" in texts(browser, ".figures .linear")[0]
+
+
+def test_an_interval_without_width_is_no_sentence(look):
+    report = report_case("multilabel", rows=3)
+    flat = dict.fromkeys(report.evaluation.intervals, (1.0, 1.0))
+    browser = look(replace(report, evaluation=replace(report.evaluation, intervals=flat)))
+    assert "rows of this kind" not in texts(browser, ".summary")[0]
+
+
+def scaled(report, scale):
+    """A regression's report in a unit that is `scale` times as small."""
+    figures = report.evaluation
+    power = {"mse": 2, "rmse": 1, "mae": 1}
+    metrics = {k: v * scale ** power.get(k, 0) for k, v in figures.metrics.items()}
+    intervals = {
+        k: tuple(v * scale ** power.get(k, 0) for v in ends) for k, ends in figures.intervals.items()
+    }
+    numbers = {
+        k: tuple(v * scale for v in getattr(report.numbers, k)) for k in ("truth", "scores", "edges")
+    }
+    lead = tuple(
+        PairedDifference(k, v, v, v / 9, v / 10, v / 8, 1.0, 0.01, 50) for k, v in metrics.items()
+    )
+    return replace(
+        report,
+        evaluation=replace(figures, metrics=metrics, intervals=intervals),
+        linear_bar=LinearBar(replace(figures, metrics=metrics), lead),
+        numbers=replace(report.numbers, **numbers),
+        worst=tuple(
+            replace(r, confidence=r.confidence * scale, true=r.true * scale, given=r.given * scale)
+            for r in report.worst
+        ),
+    )
+
+
+@pytest.mark.parametrize("scale", [1e-5, 1e-3, 1e3, 1e6, 1e12])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_numbers_of_any_unit_are_told_and_fit(look, scale, width):
+    browser = look(scaled(report_case("regression", rows=60), scale), width=width)
+    nothing_wrong(browser)
+    assert browser.run("document.documentElement.scrollWidth") <= width
+    assert browser.run("document.querySelector('.figures').closest('.scroll').scrollWidth") <= width
+    shown = [
+        *texts(browser, ".figures tbody tr:nth-child(-n+3) .value"),
+        *texts(browser, "#worst .chip.wrong b"),
+        *texts(browser, "#numbers td:first-child"),
+    ]
+    assert len(shown) > 15
+    assert not [text for text in shown if text in ("0.000", "-0.000")]
+    ticks = browser.run(
+        "charts.filter(c => c.canvas.closest('#numbers')).flatMap(c => "
+        "c.scales.x.ticks.map(t => t.label))"
+    )
+    assert len(set(ticks)) >= 5
+
+
+@pytest.mark.parametrize(
+    "value", [0.0, 1.5, 99_999.0, 1e5, 123_456.0, 1.2345e6, 9.996e8, 0.00999, 0.000123, 4.56e-5]
+)
+def test_the_page_and_the_terminal_write_numbers_by_one_rule(look, value):
+    browser = look(report_case("regression"))
+    shown = browser.run(f"amount({value!r}, 4)")
+    if 100 <= value < 1e5:  # only the page leaves decimals out here
+        assert shown.replace(",", "") == f"{value:.0f}"
+    else:
+        assert shown == figure(value)
+
+
+def test_an_alarm_is_at_the_top_and_only_there(look):
+    report = report_case("binary")
+    notes = ("warning: every row is predicted as 'x'.", "another note")
+    alarmed = replace(report, evaluation=replace(report.evaluation, notes=notes))
+    browser = look(alarmed)
+    assert texts(browser, "main > .warning") == ["Warning: every row is predicted as 'x'."]
+    assert texts(browser, "#notes > ul > li") == ["another note"]
+    assert texts(look(alarmed, language="zh-CN"), "main > .warning")[0].startswith("警告：every")
+
+
+def test_labels_that_are_never_given_are_sorted_by_threshold_too(look):
+    names = tuple(f"c{i}" for i in range(6))
+    report = report_case("multilabel", rows=90, names=names)
+    cuts = [0.3, "never", 0.2, 0.5, "never", 0.1]
+    browser = look(replace(report, rule={**report.rule, "thresholds": cuts}))
+    at = texts(browser, "#labels .sticky thead th").index("Threshold") + 1
+    rising = ["0.100", "0.200", "0.300", "0.500", "never", "never"]
+    for expected in (rising[::-1], rising):
+        press(browser, "#labels th[data-column=threshold] button")
+        assert texts(browser, f"#labels .sticky tbody td:nth-child({at})") == expected
+
+
+def test_of_equally_good_epochs_the_first_has_the_star(look):
+    report = report_case("binary")
+    history = tuple(
+        {"epoch": i + 1, "step": i, "loss": 0.5, "score": score, "seconds": 1.0}
+        for i, score in enumerate((0.5, 0.7, 0.7))
+    )
+    browser = look(replace(report, history=history))
+    browser.run("document.querySelectorAll('details').forEach(d => d.open = true)")
+    stars = [text for text in texts(browser, "#training td:first-child") if "★" in text]
+    assert stars == ["2 ★"]
+    radius = "charts.find(c => c.data.datasets[0].label === 'development score').data.datasets[0]"
+    assert browser.run(f"{radius}.pointRadius") == [4, 7, 4]
+
+
+def test_names_of_two_hundred_characters_leave_a_selector_its_caption(look):
+    names = tuple("长" * 199 + str(i) for i in range(4))
+    for width in (360, 1200):
+        browser = look(report_case("multilabel", rows=60, names=names), width=width)
+        lines = browser.run(
+            "[...document.querySelectorAll('.controls label span')]"
+            ".map(e => [e.getClientRects().length, e.offsetHeight, e.scrollWidth - e.offsetWidth])"
+        )
+        assert len(lines) == 2
+        assert all(rects == 1 and height < 40 and over <= 0 for rects, height, over in lines)
+        assert browser.run("document.documentElement.scrollWidth") <= width
+
+
+def test_a_share_of_wrong_rows_has_an_axis_to_one(look):
+    for task, most in (("multiclass", 1), ("regression", 1.2)):
+        report = report_case(task)
+        full = tuple(replace(s, error=0.9, interval=(0.5, 1.0)) for s in report.lengths)
+        browser = look(replace(report, lengths=full))
+        chart = "charts.find(c => c.canvas.closest('#lengths'))"
+        assert browser.run(f"{chart}.scales.y.max") == most
+
+
+def test_rows_of_classes_are_right_and_not_right_in_every_label(look):
+    for task in ("multilabel", "multiclass", "binary"):
+        said = texts(look(report_case(task)), ".summary")[0]
+        assert ("are right in every label" in said) == (task == "multilabel")
+        assert "%) are right" in said
 
 
 def test_language_and_colours_can_be_switched(look):

@@ -18,7 +18,7 @@ from bert_cls.classifier import Classifier
 from bert_cls.data import Example, LabelSpace, Rows, Task, infer_task, read, targets
 from bert_cls.errors import DataError
 from bert_cls.judging import merged, misfit, unlabelled_note
-from bert_cls.metrics import Comparison, Outcome, compare_outcomes
+from bert_cls.metrics import Comparison, Outcome, compare_outcomes, holm
 from bert_cls.predicted import read_predictions
 from bert_cls.prediction import Prediction
 from bert_cls.report import SEEN, seen_rows
@@ -146,7 +146,7 @@ def compare(
         examples=rows.examples,
         base=answers[0],
         others=tuple(answers[1:]),
-        comparisons=comparisons,
+        comparisons=_corrected(comparisons),
         notes=(
             *notes,
             *about_merges,
@@ -154,6 +154,15 @@ def compare(
             *_abstaining(bundles),
             *_unknown(answers, space),
         ),
+    )
+
+
+def _corrected(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
+    """The same with Holm's correction over the labels of all of them, not of each alone."""
+    over_all = iter(holm([row.p_value for each in comparisons for row in each.labels]))
+    return tuple(
+        replace(each, labels=tuple(replace(row, p_holm=next(over_all)) for row in each.labels))
+        for each in comparisons
     )
 
 
@@ -331,5 +340,5 @@ def _outcome(answers: Answers, task: Task, space: LabelSpace, truth: Any) -> Out
 
 def _said(prediction: Prediction, task: Task) -> Any:
     if task == "regression":
-        return None if prediction.score is None else round(prediction.score, 4)
+        return None if prediction.score is None else float(f"{prediction.score:.5g}")
     return list(prediction.labels) if task == "multilabel" else prediction.labels[0]

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _PER_LABEL_ROWS = 20
 _LEADS = 3
+# from here on figures are written with three digits, and with a power of ten
+_SMALL, _TINY, _LARGE = 1e-2, 1e-4, 1e5
 _REDRAW_SECONDS, _LOG_SECONDS = 0.2, 30.0
 _SEVERITY_STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
@@ -182,10 +184,10 @@ def figures_table(
         interval = evaluation.intervals.get(name)
         cells = [
             name,
-            _figure(evaluation.metrics.get(name)),
-            f"{_figure(interval[0])} to {_figure(interval[1])}" if interval else "",
+            figure(evaluation.metrics.get(name)),
+            f"{figure(interval[0])} to {figure(interval[1])}" if interval else "",
         ]
-        cells += [_figure(o.metrics.get(name)) for o in beside.values() if o is not None]
+        cells += [figure(o.metrics.get(name)) for o in beside.values() if o is not None]
         table.add_row(*cells)
     return table
 
@@ -200,8 +202,8 @@ def lead_lines(bar: LinearBar | None) -> list[str]:
             else f"the model is {lead.verdict}"
         )
         lines.append(
-            f"{lead.metric} against the linear bar: {lead.difference:+.4f} "
-            f"({lead.low:+.4f} to {lead.high:+.4f} on the same rows), {said}"
+            f"{lead.metric} against the linear bar: {signed(lead.difference)} "
+            f"({signed(lead.low)} to {signed(lead.high)} on the same rows), {said}"
         )
     return lines
 
@@ -221,7 +223,7 @@ def label_table(
     ordered = sorted(evaluation.per_label, key=lambda row: -row.support)
     for row in ordered[:rows]:
         figures = (row.precision, row.recall, row.f1, row.average_precision)
-        cells = [*map(_figure, figures), str(row.support), str(row.predicted)]
+        cells = [*map(figure, figures), str(row.support), str(row.predicted)]
         table.add_row(escape(row.name), *cells, *([_threshold(cuts.get(row.name))] if cuts else []))
     if len(ordered) > rows:
         table.caption = f"{len(ordered) - rows} rarer labels are {rest}"
@@ -234,7 +236,7 @@ def groups_line(evaluation: Evaluation) -> str:
     groups = [
         name for name in ("head", "medium", "tail") if f"macro_f1_{name}" in evaluation.metrics
     ]
-    said = ", ".join(f"{name} {_figure(evaluation.metrics[f'macro_f1_{name}'])}" for name in groups)
+    said = ", ".join(f"{name} {figure(evaluation.metrics[f'macro_f1_{name}'])}" for name in groups)
     return f"macro F1 by training rows of the labels: {said}" if said else ""
 
 
@@ -327,8 +329,22 @@ def _threshold(value: float | None) -> str:
     return f"{value:.3f}" if math.isfinite(value) else "never"
 
 
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
+def figure(value: float | None) -> str:
+    """A figure for people, by the page's rule: three digits of what is very large or small."""
+    if value is None:
+        return "–"
+    size = abs(value)
+    if value == 0 or _SMALL <= size < _LARGE:
+        return f"{value:.4f}"
+    if size < _TINY or size >= _LARGE:
+        digits, power = f"{value:.2e}".split("e")
+        return f"{digits}e{int(power)}"
+    return f"{value:#.3g}"
+
+
+def signed(value: float) -> str:
+    """A difference of figures, with its sign."""
+    return ("-" if value < 0 else "+") + figure(abs(value))
 
 
 def _clock(began: float) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bert_cls.commands import options
-from bert_cls.commands.console import open_console, quiet_hub, write_output
+from bert_cls.commands.console import is_stdio, open_console, quiet_hub, write_output
 from bert_cls.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def compare(
     resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the resamples.")] = 0,
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write everything as JSON.")
+        Path | None, typer.Option("--json", metavar="FILE", help="Write everything as JSON; - prints it.")
     ] = None,
     encoding: Annotated[str | None, typer.Option(help="The file's text encoding.")] = None,
 ) -> None:
@@ -53,14 +53,16 @@ def compare(
     from bert_cls.request import data_of
 
     options.check_encoding(encoding, file)
-    check_output(json_file, file, *models, trained_on=map(data_of, models))
+    printed = is_stdio(json_file)
+    if not printed:
+        check_output(json_file, file, *models, trained_on=map(data_of, models))
     compared = run(models, file, encoding=encoding, resamples=resamples, seed=seed)
     if labels is not None and compared.task == "regression":
         raise ConfigError(
             "--labels is how many labels to show. These models give numbers.",
             hint="leave --labels out.",
         )
-    console = open_console(stderr=False)
+    console = open_console(stderr=printed)
     shown = _LABELS if labels is None else labels
     for at in range(len(compared.others)):
         _show(console, compared, at, examples=examples, labels=shown)
@@ -72,6 +74,8 @@ def compare(
 
 
 def _show(console: Console, compared: Compared, at: int, *, examples: int, labels: int) -> None:
+    from bert_cls.metrics.paired import FEWEST_DIFFERING
+
     found, base, other = compared.comparisons[at], compared.base.name, compared.others[at].name
     console.print(
         f"{other} against {base}, {len(compared.examples)} rows of {compared.file}, "
@@ -85,17 +89,19 @@ def _show(console: Console, compared: Compared, at: int, *, examples: int, label
     _say(
         console,
         f"difference: {other} less {base}; intervals and shares over {resamples} paired resamples "
-        "of rows; not established: the interval includes 0",
+        "of rows; not established: the interval includes 0, or fewer than "
+        f"{FEWEST_DIFFERING} rows differ",
     )
     console.print(_rows_line(compared, found, base, other), markup=False, highlight=False)
     if found.labels and labels:
         console.print()
         console.print(_labels(found, base, other, labels))
+        of_all = " of all comparisons" if len(compared.others) > 1 else ""
         sure = sum(row.verdict != "not established" for row in found.labels)
         _say(
             console,
             f"{sure} of {len(found.labels)} labels changed beyond doubt; p: exact swap test of F1, "
-            "Holm-corrected for all labels; not established: p above 0.05",
+            f"Holm-corrected for all labels{of_all}; not established: p above 0.05",
         )
     for title, rows in (("fixed", found.fixed), ("broken", found.broken)):
         if not len(rows) or not examples:
@@ -105,7 +111,7 @@ def _show(console: Console, compared: Compared, at: int, *, examples: int, label
         console.print(f"\n{title}: {min(examples, len(rows))} of {len(rows)}", markup=False)
         for row in compared.changed(at, rows.tolist()[:examples]):
             console.print(
-                f"  {row['index']}  {row['text']}\n"
+                f"  {_words(row['index'])}  {_words(row['text'])}\n"
                 f"      truth {_words(row['truth'])}; {base} {_words(row['before'])}; "
                 f"{other} {_words(row['after'])}",
                 markup=False,
@@ -119,14 +125,16 @@ def _show(console: Console, compared: Compared, at: int, *, examples: int, label
 def _metrics(found: Comparison, base: str, other: str) -> Table:
     from rich.markup import escape
 
+    from bert_cls.terminal import figure, signed
+
     table = _table(["", escape(base), escape(other), "difference", "95 % interval", "better in"])
     for each in found.differences:
         table.add_row(
             each.metric,
-            f"{each.b:.4f}",
-            f"{each.a:.4f}",
-            f"{each.difference:+.4f}",
-            f"{each.low:+.4f} to {each.high:+.4f}",
+            figure(each.b),
+            figure(each.a),
+            signed(each.difference),
+            f"{signed(each.low)} to {signed(each.high)}",
             f"{each.share:.0%}",
             f"[{_STYLES.get(each.verdict, 'dim')}]{each.verdict}[/]",
         )
@@ -181,6 +189,5 @@ def _say(console: Console, line: str) -> None:
 
 
 def _words(value: object) -> str:
-    if isinstance(value, list):
-        return ", ".join(value) or "none"
-    return str(value)
+    said = ", ".join(value) or "none" if isinstance(value, list) else str(value)
+    return " ".join(said.splitlines())  # one line a row, whatever is in it

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from bert_cls.errors import printable
 from bert_cls.signals import leave_alternate_stack
 
@@ -54,10 +56,21 @@ def quiet_hub() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 
+def is_stdio(path: Path | None) -> bool:
+    """Whether an output is given as "-", to be printed."""
+    return str(path) == STDIO
+
+
 def write_output(path: Path, content: bytes, what: str, console: Console) -> None:
-    """Write a file, and say where it is. A link keeps its place: what it leads to is written."""
+    """Write a file, and say where it is. A link keeps its place: what it leads to is written.
+
+    For STDIO it is printed instead; the console must then be that of standard error.
+    """
     from bert_cls.folders import followed, write_file
 
+    if is_stdio(path):
+        typer.echo(content.decode("utf-8"))
+        return
     place = said_place(path)
     write_file(followed(path), content)
     console.print(f"{what}: {place}", markup=False, highlight=False, soft_wrap=True)

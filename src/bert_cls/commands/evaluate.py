@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bert_cls.commands import options
-from bert_cls.commands.console import open_console, quiet_hub, rows_compared, write_output
+from bert_cls.commands.console import (
+    is_stdio,
+    open_console,
+    quiet_hub,
+    rows_compared,
+    write_output,
+)
 from bert_cls.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -24,7 +30,7 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="A model folder.")],
     file: Annotated[Path, typer.Argument(help="Labelled rows.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write all figures as JSON.")
+        Path | None, typer.Option("--output", "-o", help="Write all figures as JSON; - prints it.")
     ] = None,
     abstain: Annotated[
         bool, typer.Option("--abstain", help="Accuracy of the most certain rows, by their share.")
@@ -66,7 +72,10 @@ def evaluate(
     options.check_encoding(encoding, file)
     refuse_same(output, report)
     searched = files_searched(model, train) if neighbours else []
+    printed = is_stdio(output) or is_stdio(report)
     for written in (output, report):
+        if is_stdio(written):
+            continue
         check_output(written, file, model, *searched, trained_on=[data_of(model)])
     if (explain or neighbours) and output is None and report is None:
         said = "--explain marks" if explain else "--neighbours are shown beside"
@@ -99,7 +108,7 @@ def evaluate(
         nearest=nearest,
         resamples=resamples,
     )
-    console = open_console(stderr=False)
+    console = open_console(stderr=printed)
     _show(console, found, bundle.rule, abstain=abstain, output=output)
     for reason in passed_over:
         console.print(f"- not explained: {reason}", markup=False, highlight=False)
@@ -164,7 +173,8 @@ def _show(
     console.print(figures_table(title, evaluation, found.linear_bar))
     if evaluation.per_label:
         console.print()
-        rest = f"in {output}" if output else "written by -o FILE.json"
+        rest = "in the JSON" if is_stdio(output) else "written by -o FILE.json"
+        rest = f"in {output}" if output and not is_stdio(output) else rest
         console.print(label_table(evaluation, rule, rest=rest))
     if line := groups_line(evaluation):
         console.print(line, highlight=False)

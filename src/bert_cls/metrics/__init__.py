@@ -29,6 +29,7 @@ from bert_cls.metrics.counts import (
 from bert_cls.metrics.curves import Curve, precision_recall, thinned
 from bert_cls.metrics.definitions import DEFINITIONS, HEADLINES
 from bert_cls.metrics.evaluation import Evaluation, LabelRow
+from bert_cls.metrics.exact import McNemar, holm, mcnemar_exact, swap_test
 from bert_cls.metrics.intervals import bootstrap_intervals
 from bert_cls.metrics.legacy import legacy_block
 from bert_cls.metrics.mistakes import largest_pairs, replacements
@@ -36,14 +37,10 @@ from bert_cls.metrics.outcome import Outcome
 from bert_cls.metrics.paired import (
     Comparison,
     LabelChange,
-    McNemar,
     PairedDifference,
     compare_outcomes,
-    holm,
-    mcnemar_exact,
     paired_bootstrap,
     paired_differences,
-    swap_test,
 )
 from bert_cls.metrics.ranking import (
     auroc,

@@ -16,7 +16,7 @@ LEAST_WRONG = 3
 LEAST_ROWS = 5
 """Rows from which the spread of a regression's output says something."""
 FLAT = 0.02
-"""Spread of a regression's output over the spread of the truth, below which it is constant."""
+"""Spread of an output over the spread of the truth, below which it is constant."""
 _SHOWN = 8
 
 
@@ -29,7 +29,7 @@ def alarms(outcome: Outcome, names: Sequence[str]) -> list[str]:
             return _flat(float(np.std(outcome.scores)), float(np.std(outcome.truth)))
     truth, given = (indicator(each, outcome.labels) for each in (outcome.truth, outcome.decided))
     if same := _one_answer(truth, given, names):
-        return [same]
+        return [same + _why(outcome, truth)]
     said = []
     support, without = truth.sum(axis=0), (~truth).sum(axis=0)
     never = ~given.any(axis=0) & (support >= LEAST_SUPPORT)
@@ -51,10 +51,22 @@ def _one_answer(truth: Bools, given: Bools, names: Sequence[str]) -> str | None:
     said = f"every row is predicted as {', '.join(map(repr, only))}{more}"
     if not only:
         said = "no row is given any label"
-    return (
-        f"{ALARM}{said}, which is wrong for {wrong} of {len(truth)} rows: the output does not "
-        "depend on the text."
-    )
+    return f"{ALARM}{said}, which is wrong for {wrong} of {len(truth)} rows"
+
+
+def _why(outcome: Outcome, truth: Bools) -> str:
+    """Whether the model says the same of every text, or only the decision is the same."""
+    if not np.isfinite(outcome.scores).all():
+        return "."
+    wanted = truth.std(axis=0)
+    # of a label that all rows have, or none, as if half of them had it
+    wanted[wanted == 0] = 0.5
+    with np.errstate(over="ignore"):  # scores may be any numbers
+        if (outcome.scores.std(axis=0) < FLAT * wanted).all():
+            return ": the output does not depend on the text."
+    if outcome.task == "multiclass":
+        return ", though the scores differ from row to row: one class outweighs the others."
+    return ", though the scores differ from row to row: it is the threshold that is wrong."
 
 
 def _flat(spread: float, wanted: float) -> list[str]:

@@ -158,6 +158,10 @@ def matthews(tp: Floats, support: Floats, predicted: Floats) -> Floats:
     return ratio(covariance, np.sqrt(spread_truth) * np.sqrt(spread_predicted))
 
 
+GROUPS = ("head", "medium", "tail")
+"""From the most frequent labels to the rarest; with fewer labels than groups there are none."""
+
+
 def frequency_groups(train_counts: ArrayLike) -> dict[str, Ints]:
     """Label ids of the head, medium and tail third, by how many training rows have the label.
 
@@ -165,7 +169,5 @@ def frequency_groups(train_counts: ArrayLike) -> dict[str, Ints]:
     by at most one label; with fewer than three labels the last groups are empty.
     """
     order = np.argsort(-np.asarray(train_counts, dtype=np.int64), kind="stable")
-    parts = np.array_split(order, 3)
-    return {
-        name: np.sort(part) for name, part in zip(("head", "medium", "tail"), parts, strict=True)
-    }
+    parts = np.array_split(order, len(GROUPS))
+    return {name: np.sort(part) for name, part in zip(GROUPS, parts, strict=True)}

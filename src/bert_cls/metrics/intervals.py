@@ -28,6 +28,8 @@ CHANCE = 4.0
 # Standard deviation over mean absolute deviation of a normal distribution.
 MAD_TO_SD = 1.2533
 ROUNDING = 1e-12
+FEW_ROWS = 30
+"""Up to so many rows an interval without width is said to promise too much."""
 
 
 def families_of(task: Task, metrics: Iterable[str]) -> list[Family]:
@@ -72,6 +74,12 @@ def bootstrap_intervals(
                 f"{name}: its interval is too narrow, too few rows or rows per label "
                 f"(resampling alone moves it by {moved:+.4f})"
             )
+    if outcome.rows <= FEW_ROWS and (flat := [n for n, (a, b) in intervals.items() if a == b]):
+        rows = "1 row is" if outcome.rows == 1 else f"{outcome.rows} rows are"
+        notes.append(
+            f"{', '.join(flat)}: an interval without width, for every resample is alike: "
+            f"{rows} too few to say what other rows would give"
+        )
     how = f"intervals: {level:.0%} percentile bootstrap over rows, {resamples} resamples"
     how += (f" ({', '.join(fewer)})" if fewer else "") + f", seed {seed}"
     return intervals, (how, *notes)

@@ -1,9 +1,7 @@
 """One model against another on the same rows: differences, tests, and what changed sides.
 
-Differences are `a - b`. An interval comes from resampling rows, the same rows for both models. The
-p value of a label's F1 is exact: rows on which the two models agree cannot tell them apart, and
-were the models equally good, each other row could as well have its two decisions swapped
-(approximate randomisation, Noreen 1989, here without drawing).
+Differences are `a - b`. An interval comes from resampling rows, the same rows for both models; p
+values are exact (see `exact`).
 """
 
 from __future__ import annotations
@@ -17,6 +15,7 @@ import numpy as np
 from bert_cls.errors import DataError, pick
 from bert_cls.metrics.counts import ratio
 from bert_cls.metrics.definitions import DEFINITIONS, HEADLINES
+from bert_cls.metrics.exact import McNemar, holm, mcnemar_exact, swap_test
 from bert_cls.metrics.families import FAMILIES, label_sums
 from bert_cls.metrics.intervals import RESAMPLES, families_of
 from bert_cls.metrics.outcome import Bools, Floats, Ints, Outcome, indicator
@@ -33,9 +32,11 @@ from bert_cls.metrics.resampling import (
 LOWER_IS_BETTER = frozenset(name for name, text in DEFINITIONS.items() if "lower is better" in text)
 LEAST_P = 0.05
 """A label is said to have changed at or below this p value, after Holm's correction."""
-# further from the mean than this many standard deviations a binomial has less than 1e-22 left
-_TAIL = 10.0
-_CELLS_AT_ONCE = 4_000_000
+FEWEST_DIFFERING = 6
+"""Rows in which two models must differ for any difference to be established.
+
+With five, a two-sided exact test cannot go below p = 0.06, whatever the bootstrap says.
+"""
 _OFF_ONE = 1e-3  # the sum of a row's scores, which are written with six digits
 
 
@@ -45,6 +46,7 @@ class PairedDifference:
 
     `share` is the share of resamples, 0..1, in which `a` is the better one, ties one half.
     `p_value` is two-sided: twice the share of resamples in which the difference vanishes or turns.
+    `differing` is how many rows tell the two apart in this metric; None where that was not stored.
     """
 
     metric: str
@@ -56,11 +58,16 @@ class PairedDifference:
     share: float
     p_value: float
     resamples: int
+    differing: int | None = None
 
     @property
     def verdict(self) -> str:
-        """`better` or `worse` (of a), or `not established` when the interval includes 0."""
-        if self.low <= 0 <= self.high:
+        """`better` or `worse` (of a), or `not established`.
+
+        That is when the interval includes 0, or fewer than FEWEST_DIFFERING rows differ.
+        """
+        few = self.differing is not None and self.differing < FEWEST_DIFFERING
+        if few or self.low <= 0 <= self.high:
             return "not established"
         return "better" if (self.difference > 0) != (self.metric in LOWER_IS_BETTER) else "worse"
 
@@ -110,9 +117,20 @@ def paired_differences(
                 share=float(better + (len(defined) - above - below) / 2) / len(defined),
                 p_value=min(1.0, 2.0 * (turned + 1) / (len(defined) + 1)),
                 resamples=len(defined),
+                differing=_differing(a, b, metric),
             )
         )
     return found, skipped
+
+
+def _differing(a: Outcome, b: Outcome, metric: str) -> int:
+    """Rows that can tell a from b in this metric: by what is decided, right, or scored."""
+    if metric in ("accuracy", "exact_match"):
+        right_a, right_b = _right(a, b)
+        return int(np.count_nonzero(right_a != right_b))
+    scored = a.task == "regression" or metric in _OF_SCORES
+    unlike = a.scores != b.scores if scored else a.decided != b.decided
+    return int(np.count_nonzero(unlike.any(axis=1) if unlike.ndim == 2 else unlike))
 
 
 def paired_bootstrap(
@@ -144,99 +162,11 @@ def _check_same_rows(a: Outcome, b: Outcome) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class McNemar:
-    """Rows that only one of two models gets right, and the chance of a split so uneven."""
-
-    only_a: int
-    only_b: int
-    p_value: float
-
-
-def mcnemar_exact(a_correct: Bools, b_correct: Bools) -> McNemar:
-    """Exact two-sided McNemar test; a_correct and b_correct are bool [rows] of the same rows.
-
-    Whole-number arithmetic, so the p value is exact to the last bit at any number of rows. For
-    correctness of rows only (top-1, exact match), not for F1. DataError when the shapes differ.
-    """
-    if a_correct.shape != b_correct.shape or a_correct.ndim != 1:
-        raise DataError(
-            "a_correct and b_correct must be bool [rows] of the same rows. "
-            f"Got {list(a_correct.shape)} and {list(b_correct.shape)} instead."
-        )
-    only_a = int(np.count_nonzero(a_correct & ~b_correct))
-    only_b = int(np.count_nonzero(b_correct & ~a_correct))
-    flips = only_a + only_b
-    ways = term = 1
-    for i in range(min(only_a, only_b)):
-        term = term * (flips - i) // (i + 1)
-        ways += term
-    return McNemar(only_a, only_b, min(1.0, 2 * ways / 2**flips))
-
-
-def swap_test(truth: Bools, a: Bools, b: Bools) -> float:
-    """Exact two-sided p value of a difference in F1 between two sets of decisions, bool [rows].
-
-    Over all ways to swap the two decisions of the rows where they differ, the share in which the
-    F1 values are at least as far apart as they are.
-    """
-    differ, both = a != b, a & b
-    true = int(np.count_nonzero(truth))
-    agreed_tp, agreed = np.count_nonzero(both & truth), np.count_nonzero(both)
-    positives, negatives = np.count_nonzero(differ & truth), np.count_nonzero(differ & ~truth)
-    hits, p_hits = _binomial(int(positives))
-    alarms, p_alarms = _binomial(int(negatives))
-
-    def gap(hit: Ints, alarm: Ints) -> Floats:
-        # of the rows that differ, one model has what the other has not
-        f1 = ratio(2 * (agreed_tp + hit), true + agreed + hit + alarm)
-        other_hit, other_alarm = positives - hit, negatives - alarm
-        other = ratio(2 * (agreed_tp + other_hit), true + agreed + other_hit + other_alarm)
-        return np.abs(f1 - other)
-
-    seen = gap(
-        np.asarray(np.count_nonzero(a & differ & truth)),
-        np.asarray(np.count_nonzero(a & differ & ~truth)),
-    )
-    step = max(1, _CELLS_AT_ONCE // len(alarms))
-    p = 0.0
-    for at in range(0, len(hits), step):
-        part = slice(at, at + step)
-        as_far = gap(hits[part, None], alarms[None, :]) >= seen - 1e-12
-        p += float(p_hits[part] @ as_far @ p_alarms)
-    return min(1.0, p)
-
-
-def _binomial(n: int) -> tuple[Ints, Floats]:
-    """Outcomes of n fair coins that can happen, int64 [k], and their chances, float64 [k]."""
-    reach = _TAIL * math.sqrt(n) / 2 + 1
-    low, high = max(0, math.floor(n / 2 - reach)), min(n, math.ceil(n / 2 + reach))
-    outcomes = np.arange(low, high + 1)
-    logs = [
-        math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2)
-        for k in outcomes.tolist()
-    ]
-    return outcomes, np.exp(np.array(logs))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """P values adjusted for there being so many of them (Holm 1979).
-
-    At or below 0.05 holds for all such labels together: the chance that any of them is a false
-    alarm is at most 5 %.
-    """
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    adjusted, highest = [0.0] * len(p_values), 0.0
-    for place, i in enumerate(order):
-        highest = max(highest, min(1.0, (len(order) - place) * p_values[i]))
-        adjusted[i] = highest
-    return adjusted
-
-
-@dataclass(frozen=True, slots=True)
 class LabelChange:
     """F1 of one label for two models, an interval of `a - b`, and how sure the change is.
 
-    `p_value` is that of `swap_test`; `p_holm` the same corrected for the number of labels.
+    `p_value` is that of `swap_test`; `p_holm` the same corrected for the number of labels, in
+    `bert_cls.comparison` of all pairs of models together.
     """
 
     name: str

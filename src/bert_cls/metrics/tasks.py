@@ -159,8 +159,8 @@ def _put_label_averages(sheet: Sheet, tally: Counts) -> None:
 
 
 def _put_groups(sheet: Sheet, tally: Counts, train_counts: Ints | None) -> None:
-    """Macro F1 of the head, medium and tail labels, when the training counts are known."""
-    if train_counts is None:
+    """Macro F1 of the head, medium and tail labels, where counts are known and each has one."""
+    if train_counts is None or len(train_counts) < len(counts.GROUPS):
         return
     for name, ids in counts.frequency_groups(train_counts).items():
         value = counts.macro(tally, ids[tally.present[ids]]).f1

@@ -11,7 +11,7 @@ from bert_cls import metrics
 from bert_cls.bundle import Bundle
 from bert_cls.data.problems import KINDS
 from bert_cls.metrics import Evaluation
-from bert_cls.metrics.counts import class_counts, confusion_matrix, label_counts
+from bert_cls.metrics.counts import GROUPS, class_counts, confusion_matrix, label_counts
 from bert_cls.metrics.outcome import Bools, Ints, Outcome
 from bert_cls.report.data import (
     About,
@@ -83,7 +83,7 @@ def _groups(evaluation: Evaluation) -> tuple[Group, ...]:
     """Head, medium and tail labels, where training counts are known and each has a label."""
     rows = evaluation.per_label
     counts = [row.train_count for row in rows if row.train_count is not None]
-    if len(counts) < max(3, len(rows)):
+    if len(counts) < max(len(GROUPS), len(rows)):
         return ()
     parts: Mapping[Any, Ints] = metrics.frequency_groups(counts)
     return tuple(

@@ -22,7 +22,7 @@ from bert_cls.report.data import ReportData, plain
 PROGRAM = ("page.js", "summary.js", "charts.js", "figures.js", "sections.js")
 LABELS = 1000
 """Most labels in the page's table; the JSON has all."""
-_LEAD = ("difference", "low", "high")
+_LEAD = ("difference", "low", "high", "verdict")
 _MARK = re.compile(r"\{\{(\w+)\}\}")
 _ESCAPES = {c: f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 _UNSAFE = re.compile("[<>&\u2028\u2029]")
@@ -85,9 +85,9 @@ def _shown(report: ReportData) -> dict[str, Any]:
     for unused in ("confusion", "report"):
         del content[unused]
     if content["linear_bar"] is not None:
-        bar = content["linear_bar"]
-        lead = {each["metric"]: [each[k] for k in _LEAD] for each in bar["lead"]}
-        content["linear_bar"] = {"metrics": bar["metrics"], "lead": lead}
+        leads = report.linear_bar.lead if report.linear_bar else ()
+        lead = {each.metric: plain([getattr(each, k) for k in _LEAD]) for each in leads}
+        content["linear_bar"] = {"metrics": content["linear_bar"]["metrics"], "lead": lead}
     content["rule"].pop("thresholds")
     return content
 

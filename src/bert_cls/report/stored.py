@@ -56,8 +56,8 @@ def stored_bar(bundle: Bundle, file: Path, evaluation: Evaluation) -> LinearBar 
     The file must be the test file that training read, by its sha256, and the bar's stored
     evaluation must have as many rows, and as many of each label. (On development rows the bar was
     cross-fitted, so a model is not to be held against it that is judged on the rows it was tuned
-    on.) How far the model leads is kept for metrics that are what they were then. BundleError when
-    evaluation.json is malformed.
+    on.) How far the model leads is kept for metrics that are what they were then, and that the bar
+    has a figure of. BundleError when evaluation.json is malformed.
     """
     path = bundle.folder / "evaluation.json"
     if not path.is_file() or sha256(file) not in _files(bundle).values():
@@ -72,7 +72,12 @@ def stored_bar(bundle: Bundle, file: Path, evaluation: Evaluation) -> LinearBar 
     same = (bar for bar in bars if _rows(bar.evaluation) == _rows(evaluation))
     if (bar := next(same, None)) is None:
         return None
-    lead = (each for each in bar.lead if _is(each.a, evaluation.metrics.get(each.metric)))
+    known = bar.evaluation.metrics
+    lead = (
+        each
+        for each in bar.lead
+        if known.get(each.metric) is not None and _is(each.a, evaluation.metrics.get(each.metric))
+    )
     return replace(bar, lead=tuple(lead))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -87,9 +87,15 @@ def outcomes_of(setup: Setup, tuned: Tuned, logits: Mapping[str, Any]) -> dict[s
 
 
 def bars_of(
-    request: Request, setup: Setup, outcomes: Mapping[str, Outcome]
+    request: Request,
+    setup: Setup,
+    outcomes: Mapping[str, Outcome],
+    models: Mapping[str, Evaluation],
 ) -> dict[str, LinearBar]:
-    """The linear bar's figures, trained and tuned on the same rows, and the model's lead."""
+    """The linear bar's figures, trained and tuned on the same rows, and the model's lead.
+
+    `outcomes` and `models` are what the model said of each split, and its figures.
+    """
     from bert_cls import baseline  # scikit-learn takes a second to import
 
     dataset = setup.dataset
@@ -104,16 +110,22 @@ def bars_of(
     of_bar = outcomes_of(setup, tuned, logits)
     evaluations = evaluations_of(request, setup, tuned, of_bar)
     return {
-        name: LinearBar(evaluation, _lead(request, outcomes[name], of_bar[name]))
+        name: LinearBar(
+            evaluation,
+            _lead(request, outcomes[name], of_bar[name], (models[name], evaluation)),
+        )
         for name, evaluation in evaluations.items()
     }
 
 
-def _lead(request: Request, model: Outcome, bar: Outcome) -> tuple[PairedDifference, ...]:
-    """The model minus the bar in every headline metric that both have."""
+def _lead(
+    request: Request, model: Outcome, bar: Outcome, figures: Sequence[Evaluation]
+) -> tuple[PairedDifference, ...]:
+    """The model minus the bar in every headline metric that both have figures of."""
     if not (resamples := request.config.report.resamples):
         return ()
-    metrics, seed = HEADLINES[model.task], request.config.training.seed
+    seed = request.config.training.seed
+    metrics = [m for m in HEADLINES[model.task] if all(e.metrics[m] is not None for e in figures)]
     found, _ = paired_differences(model, bar, metrics, resamples=resamples, seed=seed)
     return tuple(found)
 

@@ -78,7 +78,7 @@ def finish(
     bars: dict[str, LinearBar] = {}
     if request.config.report.linear_bar:
         observer.phase("training the linear bar")
-        bars = bars_of(request, setup, outcomes)
+        bars = bars_of(request, setup, outcomes, evaluations)
     bundle = Bundle(
         folder=request.output,
         space=setup.dataset.space,

@@ -78,7 +78,11 @@ function ofCategory(value) {
 }
 
 function tick(value) {
-  return typeof value === "number" ? value.toLocaleString(locale(), { maximumFractionDigits: 3 }) : value;
+  if (typeof value !== "number") return value;
+  const size = Math.abs(value);
+  // neighbours on an axis may differ in a late digit
+  if (size >= LARGE || (size && size < SMALL)) return Number(value.toPrecision(6)).toExponential().replace("e+", "e");
+  return value.toLocaleString(locale(), { maximumSignificantDigits: 6 });
 }
 
 const share = (title) => axis(title, { type: "linear", min: 0, max: 1 });

@@ -4,6 +4,7 @@ const FEW_LABELS = 20;
 const LOWER_IS_BETTER = new Set(["mse", "rmse", "mae", "log_loss", "hamming_loss", "brier", "ece", "ece_pooled", "ece_label_mean"]);
 const COUNTS = new Set(["map_labels", "auroc_labels"]);
 const UNBOUNDED = new Set(["mse", "rmse", "mae", "log_loss"]);
+const writing = (name) => (UNBOUNDED.has(name) ? amount : figure);
 
 function figuresSection() {
   const bar = report.linear_bar;
@@ -16,7 +17,7 @@ function figuresSection() {
     element("thead", {}, element("tr", {}, heads.map((h) => element("th", { scope: "col" }, say("figures." + h))), scaleHead(scale))),
     element("tbody", {}, rows),
   );
-  return [lead(say("figures.lead")), bar ? legendOfBar() : null, made, bar ? element("p", { class: "soft small" }, say("figures.bar_meaning")) : null, allFigures(bar)];
+  return [lead(say("figures.lead")), bar ? legendOfBar() : null, scrolled(made, say("figures")), bar ? element("p", { class: "soft small" }, say("figures.bar_meaning")) : null, allFigures(bar)];
 }
 
 function legendOfBar() {
@@ -48,15 +49,16 @@ function scaleHead(scale) {
 function figureRow(name, bar, scale) {
   const value = report.metrics[name];
   const interval = report.intervals[name];
+  const write = writing(name);
   const barValue = bar ? bar.metrics[name] : null;
   const low = LOWER_IS_BETTER.has(name) ? element("div", { class: "soft small" }, say("figures.better_low")) : null;
   return element(
     "tr",
     {},
     element("td", {}, term(name), low),
-    element("td", { class: "value number" }, figure(value)),
-    element("td", { class: "interval number" }, interval ? figure(interval[0]) + " – " + figure(interval[1]) : ""),
-    bar ? element("td", { class: "linear number" }, figure(barValue), leadOver(bar, name)) : null,
+    element("td", { class: "value number" }, write(value)),
+    element("td", { class: "interval number" }, interval ? write(interval[0]) + " – " + write(interval[1]) : ""),
+    bar ? element("td", { class: "linear number" }, write(barValue), leadOver(bar, name)) : null,
     element("td", { class: "picture" }, UNBOUNDED.has(name) ? null : track(scale, value, interval, barValue)),
   );
 }
@@ -64,8 +66,10 @@ function figureRow(name, bar, scale) {
 function leadOver(bar, name) {
   const lead = bar.lead[name];
   if (!lead) return null;
-  const ends = signed(lead[1]) + " – " + signed(lead[2]);
-  return element("div", { class: "soft small" }, ends);
+  const ends = signed(lead[1], writing(name)) + " – " + signed(lead[2], writing(name));
+  // an interval without 0 may still rest on too few rows
+  const unsure = lead[3] === "not established" && (lead[1] > 0 || lead[2] < 0);
+  return element("div", { class: "soft small" }, unsure ? `${ends} (${say("figures.too_few")})` : ends);
 }
 
 function track(scale, value, interval, barValue) {
@@ -83,7 +87,7 @@ function track(scale, value, interval, barValue) {
 
 function allFigures(bar) {
   const names = Object.keys(report.metrics);
-  const shown = (name, value) => (COUNTS.has(name) && value !== null ? whole(value) : figure(value, 4));
+  const shown = (name, value) => (COUNTS.has(name) && value !== null ? whole(value) : writing(name)(value, 4));
   const rows = names.map((name) => [term(name), shown(name, report.metrics[name]), ...(bar ? [shown(name, bar.metrics[name] ?? null)] : [])]);
   const columns = [say("figures.metric"), say("figures.model"), ...(bar ? [say("figures.bar")] : [])];
   return more(say("figures.all", { count: names.length }), table(columns, rows));
@@ -157,7 +161,11 @@ function labelFilter(fill) {
 
 function sortedLabels() {
   const { by, down } = state.sort;
-  const value = (row) => (by === "group" ? GROUP_ORDER[groupOf(row.name)] : CELL[by](row));
+  const value = (row) => {
+    if (by === "group") return GROUP_ORDER[groupOf(row.name)];
+    const found = CELL[by](row);
+    return found === "never" && by === "threshold" ? Number.MAX_VALUE : found;
+  };
   const compare = (a, b) => {
     const [left, right] = [value(a), value(b)];
     if (typeof left === "string") return left.localeCompare(right, locale());

@@ -17,6 +17,9 @@ const darkness = window.matchMedia("(prefers-color-scheme: dark)");
 
 // ---- words and numbers
 
+const LARGE = 1e5;
+const SMALL = 1e-4;
+
 function say(key, values = {}) {
   const entry = words[key];
   const text = entry ? entry[LANGUAGES.indexOf(state.language)] : key;
@@ -27,12 +30,23 @@ const locale = () => (state.language === "zh" ? "zh-CN" : "en-GB");
 
 function figure(value, digits = 3) {
   if (value === null || value === undefined) return "–";
+  if (Math.abs(value) >= LARGE) return scientific(value, 3);
   if (Math.abs(value) >= 100) return whole(Math.round(value));
   return value.toLocaleString(locale(), { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
-function signed(value) {
-  return (value > 0 ? "+" : "") + figure(value);
+// What has a unit or no bound may be small: three digits of it, as on the terminal.
+function amount(value, digits = 3) {
+  const size = Math.abs(value);
+  if (!size || size >= 0.01) return figure(value, digits);
+  if (size < SMALL) return scientific(value, 3);
+  return value.toLocaleString(locale(), { minimumSignificantDigits: 3, maximumSignificantDigits: 3 });
+}
+
+const scientific = (value, digits) => value.toExponential(digits - 1).replace("e+", "e");
+
+function signed(value, write = figure) {
+  return (value > 0 ? "+" : "") + write(value);
 }
 
 function whole(value) {
@@ -103,7 +117,7 @@ function choice(label, options, selected, onchange) {
   for (const [value, text] of options) {
     menu.append(element("option", { value, selected: String(value) === String(selected) }, text));
   }
-  return element("label", {}, label, menu);
+  return element("label", {}, element("span", {}, label), menu);
 }
 
 // ---- the whole
@@ -187,6 +201,9 @@ function change(name, value) {
   render();
 }
 
+const ALARM = "warning: ";
+const isAlarm = (note) => note.startsWith(ALARM);
+
 function introduction() {
   const about = report.about;
   const values = { rows: whole(report.rows), data: about.data };
@@ -198,6 +215,7 @@ function introduction() {
       [say("about." + about.split, values), say("task." + report.task, { labels: whole(report.per_label.length + report.labels_left_out) }), about.created].join(" · "),
     ),
     about.seen ? element("p", { class: "warning" }, say("about.seen." + about.seen)) : null,
+    report.notes.filter(isAlarm).map((note) => element("p", { class: "warning" }, say("about.alarm", { alarm: note.slice(ALARM.length) }))),
     about.split === "dev" ? element("p", { class: "privacy" }, say(report.task === "regression" ? "about.chosen" : "about.crossfit")) : null,
     element("p", { class: "privacy" }, report.texts && report.worst.length ? say(report.worst.some((row) => row.nearest.length) ? "about.texts_near" : "about.texts", { count: whole(report.worst.length) }) : say("about.no_texts")),
     summary(),

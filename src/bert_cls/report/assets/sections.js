@@ -138,7 +138,7 @@ function scatterChart(found) {
   const room = (high - low) * 0.04 || 1;
   const span = { type: "linear", min: low - room, max: high + room };
   const dots = { label: say("calibration.rows"), data: points(found.truth, found.scores), backgroundColor: colour("model") + "66", borderWidth: 0, pointRadius: 3.5, pointHoverRadius: 6, showLine: false };
-  const tooltip = { title: () => "", label: (item) => [`${say("numbers.truth")} ${figure(item.raw.x)}`, `${say("numbers.score")} ${figure(item.raw.y)}`] };
+  const tooltip = { title: () => "", label: (item) => [`${say("numbers.truth")} ${amount(item.raw.x)}`, `${say("numbers.score")} ${amount(item.raw.y)}`] };
   return {
     type: "line",
     data: { datasets: [dots, diagonal(say("numbers.exact"), low - room, high + room)] },
@@ -151,13 +151,13 @@ const middles = (edges) => edges.slice(1).map((edge, i) => (edge + edges[i]) / 2
 function residualChart(found) {
   const at = middles(found.edges);
   const set = { label: say("calibration.rows"), data: points(at, found.residuals), backgroundColor: colour("model"), barPercentage: 1, categoryPercentage: 0.94 };
-  const tooltip = { title: () => "", label: (item) => [`${say("numbers.residual")} ${figure(found.edges[item.dataIndex])} – ${figure(found.edges[item.dataIndex + 1])}`, countedRows(item.raw.y)] };
+  const tooltip = { title: () => "", label: (item) => [`${say("numbers.residual")} ${amount(found.edges[item.dataIndex])} – ${amount(found.edges[item.dataIndex + 1])}`, countedRows(item.raw.y)] };
   const x = axis(say("numbers.residual"), { type: "linear", offset: false, min: found.edges[0], max: found.edges[found.edges.length - 1] });
   return { type: "bar", data: { datasets: [set] }, options: looks({ x, y: axis(say("calibration.rows"), { beginAtZero: true }), tooltip, legend: false }) };
 }
 
 function residualNumbers(found) {
-  const rows = found.residuals.map((count, i) => [`${figure(found.edges[i])} – ${figure(found.edges[i + 1])}`, whole(count)]);
+  const rows = found.residuals.map((count, i) => [`${amount(found.edges[i])} – ${amount(found.edges[i + 1])}`, whole(count)]);
   return table([say("numbers.residual"), say("calibration.rows")], rows.filter((_, i) => found.residuals[i]), { narrow: true });
 }
 
@@ -174,33 +174,37 @@ function lengthsSection() {
   ];
 }
 
+// Of numbers an error has their unit, of labels it is a share.
+const errorOf = (value) => (report.task === "regression" ? amount : figure)(value);
+
 function lengthChart(found, names) {
   const set = { label: say("lengths.error"), data: found.map((s) => s.error), borderColor: colour("model"), backgroundColor: colour("model"), borderWidth: 2, pointRadius: 5, pointHoverRadius: 7 };
   const tooltip = {
     title: (items) => (items.length ? `${names[items[0].dataIndex]} ${say("lengths.tokens")}` : ""),
     label: (item) => {
       const s = found[item.dataIndex];
-      return [`${say("lengths.error")} ${figure(s.error)} (${figure(s.interval[0])} – ${figure(s.interval[1])})`, countedRows(s.rows)];
+      return [`${say("lengths.error")} ${errorOf(s.error)} (${errorOf(s.interval[0])} – ${errorOf(s.interval[1])})`, countedRows(s.rows)];
     },
   };
-  const most = Math.max(...found.map((s) => s.interval[1]));
+  const most = Math.max(...found.map((s) => s.interval[1])) * 1.05;
+  const top = report.task === "regression" ? most : Math.min(1, most);
   return {
     type: "line",
     data: { labels: names, datasets: [set] },
-    options: looks({ x: axis(say("lengths.tokens"), { type: "category", offset: true }), y: axis(say("lengths.error"), { min: 0, suggestedMax: most * 1.05 }), tooltip, legend: false, mode: "index" }),
+    options: looks({ x: axis(say("lengths.tokens"), { type: "category", offset: true }), y: axis(say("lengths.error"), { min: 0, suggestedMax: top }), tooltip, legend: false, mode: "index" }),
     plugins: [whiskers(found.map((s) => s.interval))],
   };
 }
 
 function lengthNumbers(found, names) {
-  const rows = found.map((s, i) => [names[i], whole(s.rows), figure(s.error), `${figure(s.interval[0])} – ${figure(s.interval[1])}`]);
+  const rows = found.map((s, i) => [names[i], whole(s.rows), errorOf(s.error), `${errorOf(s.interval[0])} – ${errorOf(s.interval[1])}`]);
   return table([say("lengths.tokens"), say("lengths.rows"), say("lengths.error"), say("lengths.bounds")], rows, { narrow: true });
 }
 
 function cutTable() {
   const { whole: full, cut, windows, metric } = report.truncation;
   if (!cut) return [element("p", {}, say("cut.none", { tokens: tokensRead() }))];
-  const row = (name, part) => [say("cut." + name), whole(part.rows), figure(part.metric), figure(part.error), `${figure(part.interval[0])} – ${figure(part.interval[1])}`];
+  const row = (name, part) => [say("cut." + name), whole(part.rows), writing(metric)(part.metric), errorOf(part.error), `${errorOf(part.interval[0])} – ${errorOf(part.interval[1])}`];
   const rows = [full ? row("whole", full) : null, row("cut", cut)].filter(Boolean);
   const columns = [say("cut.which"), say("cut.rows"), metricName(metric), say("lengths.error"), say("lengths.bounds")];
   return [lead(say(windows > 1 ? "cut.windows" : "cut.lead", { tokens: tokensRead() })), table(columns, rows)];
@@ -212,9 +216,10 @@ function trainingSection() {
   const history = report.history;
   if (!history.length) return null;
   const scored = history.filter((h) => h.score !== null);
-  const best = scored.length ? Math.max(...scored.map((h) => h.score)) : null;
+  // of epochs that are equally good the first is kept
+  const best = scored.length ? scored.reduce((a, b) => (b.score > a.score ? b : a)) : null;
   const rows = history.map((h) => [
-    String(h.epoch) + (h.score !== null && h.score === best ? " ★" : ""),
+    String(h.epoch) + (h === best ? " ★" : ""),
     figure(h.loss, 4),
     figure(h.score, 4),
     figure(h.seconds, 0),
@@ -235,11 +240,11 @@ function trainingSection() {
 
 function historyChart(key, hue, best) {
   const kept = report.history.filter((h) => h[key] !== null);
-  const radius = kept.map((h) => (best !== null && h[key] === best ? 7 : 4));
+  const radius = kept.map((h) => (h === best ? 7 : 4));
   const set = { label: say("training." + key), data: kept.map((h) => h[key]), borderColor: hue, backgroundColor: hue, borderWidth: 2, pointRadius: radius, pointHoverRadius: 8 };
   const tooltip = {
     title: (items) => (items.length ? `${say("training.epoch")} ${items[0].label}` : ""),
-    label: (item) => `${say("training." + key)} ${figure(item.raw, 4)}` + (item.raw === best ? ` (${say("training.best")})` : ""),
+    label: (item) => `${say("training." + key)} ${figure(item.raw, 4)}` + (kept[item.dataIndex] === best ? ` (${say("training.best")})` : ""),
   };
   const x = axis(say("training.epoch"), { type: "category", offset: true });
   return { type: "line", data: { labels: kept.map((h) => String(h.epoch)), datasets: [set] }, options: looks({ x, y: axis(say("training." + key)), tooltip, legend: false, mode: "index" }) };
@@ -330,7 +335,7 @@ function worstFilter(rows) {
 
 function worstItem(row) {
   const regression = report.task === "regression";
-  const sure = regression ? say("worst.off", { error: figure(row.confidence) }) : say("worst.sure", { score: percent(row.confidence) });
+  const sure = regression ? say("worst.off", { error: amount(row.confidence) }) : say("worst.sure", { score: percent(row.confidence) });
   const head = element("header", {}, element("span", {}, say("worst.row", { index: row.index }), row.cut ? " · " + say("worst.cut") : ""), element("span", {}, sure));
   return element("li", {}, head, rowTexts(row), element("div", { class: "chips" }, regression ? numberChips(row) : labelChips(row)), nearRows(row));
 }
@@ -341,7 +346,7 @@ function nearRows(row) {
   return element("div", { class: "near" }, element("p", { class: "soft small" }, say("worst.nearest")), element("ul", {}, row.nearest.map(line)));
 }
 
-const nearLabel = (label) => (Array.isArray(label) ? label.join(", ") || "∅" : typeof label === "number" ? figure(label) : label);
+const nearLabel = (label) => (Array.isArray(label) ? label.join(", ") || "∅" : typeof label === "number" ? amount(label) : label);
 
 function rowTexts(row) {
   if (row.text_a === null) return element("p", { class: "words soft" }, say("worst.no_text"));
@@ -372,8 +377,8 @@ function labelChips(row) {
 
 function numberChips(row) {
   return [
-    element("span", { class: "chip wrong" }, say("worst.said") + " ", element("b", {}, figure(row.given))),
-    element("span", { class: "chip right" }, say("worst.true") + " ", element("b", {}, figure(row.true))),
+    element("span", { class: "chip wrong" }, say("worst.said") + " ", element("b", {}, amount(row.given))),
+    element("span", { class: "chip right" }, say("worst.true") + " ", element("b", {}, amount(row.true))),
   ];
 }
 
@@ -387,11 +392,12 @@ function notesSection() {
     rule.slopes.length ? [say("notes.calibration"), say("notes.slopes")] : [say("notes.temperature"), figure(rule.temperature)],
     [say("notes.max_length"), tokensRead()],
   ];
+  const notes = report.notes.filter((note) => !isAlarm(note));
   const settings = report.settings.map(([key, value, why]) => [key, value, why]);
   return [
     element("h3", {}, say("notes.rule")),
     table(["", ""], report.task === "regression" ? facts.slice(3) : facts, { texts: [1], narrow: true }),
-    report.notes.length ? [element("h3", {}, say("notes.missing")), element("ul", {}, report.notes.map((note) => element("li", {}, note)))] : null,
+    notes.length ? [element("h3", {}, say("notes.missing")), element("ul", {}, notes.map((note) => element("li", {}, note)))] : null,
     settings.length ? more(say("notes.settings"), table([say("notes.setting"), say("notes.value"), say("notes.why")], settings, { texts: [1, 2] })) : null,
     more(say("notes.definitions"), definitions()),
   ];

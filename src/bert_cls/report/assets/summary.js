@@ -16,26 +16,28 @@ function headline() {
   const value = report.metrics[name];
   if (value === null || value === undefined) return null;
   const interval = report.intervals[name];
-  const said = interval ? say("summary.interval", { low: figure(interval[0]), high: figure(interval[1]) }) : "";
+  const write = writing(name);
+  const wide = interval && interval[0] < interval[1];
+  const said = wide ? say("summary.interval", { low: write(interval[0]), high: write(interval[1]) }) : "";
   return sentences(againstBar(name, value), said);
 }
 
 function againstBar(name, value) {
   const bar = report.linear_bar ? report.linear_bar.metrics[name] : null;
-  const values = { metric: metricName(name), value: figure(value), bar: figure(bar) };
+  const write = writing(name);
+  const values = { metric: metricName(name), value: write(value), bar: write(bar) };
   if (bar === null || bar === undefined) return say("summary.alone", values);
   const lead = report.linear_bar.lead[name];
   if (!lead) return say("summary.bar_number", values);
-  const found = { ...values, lead: signed(lead[0]), low: signed(lead[1]), high: signed(lead[2]) };
-  if (lead[1] <= 0 && lead[2] >= 0) return say("summary.bar_equal", found);
-  const better = LOWER_IS_BETTER.has(name) ? lead[0] < 0 : lead[0] > 0;
-  return say(better ? "summary.bar_above" : "summary.bar_below", found);
+  const found = { ...values, lead: signed(lead[0], write), low: signed(lead[1], write), high: signed(lead[2], write) };
+  if (lead[3] === "not established") return say("summary.bar_equal", found);
+  return say(lead[3] === "better" ? "summary.bar_above" : "summary.bar_below", found);
 }
 
 function rightRows() {
   if (report.task === "regression") return null;
   const right = report.rows - report.wrong_rows;
-  return say("summary.right", { right: whole(right), rows: whole(report.rows), share: percent(right / report.rows) });
+  return say(report.task === "multilabel" ? "summary.right" : "summary.right_classes", { right: whole(right), rows: whole(report.rows), share: percent(right / report.rows) });
 }
 
 function bestAndWorst() {
