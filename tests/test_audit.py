@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import random
 import tracemalloc
 import unicodedata
@@ -20,7 +21,9 @@ import pytest
 import typer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from bert_cls.cli import app
 from bert_cls.commands.check import check
 from bert_cls.data import Example, load
 from bert_cls.data.audit import Settings as AuditSettings
@@ -1516,3 +1519,28 @@ def test_a_repaired_copy_has_merged_label_names_and_no_mark(tmp_path):
     assert told == [("", "D01"), ("", "D27")]
     assert audit(copy).of("error") == []
     assert not {"D01", "D27"} & {finding.code for finding in audit(copy).findings}
+
+
+def _nowhere(place: Path) -> None:
+    place.symlink_to("not-fetched")
+
+
+STRANGE = {"a link": _nowhere, "a pipe or a device": os.mkfifo, "a folder": Path.mkdir}
+
+
+@pytest.mark.parametrize("what", STRANGE)
+@pytest.mark.parametrize("name", ["dev.jsonl", "test.csv", "labels.json", "train.jsonl"])
+def test_what_has_the_name_of_data_and_is_no_file_is_an_error(name, what, tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    if name != "train.jsonl":
+        put(data, {"train.jsonl": GOOD})
+    STRANGE[what](data / name)
+    done = CliRunner().invoke(app, ["check", str(data)])
+    assert done.exit_code == 1, done.output
+    said = "".join(done.output.split())
+    assert "D39" in said
+    assert f"{name}: is {what}".replace(" ", "") in said
+    fixed = CliRunner().invoke(app, ["check", str(data), "--fix", str(tmp_path / "copy")])
+    assert fixed.exit_code != 0, fixed.output
+    assert not (tmp_path / "copy").exists()

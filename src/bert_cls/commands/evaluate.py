@@ -74,19 +74,10 @@ def evaluate(
     searched = files_searched(model, train) if neighbours else []
     printed = is_stdio(output) or is_stdio(report)
     for written in (output, report):
-        if is_stdio(written):
-            continue
-        check_output(written, file, model, *searched, trained_on=[data_of(model)])
-    if (explain or neighbours) and output is None and report is None:
-        said = "--explain marks" if explain else "--neighbours are shown beside"
-        raise ConfigError(f"{said} rows in the report.", hint="give --report HTML, or -o.")
-    if texts is not None and output is None and report is None:
-        raise ConfigError(
-            f"--{'' if texts else 'no-'}texts is about page and JSON, and neither is written.",
-            hint="give --report HTML, or -o.",
-        )
-    if train is not None and not neighbours:
-        raise ConfigError("--train is where --neighbours are looked for.", hint="--neighbours 2")
+        if not is_stdio(written):
+            check_output(written, file, model, *searched, trained_on=[data_of(model)])
+    nothing = output is None and report is None
+    _check_rows_shown(train, texts, explain=explain, neighbours=neighbours, nothing=nothing)
     classifier = Classifier.load(model)
     bundle = classifier.bundle
     if texts is None:
@@ -117,6 +108,22 @@ def evaluate(
         write_output(output, content, "as JSON", console)
     if report is not None:
         write_output(report, page(found).encode("utf-8"), "report", console)
+
+
+def _check_rows_shown(
+    train: Path | None, texts: bool | None, *, explain: bool, neighbours: int, nothing: bool
+) -> None:
+    """ConfigError for flags about the rows of page and JSON where they do nothing."""
+    if (explain or neighbours) and nothing:
+        said = "--explain marks" if explain else "--neighbours are shown beside"
+        raise ConfigError(f"{said} rows in the report.", hint="give --report HTML, or -o.")
+    if texts is not None and nothing:
+        raise ConfigError(
+            f"--{'' if texts else 'no-'}texts is about page and JSON, and neither is written.",
+            hint="give --report HTML, or -o.",
+        )
+    if train is not None and not neighbours:
+        raise ConfigError("--train is where --neighbours are looked for.", hint="--neighbours 2")
 
 
 def _read(file: Path, encoding: str | None, bundle: Bundle) -> list[Example]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -220,8 +221,7 @@ def declared_names(
     `encoding` is that of the data, for label files that do not say their own. DataError when
     `labels` and the folder's labels.json differ (D28).
     """
-    beside = path / LABELS_FILE
-    folder_path = beside if beside.is_file() else None
+    folder_path = labels_beside(path)
     folder_names = (
         None if folder_path is None else read_labels(folder_path, encoding=encoding, merges=merges)
     )
@@ -236,9 +236,18 @@ def declared_names(
         raise DataError(
             f"{LABELS_FILE}: another {kind} of labels than the one given: {some(folder_names)} "
             f"and {some(names)}.",
-            hint=f"take one of them away, or make {beside} the same",
+            hint=f"take one of them away, or make {folder_path} the same",
         )
     return names, folder_path if given_path is None else given_path
+
+
+def labels_beside(data: Path) -> Path | None:
+    """The labels.json of a folder; DataError when it is no regular file, None without one."""
+    path = data / LABELS_FILE
+    if not os.path.lexists(path):
+        return None
+    check_is_file(path)
+    return path
 
 
 def check_pairs(files: Sequence[Rows]) -> bool:
@@ -277,7 +286,8 @@ def _names(stems: Sequence[str]) -> list[str]:
 
 
 def _candidates(folder: Path, stems: Sequence[str]) -> list[Path]:
-    return [folder / name for name in _names(stems) if (folder / name).is_file()]
+    # also what is no file: a link to nowhere stands for data that somebody wanted to be read
+    return [folder / name for name in _names(stems) if os.path.lexists(folder / name)]
 
 
 def _passed_over(other: Path, taken: Path) -> Problem:

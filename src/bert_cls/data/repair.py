@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from bert_cls.data.cells import TableRow
-from bert_cls.data.dataset import LABELS_FILE, find_splits
+from bert_cls.data.dataset import LABELS_FILE, find_splits, labels_beside
 from bert_cls.data.encoding import UTF8_BOM
 from bert_cls.data.example import Example, Task
 from bert_cls.data.exports import adapt
@@ -111,8 +111,7 @@ def repair(
                 copy = copies[split] = _Copy(source, options, label_merges or {}, leaked, log)
                 copy.write(scratch)
             held += copy.labelled if split == "dev" else copy.texts
-        beside = path / LABELS_FILE
-        if beside.is_file():
+        if beside := labels_beside(path):
             _copy_labels(beside, scratch / LABELS_FILE, label_merges or {}, encoding, log)
     data = target if path.is_dir() else target / copies["train"].name
     return Repaired(data, {split: len(copies[split].texts) for split in paths}, changes)

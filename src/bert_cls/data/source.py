@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import os
 import stat
 import sys
 import zlib
@@ -250,6 +251,11 @@ def check_is_file(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):
+        if os.path.lexists(path):
+            raise DataError(
+                f"{path}: is a link to {path.readlink()}, which cannot be reached.",
+                hint="fetch what it leads to, or take the link away",
+            ) from None
         raise DataError(f"{path}: no such file.", hint=_neighbour(path)) from None
     if stat.S_ISDIR(mode):
         raise DataError(f"{path}: is a folder, and one file is needed.", hint=_files_in(path))
