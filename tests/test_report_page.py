@@ -58,6 +58,12 @@ def texts(browser: Browser, selector: str) -> list[str]:
     return browser.run(f"[...document.querySelectorAll({selector!r})].map(e => e.innerText.trim())")
 
 
+def scrolled_away(browser: Browser, table: str) -> int:
+    """How many pixels of a table are seen only when it is scrolled."""
+    place = f"document.querySelector({table!r}).closest('.scroll')"
+    return browser.run(f"{place}.scrollWidth - {place}.clientWidth")
+
+
 def press(browser: Browser, selector: str) -> None:
     browser.run(f"document.querySelector({selector!r}).click()")
 
@@ -206,6 +212,7 @@ def test_a_lead_in_few_rows_is_not_called_better(look):
     assert "worse" not in texts(browser, ".summary")[0]
     assert "is not established" in texts(browser, ".summary")[0]
     assert "too few rows differ" in texts(browser, ".figures .linear")[0]
+    assert scrolled_away(browser, ".figures") <= 0
 
 
 def test_an_interval_without_width_is_no_sentence(look):
@@ -247,7 +254,7 @@ def test_numbers_of_any_unit_are_told_and_fit(look, scale, width):
     browser = look(scaled(report_case("regression", rows=60), scale), width=width)
     nothing_wrong(browser)
     assert browser.run("document.documentElement.scrollWidth") <= width
-    assert browser.run("document.querySelector('.figures').closest('.scroll').scrollWidth") <= width
+    assert scrolled_away(browser, ".figures") <= 0
     shown = [
         *texts(browser, ".figures tbody tr:nth-child(-n+3) .value"),
         *texts(browser, "#worst .chip.wrong b"),
