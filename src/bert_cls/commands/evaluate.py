@@ -73,9 +73,7 @@ def evaluate(
     refuse_same(output, report)
     searched = files_searched(model, train) if neighbours else []
     printed = is_stdio(output) or is_stdio(report)
-    for written in (output, report):
-        if is_stdio(written):
-            continue
+    for written in (each for each in (output, report) if not is_stdio(each)):
         check_output(written, file, model, *searched, trained_on=[data_of(model)])
     if (explain or neighbours) and output is None and report is None:
         said = "--explain marks" if explain else "--neighbours are shown beside"
