@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from bert_cls.data import Example
-from bert_cls.metrics import PairedDifference
+from bert_cls.data import Example, LabelSpace
+from bert_cls.metrics import Outcome, PairedDifference, evaluate
+from bert_cls.metrics.collapse import alarms
 from bert_cls.report import About, LinearBar, page
 from bert_cls.report.data import NearRow
 from bert_cls.terminal import figure
@@ -56,6 +59,12 @@ def nothing_wrong(browser: Browser) -> None:
 
 def texts(browser: Browser, selector: str) -> list[str]:
     return browser.run(f"[...document.querySelectorAll({selector!r})].map(e => e.innerText.trim())")
+
+
+def scrolled_away(browser: Browser, table: str) -> int:
+    """How many pixels of a table are seen only when it is scrolled."""
+    place = f"document.querySelector({table!r}).closest('.scroll')"
+    return browser.run(f"{place}.scrollWidth - {place}.clientWidth")
 
 
 def press(browser: Browser, selector: str) -> None:
@@ -206,6 +215,7 @@ def test_a_lead_in_few_rows_is_not_called_better(look):
     assert "worse" not in texts(browser, ".summary")[0]
     assert "is not established" in texts(browser, ".summary")[0]
     assert "too few rows differ" in texts(browser, ".figures .linear")[0]
+    assert scrolled_away(browser, ".figures") <= 0
 
 
 def test_an_interval_without_width_is_no_sentence(look):
@@ -249,7 +259,7 @@ def test_numbers_of_any_unit_are_told_and_fit(look, scale, width):
     browser = look(scaled(report_case("regression", rows=60), scale), width=width)
     nothing_wrong(browser)
     assert browser.run("document.documentElement.scrollWidth") <= width
-    assert browser.run("document.querySelector('.figures').closest('.scroll').scrollWidth") <= width
+    assert scrolled_away(browser, ".figures") <= 0
     shown = [
         *texts(browser, ".figures tbody tr:nth-child(-n+3) .value"),
         *texts(browser, "#worst .chip.wrong b"),
@@ -284,6 +294,58 @@ def test_an_alarm_is_at_the_top_and_only_there(look):
     assert texts(browser, "main > .warning") == ["Warning: every row is predicted as 'x'."]
     assert texts(browser, "#notes > ul > li") == ["another note"]
     assert texts(look(alarmed, language="zh-CN"), "main > .warning")[0].startswith("警告：every")
+
+
+def made_notes() -> list[str]:
+    """Each alarm and each note on intervals, as they are made."""
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 3, 60)
+    cells = truth[:, None] == np.arange(3)
+    scores = np.eye(3)[truth] * 0.8 + 0.1 * 2 / 3
+    flat, number = np.full((60, 3), 1 / 3), np.arange(20.0)
+    partly = cells & (np.arange(3) > 0) | (np.arange(3) == 2)
+    cases = [
+        Outcome("multiclass", truth, flat, truth * 0),
+        Outcome("multiclass", truth, scores, truth * 0),
+        Outcome("multiclass", truth, scores * np.nan, truth * 0),
+        Outcome("multilabel", cells, flat, cells & False),
+        Outcome("multilabel", cells, scores, cells & False),
+        Outcome("multilabel", cells, scores, partly),
+        Outcome("regression", number, number * 0, None),
+    ]
+    names = ("a. {why}", "b", "(c)")
+    said = [note for case in cases for note in alarms(case, names[: case.labels])]
+    one, rare = np.zeros(40, int), rng.random((300, 40)) < 0.01
+    loose = rng.random(rare.shape) * 0.6 + rare * 0.4
+    for task, space, *arrays in (
+        ("binary", ("a", "b"), truth[:9] % 2, np.eye(2)[truth[:9] % 2], truth[:9] % 2),
+        ("binary", ("a", "b"), one[:30] + 1, np.full((30, 2), 0.5), one[:30]),
+        ("multilabel", tuple(map(str, range(40))), rare, loose, loose > 0.55),
+        ("multiclass", tuple(map(str, range(300))), one, np.full((40, 300), 1 / 300), one),
+    ):
+        found = evaluate(task, LabelSpace(space), *arrays, resamples=400).notes
+        said += [note for note in found if re.search("^warning|interval|confusion", note)]
+    return said
+
+
+def test_alarms_and_notes_on_intervals_are_in_the_language_of_the_page(look):
+    notes = made_notes()
+    report = report_case("binary")
+    evaluation = replace(report.evaluation, notes=tuple(notes))
+    shown = look(replace(report, evaluation=evaluation), language="zh-CN")
+    forms = shown.run(
+        "NOTES.map(key => words[key][1].split(/\\{\\w+\\}/).filter(p => p.length > 1)[0])"
+    )
+    said = [*texts(shown, "main > .warning"), *texts(shown, "#notes > ul > li")]
+    assert len(said) == len(notes)
+    for form in forms:  # every one of them was made, and found
+        assert any(form in sentence for sentence in said), form
+    english = [text for text in said if re.search(r"(row|sample|interval|text|score)s? ", text)]
+    assert not english
+    assert any("a. {why}" in sentence for sentence in said)
+    shown = look(replace(report, evaluation=evaluation))
+    said = [*texts(shown, "main > .warning"), *texts(shown, "#notes > ul > li")]
+    assert sorted(said) == sorted(re.sub("^warning", "Warning", note) for note in notes)
 
 
 def test_labels_that_are_never_given_are_sorted_by_threshold_too(look):

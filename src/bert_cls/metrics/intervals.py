@@ -75,10 +75,9 @@ def bootstrap_intervals(
                 f"(resampling alone moves it by {moved:+.4f})"
             )
     if outcome.rows <= FEW_ROWS and (flat := [n for n, (a, b) in intervals.items() if a == b]):
-        rows = "1 row is" if outcome.rows == 1 else f"{outcome.rows} rows are"
         notes.append(
             f"{', '.join(flat)}: an interval without width, for every resample is alike: "
-            f"{rows} too few to say what other rows would give"
+            f"too few rows ({outcome.rows}) to say what others would give"
         )
     how = f"intervals: {level:.0%} percentile bootstrap over rows, {resamples} resamples"
     how += (f" ({', '.join(fewer)})" if fewer else "") + f", seed {seed}"

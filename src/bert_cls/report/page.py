@@ -19,7 +19,7 @@ from bert_cls.data.problems import KINDS
 from bert_cls.metrics import DEFINITIONS
 from bert_cls.report.data import ReportData, plain
 
-PROGRAM = ("page.js", "summary.js", "charts.js", "figures.js", "sections.js")
+PROGRAM = ("page.js", "notes.js", "summary.js", "charts.js", "figures.js", "sections.js")
 LABELS = 1000
 """Most labels in the page's table; the JSON has all."""
 _LEAD = ("difference", "low", "high", "verdict")

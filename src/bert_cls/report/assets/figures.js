@@ -69,7 +69,7 @@ function leadOver(bar, name) {
   const ends = signed(lead[1], writing(name)) + " – " + signed(lead[2], writing(name));
   // an interval without 0 may still rest on too few rows
   const unsure = lead[3] === "not established" && (lead[1] > 0 || lead[2] < 0);
-  return element("div", { class: "soft small" }, unsure ? `${ends} (${say("figures.too_few")})` : ends);
+  return [ends, unsure ? say("figures.too_few") : null].filter(Boolean).map((line) => element("div", { class: "soft small" }, line));
 }
 
 function track(scale, value, interval, barValue) {

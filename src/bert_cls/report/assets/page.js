@@ -201,9 +201,6 @@ function change(name, value) {
   render();
 }
 
-const ALARM = "warning: ";
-const isAlarm = (note) => note.startsWith(ALARM);
-
 function introduction() {
   const about = report.about;
   const values = { rows: whole(report.rows), data: about.data };
@@ -215,7 +212,7 @@ function introduction() {
       [say("about." + about.split, values), say("task." + report.task, { labels: whole(report.per_label.length + report.labels_left_out) }), about.created].join(" · "),
     ),
     about.seen ? element("p", { class: "warning" }, say("about.seen." + about.seen)) : null,
-    report.notes.filter(isAlarm).map((note) => element("p", { class: "warning" }, say("about.alarm", { alarm: note.slice(ALARM.length) }))),
+    report.notes.filter(isAlarm).map((note) => element("p", { class: "warning" }, say("about.alarm", { alarm: translated(note.slice(ALARM.length)) }))),
     about.split === "dev" ? element("p", { class: "privacy" }, say(report.task === "regression" ? "about.chosen" : "about.crossfit")) : null,
     element("p", { class: "privacy" }, report.texts && report.worst.length ? say(report.worst.some((row) => row.nearest.length) ? "about.texts_near" : "about.texts", { count: whole(report.worst.length) }) : say("about.no_texts")),
     summary(),

@@ -397,7 +397,7 @@ function notesSection() {
   return [
     element("h3", {}, say("notes.rule")),
     table(["", ""], report.task === "regression" ? facts.slice(3) : facts, { texts: [1], narrow: true }),
-    notes.length ? [element("h3", {}, say("notes.missing")), element("ul", {}, notes.map((note) => element("li", {}, note)))] : null,
+    notes.length ? [element("h3", {}, say("notes.missing")), element("ul", {}, notes.map((note) => element("li", {}, translated(note))))] : null,
     settings.length ? more(say("notes.settings"), table([say("notes.setting"), say("notes.value"), say("notes.why")], settings, { texts: [1, 2] })) : null,
     more(say("notes.definitions"), definitions()),
   ];
