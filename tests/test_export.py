@@ -417,6 +417,15 @@ def test_few_rows_near_a_decision_do_not_make_a_small_margin(near):
     assert margin >= 1.5 * largest > 0.01
 
 
+def test_a_model_that_is_sure_of_every_row_has_a_margin_all_the_same():
+    for task in ("binary", "multiclass", "multilabel"):
+        rule = RULES[task]
+        sure = np.random.default_rng(0).integers(0, 3 - (task == "binary"), 300)
+        wanted = 40 * np.eye(3, dtype=np.float32)[sure][:, : 3 - (task == "binary")] - 20
+        margin, elsewhere, _ = second_look_margins(rule, wanted, wanted)
+        assert elsewhere >= margin == 0.1
+
+
 def _mended(rule, wanted, given, margin):
     again = margins(rule, given) <= margin
     return np.where(again[:, None], wanted, given)

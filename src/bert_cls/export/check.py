@@ -26,6 +26,8 @@ _SPREADS = 5.0
 _NEAR = 0.2
 _FEW = 30
 """errors near a decision: so many say what is usual there, fewer do not"""
+_UNMEASURED = 0.1
+"""the least margin where fewer do: few rows lie so close then, so it costs little"""
 _OTHER_CUTS = np.linspace(0.05, 0.95, 19).tolist()
 
 
@@ -77,24 +79,24 @@ def second_look_margins(rule: Rule, wanted: Logits, given: Logits) -> Margins:
     First of labels by the rule's own thresholds, second by any others, third of confidence. Each is
     half as much again as the widest margin at which an answer to these rows changed, and at least
     five times the usual error near a decision; where few rows were near one, at least half as much
-    again as the largest error of all rows.
+    again as the largest error of all rows, and the first at least 0.1.
     """
     if rule.task == "regression":
         return 0.0, 0.0, 0.0
     rule = replace(rule, min_confidence=None)
-    margin = _label_margin(rule, wanted, given)
+    margin = _label_margin(rule, wanted, given, least=_UNMEASURED)
     count = 1 if rule.task == "binary" else len(rule.thresholds)
     rules = (replace(rule, thresholds=(cut,) * count) for cut in _OTHER_CUTS if count)
     elsewhere = max([margin, *(_label_margin(other, wanted, given) for other in rules)])
     return margin, elsewhere, _confidence_margin(rule, wanted, given)
 
 
-def _label_margin(rule: Rule, wanted: Logits, given: Logits) -> float:
+def _label_margin(rule: Rule, wanted: Logits, given: Logits, *, least: float = 0.0) -> float:
     exact, other = rule.scores(wanted), rule.scores(given)
     errors = np.abs(exact - other)
     near = _near_errors(rule, exact, errors, margins(rule, wanted) < _NEAR)
     changed = margins(rule, given)[other_labels(rule, exact, other)]
-    return _margin(changed, near, errors)
+    return _margin(changed, near, errors, least=least)
 
 
 def _confidence_margin(rule: Rule, wanted: Logits, given: Logits) -> float:
@@ -110,11 +112,18 @@ def _confidence_margin(rule: Rule, wanted: Logits, given: Logits) -> float:
     return widest
 
 
-def _margin(changed: NDArray[Any], near: NDArray[Any], errors: NDArray[Any]) -> float:
-    """`changed`: margins of changed answers; `near`: errors near a decision; `errors`: all."""
+def _margin(
+    changed: NDArray[Any], near: NDArray[Any], errors: NDArray[Any], *, least: float = 0.0
+) -> float:
+    """`changed`: margins of changed answers; `near`: errors near a decision; `errors`: all.
+
+    `least` is what it is at least where few are near.
+    """
     usual = float(np.sqrt(np.square(near).mean())) if len(near) else 0.0
-    largest = [changed.max(initial=0.0)] + [errors.max(initial=0.0)] * (len(near) < _FEW)
-    return max(_HEADROOM * float(max(largest)), _SPREADS * usual)
+    largest, floor = changed.max(initial=0.0), 0.0
+    if len(near) < _FEW:
+        largest, floor = max(largest, errors.max(initial=0.0)), least
+    return max(_HEADROOM * float(largest), _SPREADS * usual, floor)
 
 
 def _near_errors(
