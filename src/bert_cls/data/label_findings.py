@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bert_cls.data.example import Task
-from bert_cls.data.findings import Finding, Occurrence, Severity, percent, plain
+from bert_cls.data.findings import Finding, Occurrence, Severity, plain
 from bert_cls.data.labels import look
 from bert_cls.data.nearest import nearest
 from bert_cls.data.problems import count, some
@@ -35,7 +35,7 @@ class Labels:
 
     `declared` are the names of labels.json or --labels. `names` are those a model would have,
     `shown` how many places a finding gets. `train` counts the rows of train that a run trains on:
-    `dropped` labelled rows are not among them.
+    `dropped` labelled rows are not among them. `strict`: rows that were refused are errors.
     """
 
     surveys: Sequence[Survey]
@@ -45,6 +45,7 @@ class Labels:
     train: Counter[str]
     dropped: int
     shown: int
+    strict: bool = True
 
     @property
     def has_train(self) -> bool:
@@ -72,13 +73,23 @@ class Labels:
 
 
 def settle_task(
-    surveys: Sequence[Survey], stated: Task | None, declared: Sequence[str] | None, *, shown: int
+    surveys: Sequence[Survey],
+    stated: Task | None,
+    declared: Sequence[str] | None,
+    *,
+    shown: int,
+    strict: bool = True,
 ) -> tuple[Task | None, list[Finding]]:
-    """The task that is stated or that the labels make; None with an error when there is none."""
+    """The task that is stated or that the labels make; None with an error when there is none.
+
+    `strict`: rows that were refused are errors; where they alone may have labels that is said.
+    """
     shapes: Counter[Shape] = Counter()
     for survey in surveys:
         shapes += survey.labels.shapes
     if not any(map(len, surveys)):
+        return None, []
+    if not shapes and strict and any(survey.refused for survey in surveys):
         return None, []
     if not shapes:
         remedy = "training needs labelled rows; unlabelled rows are for prediction"
@@ -186,34 +197,11 @@ def about_pairs(surveys: Sequence[Survey], *, shown: int) -> list[Finding]:
 
 def about_labels(labels: Labels) -> list[Finding]:
     """Everything there is to say once the task is known; regression has its own rules."""
-    found = _unlabelled(labels)
     if labels.task == "regression":
-        return found + _about_values(labels)
+        return _about_values(labels)
+    found = []
     for rule in RULES:
         found += rule(labels)
-    return found
-
-
-def _unlabelled(labels: Labels) -> list[Finding]:
-    found = []
-    parts = []
-    for survey in labels.surveys:
-        tally, split = survey.labels, survey.file.split
-        what = "kept for prediction, not for evaluation" if split == "test" else "set aside"
-        if tally.unlabelled and not tally.labelled and split != "test":
-            message = f"no row of {split} has a label: {count(tally.unlabelled, 'row')} without."
-            found.append(_finding("D31", "error", tally.unlabelled, message, NO_LABEL[split]))
-        elif tally.unlabelled:
-            message = f"{count(tally.unlabelled, 'row')} of {split} without a label: {what}."
-            found.append(_finding("D31", "note", tally.unlabelled, message, "label them, or not"))
-        if tally.without_any:
-            share = percent(tally.without_any, len(survey))
-            part = f"{count(tally.without_any, 'row')} of {len(survey):,} in {split} ({share})"
-            parts.append(part)
-    if parts:
-        rows = sum(survey.labels.without_any for survey in labels.surveys)
-        message = f"{', '.join(parts)} with no label ([])."
-        found.append(_finding("D31", "note", rows, message))
     return found
 
 
@@ -242,6 +230,8 @@ def _too_few(labels: Labels) -> list[Finding]:
     if not labels.dropped:
         left, remedy = "", "label some rows"
     if not labels.train:
+        if labels.strict and any(s.refused for s in labels.surveys if s.file.split == "train"):
+            return []
         return [_finding("D29", "error", 0, f"no row of train{left} has any label.", remedy)]
     if labels.task == "multilabel":
         return []
@@ -388,10 +378,6 @@ def _finding(
 
 SPLITS = ("train", "dev", "test")
 UNDROP = "take such texts out of dev and test, or settle their labels, instead of dropping rows"
-NO_LABEL = {
-    "train": "label some rows of it",
-    "dev": "label some, or take the file away: dev rows are then held out of train",
-}
 UNJUDGED = {
     "dev": "neither can the best epoch be chosen nor thresholds be tuned on it",
     "test": "its figures say nothing of labels",
