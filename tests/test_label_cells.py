@@ -119,6 +119,19 @@ def test_a_column_of_single_names_that_are_several_is_a_warning(tmp_path, separa
     assert ("write 客服|质量|物流 in the cell" in warning.remedy) == (separator in "，,/")
 
 
+def test_nobody_is_told_to_merge_what_is_several_labels(tmp_path):
+    cells = [*["物流", "客服", "质量"] * 3, "物流；客服", "物流;客服", "质量;客服"]
+    found = looked(tmp_path, {"train.csv": table(cells, "label")})
+    for code in ("D27", "D30"):
+        [finding] = of_code(found, code)
+        assert finding.remedy.startswith("if each is several labels, rename the column to labels")
+    split = looked(tmp_path / "split", {"train.csv": table(cells)})
+    assert not of_code(split, "D27")
+    assert not of_code(split, "D30")
+    ordinary = looked(tmp_path / "ordinary", {"train.csv": table(["Ａ", "A", "b;c"], "label")})
+    assert "--merge-labels" in of_code(ordinary, "D27")[0].remedy
+
+
 def test_rows_of_json_are_told_to_hold_lists(tmp_path):
     [warning] = warned(looked(tmp_path, {"train.json": labelled(*joined("、"))}))
     assert warning.remedy == 'write a list, such as ["客服", "质量", "物流"]'

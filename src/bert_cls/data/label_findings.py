@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from bert_cls.data.cells import SEPARATORS
 from bert_cls.data.example import Task
 from bert_cls.data.findings import Finding, Occurrence, Severity, plain
 from bert_cls.data.labels import look
@@ -260,10 +261,20 @@ def _alike(labels: Labels) -> list[Finding]:
     message = f"labels look the same: {'; '.join(words[:10])}{' ...' if len(words) > 10 else ''}."
     kept = {name: group[0] for group in alike[:3] for name in group[1:]}
     example = json.dumps(kept, ensure_ascii=False)
-    remedy = f"mend the data, or give --merge-labels a file such as {example}"
     rarer = [name for group in alike for name in group[1:]]
+    remedy = f"mend the data, or give --merge-labels a file such as {example}"
+    remedy = _if_several(rarer, labels) or remedy
     rows = sum(total[name] for name in rarer)
     return [_finding("D27", "error", rows, message, remedy, labels.first(SPLITS, rarer))]
+
+
+def _if_several(names: Sequence[str], labels: Labels) -> str | None:
+    """What to do first about names that are, most of them, several labels of a cell; else None."""
+    several = sum(any(s in name for s in SEPARATORS) for name in names)
+    tables = any(survey.file.is_table for survey in labels.surveys)
+    if labels.task == "multilabel" or not tables or several <= len(names) / 2:
+        return None
+    return "if each is several labels, rename the column to labels, or give --task multilabel"
 
 
 def _unknown(labels: Labels) -> list[Finding]:
@@ -330,6 +341,7 @@ def _rare(labels: Labels) -> list[Finding]:
     message = f"{count(len(rare), 'label')} with one or two rows in train: {', '.join(words)}"
     message += f" and {len(rare) - 10:,} more." if len(rare) > 10 else "."
     remedy = "add rows, or merge them with --merge-labels FILE; a split leaves them in train"
+    remedy = _if_several([name for _, name in rare], labels) or remedy
     places = labels.first(["train"], [name for _, name in rare])
     return [_finding("D30", "warning", len(rare), message, remedy, places)]
 
