@@ -255,7 +255,7 @@ def test_cells_of_a_table_follow_the_stated_rule(tmp_path):
         ("x", "y"),
         "[x]",
     ]
-    assert "b.csv: line 2: 1 label with | or ; in it: each is read as one name." in str(
+    assert "b.csv: line 2: 1 row with | or ; in the label: each is read as one name." in str(
         [str(item) for item in stream(single)]
     )
     asked = put(tmp_path, "c.csv", "text_a,label\na,x|y\nb,z\n")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bert_cls.data.repair import repair
 from test_audit import changes_of, put
 
-LISTS = ["a|b", "a;b", "a | b", "a|a", "A|b", '["a", "b"]', '["a","b"]']
+LISTS = ["a|b", "a;b", "a；b", "a、b", "a; b;", "a | b", "a|a", "A|b", '["a", "b"]', '["a","b"]']
 CELLS = st.sampled_from([*LISTS, "a", " b", "A", "", "  "])
 
 

@@ -117,7 +117,7 @@ def compare(
     """
     _check_sources(sources)
     models = {path: Classifier.load(path) for path in dict.fromkeys(sources) if path.is_dir()}
-    rows, task, notes = _labelled(file, encoding, [each.bundle.task for each in models.values()])
+    rows, task, notes = _labelled(file, encoding, [each.bundle for each in models.values()])
     named = list(zip(sources, _names(sources), strict=True))
     bundles = {name: models[path].bundle for path, name in named if path in models}
     _check_readable(rows, bundles)
@@ -188,14 +188,16 @@ def _names(sources: Sequence[Path]) -> list[str]:
 
 
 def _labelled(
-    file: Path, encoding: str | None, tasks: Sequence[Task]
+    file: Path, encoding: str | None, bundles: Sequence[Bundle]
 ) -> tuple[Rows, Task, tuple[str, ...]]:
     """The rows with a label, the task, and a note on those without."""
+    tasks = [bundle.task for bundle in bundles]
+    names = {name for bundle in bundles for name in (*bundle.space.names, *bundle.merges)}
     if len(set(tasks)) > 1 and not _ONE_LABEL.issuperset(tasks):
         raise DataError(f"the models are for different tasks: {', '.join(tasks)}.")
     # of both kinds: two classes are classes
     known: Task | None = "multiclass" if len(set(tasks)) > 1 else next(iter(tasks), None)
-    rows = read(file, encoding=encoding, task=known)
+    rows = read(file, encoding=encoding, task=known, names=names)
     task = known or infer_task([rows])
     if known is None:
         rows = read(file, encoding=encoding, task=task)

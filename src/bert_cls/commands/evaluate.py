@@ -130,11 +130,11 @@ def _read(file: Path, encoding: str | None, bundle: Bundle) -> list[Example]:
     """The rows; DataError for labels that the model does not have (D25)."""
     from bert_cls.data import raise_errors, read, unknown_labels
 
-    rows = read(file, encoding=encoding, task=bundle.task)
+    known = dict.fromkeys([*bundle.space.names, *bundle.merges], 0)
+    rows = read(file, encoding=encoding, task=bundle.task, names=known)
     for problem in rows.problems:
         open_console().print(f"note   {problem}", highlight=False, markup=False)
     if bundle.space.names:
-        known = dict.fromkeys([*bundle.space.names, *bundle.merges], 0)
         raise_errors(unknown_labels(rows, known, "the model"))
     if all(example.label is None for example in rows.examples):
         raise DataError(f"{file}: no row has a label, so there is nothing to evaluate.")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bert_cls.data.dataset import Gathered, declared_names, find_splits
+from bert_cls.data.dataset import Gathered, declared_names, find_splits, whole_names
 from bert_cls.data.example import Task
 from bert_cls.data.findings import (
     Audit,
@@ -27,6 +27,7 @@ from bert_cls.data.findings import (
     plain,
 )
 from bert_cls.data.held_rows import HeldRows
+from bert_cls.data.joined_labels import about_joined
 from bert_cls.data.label_counts import counted, dropped_rows, names_of
 from bert_cls.data.label_findings import (
     Labels,
@@ -57,6 +58,7 @@ from bert_cls.data.text_findings import (
     same_texts,
     variants,
 )
+from bert_cls.data.unlabelled import about_unlabelled
 from bert_cls.errors import DataError, pick
 
 
@@ -83,7 +85,8 @@ def audit(
     at most `shown` examples. DataError when there is no data at `path` to begin with.
     """
     path = Path(path)
-    options = Options(coerce_numbers=coerce_numbers, fix_unicode=fix_unicode, task=task)
+    whole = whole_names(path, labels, label_merges or {}, encoding=encoding)
+    options = Options(coerce_numbers, fix_unicode, task, names=whole)
     settings = Settings(
         labels=labels,
         label_merges=label_merges or {},
@@ -151,7 +154,8 @@ def _audited(
     lengths = EstimatedLengths() if settings.text_lengths is None else settings.text_lengths
     files = [DataFile(split, p, options, settings.encoding, merges) for split, p in paths.items()]
     surveys = [survey(f, lengths, problems, open_rows=open_rows, shown=shown) for f in files]
-    settled, about_task = settle_task(surveys, options.task, names, shown=shown)
+    strict = settings.row_severity == "error"
+    settled, about_task = settle_task(surveys, options.task, names, shown=shown, strict=strict)
     if settled == "multilabel":
         about_task += _keyless(surveys, settings.row_severity)
     counts = counted(surveys, settled, merges)
@@ -164,8 +168,8 @@ def _audited(
         for _, seen in _second_pass(corpus, dropped.tolist(), open_rows):
             lost.update(names_of(seen.example.label, settled, merges))
         left = counts.get("train", Counter()) - lost
-        labels = Labels(surveys, settled, names, counts, left, len(dropped), shown)
-        found += about_labels(labels)
+        labels = Labels(surveys, settled, names, counts, left, len(dropped), shown, strict)
+        found += about_labels(labels) + about_unlabelled(labels) + about_joined(labels)
     measured, about_texts = _about_texts(corpus, lengths, settings, open_rows)
     for found_in in surveys:
         found_in.numbers.close()

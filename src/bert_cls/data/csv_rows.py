@@ -7,13 +7,11 @@ csv is only its first line, and the lines after it are read again, as rows of th
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from bert_cls.data.cells import SEPARATORS, column_names, row_of_cells
+from bert_cls.data.cells import CellReader, column_names
 from bert_cls.data.labels import SURROGATE
-from bert_cls.data.layout import LABEL_KEYS
 from bert_cls.data.problems import Problem, count
 from bert_cls.data.raw import Fault, Options, RawRow
 from bert_cls.data.source import Source
@@ -23,7 +21,6 @@ LONGEST_CELL = (1 << 31) - 1
 MOST_LINES = 100_000  # of one record: it is held in memory until it ends
 # Lines that may be read again, besides as many as there are: quotes in disorder would cost N * N.
 MOST_REREAD = 5_000_000
-SEPARATOR = re.compile("|".join(map(re.escape, SEPARATORS)))
 # A record of so many lines may be rows that a quote without an end has taken in.
 MANY_LINES = 4
 MANY_LINES_OF_NO_ROW = 3  # where its cells are too many or too few
@@ -89,7 +86,8 @@ def _read(source: Source, options: Options, delimiter: str) -> Iterator[RawRow]:
     lines = _Lines(source)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     names: list[str] | None = None
-    noted = {"joined": _Noted(), "many lines": _Noted()}
+    table = CellReader(options, "line {number}")
+    many_lines = _Noted()
     while True:
         lines.begin()
         fault = None
@@ -103,22 +101,20 @@ def _read(source: Source, options: Options, delimiter: str) -> Iterator[RawRow]:
             continue
         if names is None:
             names = _header(cells, fault, lines, delimiter, source)
-            label_key = next((key for key in LABEL_KEYS if key in names), "")
             continue
-        row = fault or _row(names, cells, lines, source, options)
+        row = fault or _row(names, cells, lines, source, table)
         many = MANY_LINES_OF_NO_ROW if isinstance(row, Fault) else MANY_LINES
         swallowed = len(lines.taken) >= many and _are_rows(lines.taken, names, delimiter)
         if isinstance(row, Fault):
             if fault or swallowed:
                 lines.give_back()
             row = replace(row, raw="".join(lines.taken).removesuffix("\n"))
-        else:
-            if _looks_joined(row.get(label_key)):
-                noted["joined"].add(lines.number)
-            if swallowed:
-                noted["many lines"].add(lines.number)
+        elif swallowed:
+            many_lines.add(lines.number)
         yield lines.number, row
-    source.notes += [NOTES[name](n, source.name) for name, n in noted.items() if n.rows]
+    source.notes += table.notes(source.name)
+    if many_lines.rows:
+        source.notes.append(_many_lines_note(many_lines, source.name))
 
 
 class _Noted:
@@ -147,7 +143,7 @@ def _header(
 
 
 def _row(
-    names: list[str], cells: list[str], lines: _Lines, source: Source, options: Options
+    names: list[str], cells: list[str], lines: _Lines, source: Source, table: CellReader
 ) -> dict[str, object] | Fault:
     if len(cells) != len(names):
         message = f"{count(len(cells), 'cell')} where the first line names {len(names)} columns"
@@ -159,7 +155,7 @@ def _row(
         if not cell.isprintable() and SURROGATE.search(cell):
             hint = "mend that place, or say what the file is with --encoding"
             return Fault("D02", f"a cell holds bytes that are not {source.codec}.", hint)
-    return row_of_cells(names, cells, options.task)
+    return table.row(names, cells, lines.number)
 
 
 def _malformed(error: csv.Error, lines: _Lines) -> Fault:
@@ -192,22 +188,9 @@ def _width(line: str, delimiter: str) -> int:
         return 0
 
 
-def _looks_joined(label: object) -> bool:
-    return isinstance(label, str) and SEPARATOR.search(label) is not None
-
-
-def _joined_note(noted: _Noted, file: str) -> Problem:
-    message = f"{count(noted.rows, 'label')} with | or ; in it: each is read as one name."
-    hint = "several labels a row are in a column named labels, or of the task multilabel"
-    return Problem("D32", file, f"line {noted.first}", "label", message, "note", hint)
-
-
 def _many_lines_note(noted: _Noted, file: str) -> Problem:
     message = (
         f"{count(noted.rows, 'row')} of many lines that look like rows of their own: read as one "
         "row each, for they stand in quotes."
     )
     return Problem("D05", file, f"line {noted.first}", None, message, "note", QUOTE_HINT)
-
-
-NOTES = {"joined": _joined_note, "many lines": _many_lines_note}

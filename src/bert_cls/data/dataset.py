@@ -97,9 +97,10 @@ def load(
     taken when it is there. DataError lists everything that is wrong.
     """
     check_on_bad_row(on_bad_row)
-    options = Options(coerce_numbers=coerce_numbers, fix_unicode=fix_unicode, task=task)
+    path, merges = Path(path), label_merges or {}
+    whole = whole_names(path, labels, merges, encoding=encoding)
+    options = Options(coerce_numbers, fix_unicode, task, names=whole)
     gathered = gather(path, options, encoding=encoding)
-    merges = label_merges or {}
     return assemble(gathered, task=task, labels=labels, label_merges=merges, on_bad_row=on_bad_row)
 
 
@@ -248,6 +249,24 @@ def labels_beside(data: Path) -> Path | None:
         return None
     check_is_file(path)
     return path
+
+
+def whole_names(
+    path: Path,
+    labels: str | Path | Sequence[str] | None,
+    merges: Mapping[str, str],
+    *,
+    encoding: str | None = None,
+) -> frozenset[str]:
+    """Names that stay whole in cells of several: declared ones, and those of merges.
+
+    What is wrong with the declared ones is not said here.
+    """
+    try:
+        names = declared_names(path, labels, merges, encoding=encoding)[0] or ()
+    except DataError:
+        names = ()
+    return frozenset((*names, *merges, *merges.values()))
 
 
 def check_pairs(files: Sequence[Rows]) -> bool:

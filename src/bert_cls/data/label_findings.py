@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from bert_cls.data.cells import SEPARATORS
 from bert_cls.data.example import Task
-from bert_cls.data.findings import Finding, Occurrence, Severity, percent, plain
+from bert_cls.data.findings import Finding, Occurrence, Severity, plain
 from bert_cls.data.labels import look
 from bert_cls.data.nearest import nearest
 from bert_cls.data.problems import count, some
@@ -35,7 +36,7 @@ class Labels:
 
     `declared` are the names of labels.json or --labels. `names` are those a model would have,
     `shown` how many places a finding gets. `train` counts the rows of train that a run trains on:
-    `dropped` labelled rows are not among them.
+    `dropped` labelled rows are not among them. `strict`: rows that were refused are errors.
     """
 
     surveys: Sequence[Survey]
@@ -45,6 +46,7 @@ class Labels:
     train: Counter[str]
     dropped: int
     shown: int
+    strict: bool = True
 
     @property
     def has_train(self) -> bool:
@@ -72,13 +74,23 @@ class Labels:
 
 
 def settle_task(
-    surveys: Sequence[Survey], stated: Task | None, declared: Sequence[str] | None, *, shown: int
+    surveys: Sequence[Survey],
+    stated: Task | None,
+    declared: Sequence[str] | None,
+    *,
+    shown: int,
+    strict: bool = True,
 ) -> tuple[Task | None, list[Finding]]:
-    """The task that is stated or that the labels make; None with an error when there is none."""
+    """The task that is stated or that the labels make; None with an error when there is none.
+
+    `strict`: rows that were refused are errors; where they alone may have labels that is said.
+    """
     shapes: Counter[Shape] = Counter()
     for survey in surveys:
         shapes += survey.labels.shapes
     if not any(map(len, surveys)):
+        return None, []
+    if not shapes and strict and any(survey.refused for survey in surveys):
         return None, []
     if not shapes:
         remedy = "training needs labelled rows; unlabelled rows are for prediction"
@@ -186,34 +198,11 @@ def about_pairs(surveys: Sequence[Survey], *, shown: int) -> list[Finding]:
 
 def about_labels(labels: Labels) -> list[Finding]:
     """Everything there is to say once the task is known; regression has its own rules."""
-    found = _unlabelled(labels)
     if labels.task == "regression":
-        return found + _about_values(labels)
+        return _about_values(labels)
+    found = []
     for rule in RULES:
         found += rule(labels)
-    return found
-
-
-def _unlabelled(labels: Labels) -> list[Finding]:
-    found = []
-    parts = []
-    for survey in labels.surveys:
-        tally, split = survey.labels, survey.file.split
-        what = "kept for prediction, not for evaluation" if split == "test" else "set aside"
-        if tally.unlabelled and not tally.labelled and split != "test":
-            message = f"no row of {split} has a label: {count(tally.unlabelled, 'row')} without."
-            found.append(_finding("D31", "error", tally.unlabelled, message, NO_LABEL[split]))
-        elif tally.unlabelled:
-            message = f"{count(tally.unlabelled, 'row')} of {split} without a label: {what}."
-            found.append(_finding("D31", "note", tally.unlabelled, message, "label them, or not"))
-        if tally.without_any:
-            share = percent(tally.without_any, len(survey))
-            part = f"{count(tally.without_any, 'row')} of {len(survey):,} in {split} ({share})"
-            parts.append(part)
-    if parts:
-        rows = sum(survey.labels.without_any for survey in labels.surveys)
-        message = f"{', '.join(parts)} with no label ([])."
-        found.append(_finding("D31", "note", rows, message))
     return found
 
 
@@ -242,6 +231,8 @@ def _too_few(labels: Labels) -> list[Finding]:
     if not labels.dropped:
         left, remedy = "", "label some rows"
     if not labels.train:
+        if labels.strict and any(s.refused for s in labels.surveys if s.file.split == "train"):
+            return []
         return [_finding("D29", "error", 0, f"no row of train{left} has any label.", remedy)]
     if labels.task == "multilabel":
         return []
@@ -270,10 +261,20 @@ def _alike(labels: Labels) -> list[Finding]:
     message = f"labels look the same: {'; '.join(words[:10])}{' ...' if len(words) > 10 else ''}."
     kept = {name: group[0] for group in alike[:3] for name in group[1:]}
     example = json.dumps(kept, ensure_ascii=False)
-    remedy = f"mend the data, or give --merge-labels a file such as {example}"
     rarer = [name for group in alike for name in group[1:]]
+    remedy = f"mend the data, or give --merge-labels a file such as {example}"
+    remedy = _if_several(rarer, labels) or remedy
     rows = sum(total[name] for name in rarer)
     return [_finding("D27", "error", rows, message, remedy, labels.first(SPLITS, rarer))]
+
+
+def _if_several(names: Sequence[str], labels: Labels) -> str | None:
+    """What to do first about names that are, most of them, several labels of a cell; else None."""
+    several = sum(any(s in name for s in SEPARATORS) for name in names)
+    tables = any(survey.file.is_table for survey in labels.surveys)
+    if labels.task == "multilabel" or not tables or several <= len(names) / 2:
+        return None
+    return "if each is several labels, rename the column to labels, or give --task multilabel"
 
 
 def _unknown(labels: Labels) -> list[Finding]:
@@ -340,6 +341,7 @@ def _rare(labels: Labels) -> list[Finding]:
     message = f"{count(len(rare), 'label')} with one or two rows in train: {', '.join(words)}"
     message += f" and {len(rare) - 10:,} more." if len(rare) > 10 else "."
     remedy = "add rows, or merge them with --merge-labels FILE; a split leaves them in train"
+    remedy = _if_several([name for _, name in rare], labels) or remedy
     places = labels.first(["train"], [name for _, name in rare])
     return [_finding("D30", "warning", len(rare), message, remedy, places)]
 
@@ -388,10 +390,6 @@ def _finding(
 
 SPLITS = ("train", "dev", "test")
 UNDROP = "take such texts out of dev and test, or settle their labels, instead of dropping rows"
-NO_LABEL = {
-    "train": "label some rows of it",
-    "dev": "label some, or take the file away: dev rows are then held out of train",
-}
 UNJUDGED = {
     "dev": "neither can the best epoch be chosen nor thresholds be tuned on it",
     "test": "its figures say nothing of labels",

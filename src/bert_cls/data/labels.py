@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import unicodedata
 from collections.abc import Iterable
+from dataclasses import replace
 
 from bert_cls.data.example import Label
 from bert_cls.data.problems import some
@@ -18,6 +20,12 @@ SHOWN_CHARACTERS = 60
 SURROGATE = re.compile("[\ud800-\udfff]")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _LIST_AS_TEXT = re.compile(r"""\s*\[\s*(?:(['"]).*\1\s*)?\]\s*""", re.DOTALL)
+_SINGLE_QUOTED = re.compile("'([^']+)'")  # the names in a list as Python writes it
+EMPTY_HINT = "write null for a row that nobody has labelled"
+EMPTY_PART_HINT = "take the empty name out of the list, or the separator before it out of the cell"
+RENAME_HINT = "shorten or rename the label"
+LINES_HINT = "write the name in one line; several labels are a list, in a table separated by |"
+ONCE_HINT = "write each label once; --fix FOLDER takes repeated ones away"
 
 
 def check_label(value: object, known: set[str]) -> Label | Fault | None:
@@ -63,19 +71,24 @@ def check_number(value: int | float | NumberLiteral) -> int | float | Fault:
 def check_name(name: str) -> Fault | None:
     """What is wrong with one label name, if anything."""
     if not name.strip():
-        hint = "write null for a row that nobody has labelled"
-        return Fault("D40", "label is an empty name.", hint, "label")
+        return Fault("D40", "label is an empty name.", EMPTY_HINT, "label")
     if len(name) > LONGEST_NAME:
         message = f"label name has {len(name):,} characters; at most {LONGEST_NAME} are allowed."
-        return Fault("D40", f"{message} It begins {name[:30]!r}.", key="label")
+        return Fault("D40", f"{message} It begins {name[:30]!r}.", RENAME_HINT, "label")
     if found := _CONTROL.search(name):
         code = f"U+{ord(found[0]):04X}"
-        return Fault("D40", f"label {name!r} holds the control character {code}.", key="label")
+        hint = LINES_HINT if found[0] in "\n\r\u2028" else RENAME_HINT
+        message = f"label {name!r} holds the control character {code}."
+        return Fault("D40", message, hint, "label")
     if found := SURROGATE.search(name):
         return surrogate_fault(found[0], "label")
     if _LIST_AS_TEXT.fullmatch(name):
         message = f"label is a string that spells a list: {name!r}."
-        return Fault("D32", message, "write the list itself, without quotes around it", "label")
+        hint = "write the list itself, without quotes around it"
+        if names := _SINGLE_QUOTED.findall(name):
+            hint = f"write the list itself: {json.dumps(names, ensure_ascii=False)} with double "
+            hint += f"quotes, or in a table {'|'.join(names)}"
+        return Fault("D32", message, hint, "label")
     return None
 
 
@@ -102,11 +115,13 @@ def _check_list(names: Iterable[object], known: set[str]) -> tuple[str, ...] | F
             hint = "write the names of the labels the row has, as strings"
             return Fault("D32", message, hint, "label")
         if fault := _check_name(name, known):
-            return fault
+            empty = fault.hint == EMPTY_HINT
+            return replace(fault, hint=EMPTY_PART_HINT) if empty else fault
         good.append(name)
     if len(set(good)) != len(good):
         repeated = [name for name in dict.fromkeys(good) if good.count(name) > 1]
-        return Fault("D32", f"label names {some(repeated)} more than once.", key="label")
+        message = f"label names {some(repeated)} more than once."
+        return Fault("D32", message, ONCE_HINT, "label")
     return tuple(good)
 
 

@@ -60,7 +60,8 @@ def find_layout(keys: Iterable[str]) -> Layout:
             message = f"unknown key {key!r}; did you mean {name!r}?"
             faults.append(Fault("D08", message, key=key))
     if ignored := sorted(key for key, name in meant.items() if name is None):
-        notes.append(Fault("D08", f"ignored: the keys {some(ignored)}."))
+        hint = "rename the keys if they were meant to be read"
+        notes.append(Fault("D08", f"ignored: the keys {some(ignored)}.", hint))
     if "text_a" in missing and not set(meant.values()) & set(TEXT_KEYS):
         hint = f"the keys of this row are {some(keys)}" if keys else "the row is empty"
         faults.append(Fault("D07", "text_a is missing.", hint, "text_a"))

@@ -117,14 +117,11 @@ REMEDIES: dict[str, str] = {
     "D19": DROPPED,
     "D20": "put labelled rows there",
     "D22": "give the row a text; --fix FOLDER leaves it out of a copy",
-    "D32": "write each label once; --fix FOLDER takes repeated ones away",
     "D33": DROPPED,
     "D36": DROPPED,
-    "D40": "shorten or rename the label",
 }
 NOTE_REMEDIES: dict[str, str] = {
     "D02": "nothing, if the texts look right; else --encoding",
-    "D08": "rename the keys if they were meant to be read",
     "D13": "give the rows an index to find them again in predictions",
     "D16": "nothing; the encoder passes over them",
     "D37": "write null",

@@ -17,6 +17,7 @@ _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 class Options:
     """How rows are read: `coerce_numbers` D09, `fix_unicode` D14, `task` for cells and exports.
 
+    `names`: declared label names, which stay whole in a cell that is split into several.
     `every_column`: of parquet the columns that nobody asks for have their values too.
     """
 
@@ -24,6 +25,7 @@ class Options:
     fix_unicode: bool = False
     task: Task | None = None
     every_column: bool = False
+    names: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -98,6 +98,7 @@ def read(
     *,
     encoding: str | None = None,
     task: Task | None = None,
+    names: Iterable[str] = (),
     on_bad_row: OnBadRow = "fail",
     coerce_numbers: bool = False,
     fix_unicode: bool = False,
@@ -105,13 +106,14 @@ def read(
     """All rows of a file; with a `task`, DataError unless their labels fit it.
 
     A `task` also settles what cells of csv, tsv and xlsx mean and takes the one label out of the
-    lists of exports. Integers become class names in class tasks.
+    lists of exports. Integers become class names in class tasks. `names` are label names that stay
+    whole in a cell of several labels.
 
     With on_bad_row="fail" any bad row is a DataError that lists them all; with "quarantine" they
     are left out and stand in `problems` with their raw text.
     """
     check_on_bad_row(on_bad_row)
-    options = Options(coerce_numbers=coerce_numbers, fix_unicode=fix_unicode, task=task)
+    options = Options(coerce_numbers, fix_unicode, task, names=frozenset(names))
     rows = collect(path, options, encoding=encoding)
     check_any(rows)
     if on_bad_row == "fail":

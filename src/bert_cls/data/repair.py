@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from bert_cls.data.cells import TableRow
-from bert_cls.data.dataset import LABELS_FILE, find_splits, labels_beside
+from bert_cls.data.dataset import LABELS_FILE, find_splits, labels_beside, whole_names
 from bert_cls.data.encoding import UTF8_BOM
 from bert_cls.data.example import Example, Task
 from bert_cls.data.exports import adapt
@@ -95,7 +95,8 @@ def repair(
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
         raise DataError(f"{target}: is not empty.", hint="name a new folder for the copy")
     paths, _ = find_splits(path)
-    options = Options(coerce_numbers=True, task=task, every_column=True)
+    names = whole_names(path, None, label_merges or {}, encoding=encoding)
+    options = Options(coerce_numbers=True, task=task, every_column=True, names=names)
     held = array("q")
     copies: dict[str, _Copy] = {}
     with _copied(target) as scratch, (scratch / CHANGES_FILE).open("wb") as stream:

@@ -97,7 +97,7 @@ class RowChecker:
         self._options = options
         self._layouts: dict[tuple[str, ...], Layout] = {}
         self._names: set[str] = set()
-        self._noticed: dict[tuple[str, str, str | None], tuple[int, At]] = {}
+        self._noticed: dict[tuple[str, str, str | None, str | None], tuple[int, At]] = {}
         self._has_label_key = False
         self._keyless = 0
         self._first_keyless: list[At] = []
@@ -139,9 +139,15 @@ class RowChecker:
         """What was noticed and counted so far, one note for each kind."""
         return [
             Problem(
-                code, self.file, self.place(*at), key, message.format(rows=count(n, "row")), "note"
+                code,
+                self.file,
+                self.place(*at),
+                key,
+                message.format(rows=count(n, "row")),
+                "note",
+                hint,
             )
-            for (code, message, key), (n, at) in self._noticed.items()
+            for (code, message, key, hint), (n, at) in self._noticed.items()
         ]
 
     def keyless(self) -> Keyless | None:
@@ -164,13 +170,15 @@ class RowChecker:
         self._layouts[keys] = layout
         for note in layout.notes:
             message = note.message.replace("{", "{{").replace("}", "}}")
-            self._notice(note.code, message, note.key, at)
+            self._notice(note.code, message, note.key, at, note.hint)
         return layout
 
-    def _notice(self, code: str, message: str, key: str | None, at: At) -> None:
-        n, first = self._noticed.get((code, message, key), (0, at))
+    def _notice(
+        self, code: str, message: str, key: str | None, at: At, hint: str | None = None
+    ) -> None:
+        n, first = self._noticed.get((code, message, key, hint), (0, at))
         if n or len(self._noticed) < NOTES_KEPT:
-            self._noticed[code, message, key] = (n + 1, first)
+            self._noticed[code, message, key, hint] = (n + 1, first)
 
     def _not_a_row(self, raw: object, at: At) -> list[Problem]:
         if not isinstance(raw, Fault):

@@ -48,6 +48,12 @@ class DataFile:
     merges: Mapping[str, str]
 
     @property
+    def is_table(self) -> bool:
+        """Whether its labels stand in cells (cells.py)."""
+        name = self.path.name.lower().removesuffix(".gz")
+        return name.endswith((".csv", ".tsv", ".xlsx"))
+
+    @property
     def name(self) -> str:
         """The file's name, fit to be shown."""
         return plain(self.path.name)

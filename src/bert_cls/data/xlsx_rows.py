@@ -11,7 +11,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from bert_cls.data.cells import column_names, row_of_cells
+from bert_cls.data.cells import CellReader, TableRow, column_names
 from bert_cls.data.layout import KNOWN_KEYS, LABEL_KEYS
 from bert_cls.data.merged_cells import MergedCells, merged_ranges
 from bert_cls.data.problems import Problem, some
@@ -118,6 +118,7 @@ def _rows(
     options: Options,
 ) -> Iterator[RawRow]:
     names: list[str] | None = None
+    table = CellReader(options, "row {number}")
     for number, cells in enumerate(sheet, 1):
         if number > MOST_ROWS:
             raise ValueError(f"a row has a number over {MOST_ROWS:,}")
@@ -130,14 +131,20 @@ def _rows(
             continue
         width = max(len(names), filled)
         extra = [f"column {place}" for place in range(len(names) + 1, width + 1)]
-        row = _row(names + extra, cells[:width], partial(formulas.row, number), options)
+        raw = partial(table.row, names + extra, number=number)
+        row = _row(names + extra, cells[:width], partial(formulas.row, number), raw, options)
         fault = merged.fault(row, number, names) if isinstance(row, dict) else None
         if row is not None:
             yield number, row if fault is None else replace(fault, raw=as_written(row))
+    source.notes += table.notes(source.name)
 
 
 def _row(
-    names: list[str], cells: Cells, formulas: Callable[[], list[str | None]], options: Options
+    names: list[str],
+    cells: Cells,
+    formulas: Callable[[], list[str | None]],
+    raw: Callable[[Sequence[object]], TableRow],
+    options: Options,
 ) -> dict[str, object] | Fault | None:
     """The row; None for an empty one, a Fault for a cell that is read and has no text or number."""
     values = [_value(cell) for cell in cells] + [None] * (len(names) - len(cells))
@@ -150,7 +157,7 @@ def _row(
     without = {names[place]: typed[place] for place in asked if typed.get(place)}
     if not without and all(value is None for value in values):
         return None
-    row = row_of_cells(names, values, options.task)
+    row = raw(values)
     row.update(without)
     errors = {names[place] for place, cell in enumerate(cells) if cell.data_type == ERROR}
     fault = _first_fault(row, without.keys(), errors)

@@ -43,9 +43,9 @@ def held_rows(folder: Path, split: HeldOut, bundle: Bundle) -> tuple[list[Exampl
     before = bundle.details["data"]["files"]
     path = file_of(folder, split)
     if path is not None:
-        rows = read(path, task=bundle.task)
+        known = dict.fromkeys([*bundle.space.names, *bundle.merges], 0)
+        rows = read(path, task=bundle.task, names=known)
         if bundle.space.names:
-            known = dict.fromkeys([*bundle.space.names, *bundle.merges], 0)
             raise_errors(unknown_labels(rows, known, "the model"))
         examples, notes = merged(rows.examples, bundle.merges)
         for note in notes:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bert_cls.config import RunConfig, TextConfig
 from bert_cls.data import Dataset, Example, targets
 from bert_cls.data.audit import Settings, audit_gathered
-from bert_cls.data.dataset import assemble, gather
+from bert_cls.data.dataset import assemble, gather, whole_names
 from bert_cls.data.findings import Audit, Finding, Lengths
 from bert_cls.data.lengths import EstimatedLengths, TokenLengths, unknown_id
 from bert_cls.data.raw import Options
@@ -61,7 +61,10 @@ def read_audited(
     all errors of the audit, and the `bert-cls check` that has the rest.
     """
     merges = merges_of(config)
-    options = Options(config.data.coerce_numbers, config.data.fix_unicode, config.data.task)
+    names = whole_names(data, labels, merges, encoding=config.data.encoding)
+    options = Options(
+        config.data.coerce_numbers, config.data.fix_unicode, config.data.task, names=names
+    )
     gathered = gather(data, options, encoding=config.data.encoding)
     settings = Settings(
         labels=labels,
