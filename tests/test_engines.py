@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from math import inf
@@ -10,6 +11,7 @@ from threading import Barrier
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +28,7 @@ from bert_cls.export import export
 from bert_cls.text import PaddedBatch, Tokens, batches_by_length
 from bert_cls.tokens import subset
 from exported import model_folder
+from faults import forked
 
 LOW = {name for name, kind in ENGINES.items() if kind.precision == "int8"}
 LOWEST = "openvino-int8"
@@ -534,3 +537,46 @@ def test_a_long_job_meets_few_shapes(name, bundle, monkeypatch):
         tokens = rows(count, longest=20)
         assert len(answers(engine, tokens, bundle)) == count
     assert all(shape[0] <= 8 or shape[0] % 8 == 0 for shape in met)
+
+
+@pytest.mark.parametrize("name", ["openvino-int8", "openvino", "onnx", "torch"])
+def test_an_engine_opened_before_a_fork_is_refused_and_no_child_waits_for_ever(bundle, name):
+    engine = open_engine(bundle, name)
+    answers(engine, rows(3), bundle)
+
+    def asked_again() -> None:
+        signal.alarm(60)
+        with pytest.raises(EngineError, match="opened before a fork") as caught:
+            answers(engine, rows(3), bundle)
+        assert "Classifier.load(FOLDER) in each process after the fork" in str(caught.value)
+
+    assert forked(asked_again) == 0
+    assert len(answers(engine, rows(3), bundle)) == 3
+
+
+def test_a_child_opens_an_engine_of_its_own_and_lets_go_of_its_parents(folder, bundle):
+    models = [Classifier.load(folder, engine="openvino")]
+
+    def opened() -> None:
+        signal.alarm(60)
+        models[0] = Classifier.load(folder, engine="openvino")
+        assert models[0].predict(["尾灯不亮"])
+
+    assert forked(opened) == 0
+
+
+def test_threads_of_torch_before_a_fork_are_said(bundle):
+    open_engine(bundle, "torch")
+
+    def opened(threads: int) -> None:
+        signal.alarm(60)
+        torch.set_num_threads(threads)
+        open_engine(bundle, "torch")
+
+    def refused() -> None:
+        with pytest.raises(EngineError, match="opened by torch before a fork"):
+            opened(2)
+
+    assert forked(refused) == 0
+    if torch.get_num_threads() == 1:
+        assert forked(lambda: opened(1)) == 0
