@@ -26,6 +26,7 @@ from bert_cls.lookahead import ahead, windows_of
 from bert_cls.metrics import Evaluation
 from bert_cls.prediction import Prediction, predictions
 from bert_cls.python_names import naming_keywords
+from bert_cls.ranges import LEAST, check_ranges
 from bert_cls.report import (
     About,
     Explain,
@@ -221,6 +222,7 @@ class Classifier:
         without it, bit for bit, because windows and batches stay the same. After each batch
         `computed` is told, in the thread, how many rows it had.
         """
+        check_ranges(window=window, skip=skip, top=LEAST["top"] if top is None else top)
         stop = Event()
 
         def compute(ready: _Ready) -> list[Prediction]:

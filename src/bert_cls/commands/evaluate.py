@@ -10,6 +10,7 @@ import typer
 from bert_cls.commands import options
 from bert_cls.commands.console import open_console, quiet_hub, rows_compared, write_output
 from bert_cls.errors import ConfigError, DataError
+from bert_cls.ranges import LEAST
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,7 +50,9 @@ def evaluate(
         Path | None,
         typer.Option(help="The training data; without it from where the model was trained."),
     ] = None,
-    resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples; 0 for none.")] = 1000,
+    resamples: Annotated[
+        int, typer.Option(min=LEAST["resamples"], help="Bootstrap resamples; 0 for none.")
+    ] = 1000,
     encoding: Annotated[str | None, typer.Option(help="The file's text encoding.")] = None,
 ) -> None:
     """Figures of a model on labelled rows, with intervals."""
