@@ -13,7 +13,7 @@ def check_ranges(**given: object) -> None:
     """ConfigError for a number below LEAST, and for what is no whole number."""
     for name, value in given.items():
         whole = isinstance(value, Integral) and not isinstance(value, bool)
-        if not whole or value < LEAST[name]:
+        if not whole or int(value) < LEAST[name]:  # type: ignore[call-overload]
             raise ConfigError(
                 f"{name} must be a whole number, at least {LEAST[name]}. Got {value!r} instead."
             )

@@ -196,7 +196,7 @@ def open_engine(bundle: Bundle, name: str = "auto") -> Engine:
             hint=f"pip install '{kind.extra}'; or, where torch is installed, bert-cls export "
             "writes the model for an engine that is installed here",
         ) from error
-    opened_here(opened)
+    opened_here(opened, name)
     return opened
 
 

@@ -1,4 +1,4 @@
-"""The process an engine was opened in: in a forked child its threads are missing.
+"""The process an engine was opened in, and by which name: a forked child has not its threads.
 
 A child would wait for them for ever, with OpenVINO also where it only lets go of the engine.
 """
@@ -13,17 +13,22 @@ from weakref import WeakKeyDictionary
 
 from bert_cls.errors import EngineError
 
-_OPENED: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+_OPENED: WeakKeyDictionary[Any, tuple[int, str]] = WeakKeyDictionary()
 
 
-def opened_here(engine: Any) -> None:
-    """Remember that this process opened it."""
-    _OPENED[engine] = os.getpid()
+def opened_here(engine: Any, name: str) -> None:
+    """Remember that this process opened it, and its name in the table of engines."""
+    _OPENED[engine] = os.getpid(), name
+
+
+def opened_as(engine: Any) -> str | None:
+    """Its name in the table of engines; None where it was opened in another way."""
+    return _OPENED[engine][1] if engine in _OPENED else None
 
 
 def check_process(engine: Any) -> None:
     """EngineError in a process that was forked from the one that opened the engine."""
-    if _OPENED.get(engine, os.getpid()) != os.getpid():
+    if engine in _OPENED and _OPENED[engine][0] != os.getpid():
         raise before_fork("this model was opened")
 
 
