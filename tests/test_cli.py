@@ -14,10 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from bert_cls import cli
+from bert_cls.commands.other_flags import with_commands
 from bert_cls.resumable import part_of
 from doors import main
 from exported import model_folder
 from small import multilabel_rows, write_folder
+from test_legacy import templates_of
 from test_predict import send_at
 from tiny import tiny_encoder
 
@@ -526,3 +529,42 @@ def test_settings_lists_every_field_with_a_sentence():
     lines = run("settings").stdout.splitlines()
     assert sum("training.learning_rate" in line for line in lines) == 1
     assert all(line.strip() for line in lines)
+
+
+READERS = ("cells", "csv_rows", "encoding", "exports", "json_array", "json_text", "jsonl", "labels")
+READERS += ("parquet_rows", "raw", "read", "rows", "source", "tables", "xlsx_rows")
+
+
+@pytest.mark.parametrize("command", sorted(cli.COMMANDS))
+def test_flags_in_the_readers_messages_are_the_command_s_own_or_of_a_command(command):
+    own = cli.flags_of([command])
+    folder = Path(cli.__file__).parent / "data"
+    texts = [t for name in READERS for t in templates_of(folder / f"{name}.py") if " " in t]
+    flag = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+    named = [text for text in texts if flag.search(text)]
+    assert len(named) > 5
+    for text in (with_commands(text, own) for text in named):
+        for found in flag.finditer(text):
+            if found[0] not in own:
+                before = text[: found.start()]
+                assert re.search(
+                    r"bert-cls check FILE --fix FOLDER $|bert-cls check FILE $", before
+                )
+
+
+def test_what_a_command_cannot_repair_is_said_as_the_command_that_can(encoder, tmp_path):
+    model = model_folder(encoder("bert"), tmp_path / "model")
+    other = shutil.copytree(model, tmp_path / "other")
+    rows = [{"index": n, "text_a": text, "label": ["甲"]} for n, text in enumerate((7, "灯\ud800"))]
+    file = tmp_path / "bad.json"
+    file.write_text(json.dumps(rows), "utf-8")
+    for words in (("evaluate", model, file), ("compare", model, other, file)):
+        said = main(*words).err
+        for flag in ("--coerce-numbers", "--fix-unicode"):
+            assert f"hint: bert-cls check FILE --fix FOLDER {flag} " in said
+    assert "hint: bert-cls check FILE" in main("explain", model, "--file", file).err
+    trained = main("train", file, "-o", tmp_path / "new").err
+    assert ": --coerce-numbers reads it as text" in trained
+    copied = main("check", file, "--fix", tmp_path / "f", "--coerce-numbers", "--fix-unicode")
+    assert (tmp_path / "f" / "bad.json").is_file(), copied
+    assert main("explain", model, "--file", tmp_path / "f" / "bad.json").code == 0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from math import inf
@@ -10,6 +13,7 @@ from threading import Barrier
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,7 +29,9 @@ from bert_cls.errors import BundleError, ConfigError, EngineError
 from bert_cls.export import export
 from bert_cls.text import PaddedBatch, Tokens, batches_by_length
 from bert_cls.tokens import subset
+from counting import counting_classifier
 from exported import model_folder
+from faults import forked
 
 LOW = {name for name, kind in ENGINES.items() if kind.precision == "int8"}
 LOWEST = "openvino-int8"
@@ -534,3 +540,86 @@ def test_a_long_job_meets_few_shapes(name, bundle, monkeypatch):
         tokens = rows(count, longest=20)
         assert len(answers(engine, tokens, bundle)) == count
     assert all(shape[0] <= 8 or shape[0] % 8 == 0 for shape in met)
+
+
+@pytest.mark.parametrize("name", ["openvino-int8", "openvino", "onnx", "torch"])
+def test_an_engine_opened_before_a_fork_is_refused_and_no_child_waits_for_ever(bundle, name):
+    engine = open_engine(bundle, name)
+    answers(engine, rows(3), bundle)
+
+    def asked_again() -> None:
+        signal.alarm(60)
+        with pytest.raises(EngineError, match="opened before a fork") as caught:
+            answers(engine, rows(3), bundle)
+        assert "Classifier.load(FOLDER) in each process after the fork" in str(caught.value)
+
+    assert forked(asked_again) == 0
+    assert len(answers(engine, rows(3), bundle)) == 3
+
+
+def test_a_child_opens_an_engine_of_its_own_and_lets_go_of_its_parents(folder, bundle):
+    models = [Classifier.load(folder, engine="openvino")]
+
+    def opened() -> None:
+        signal.alarm(60)
+        models[0] = Classifier.load(folder, engine="openvino")
+        assert models[0].predict(["尾灯不亮"])
+
+    assert forked(opened) == 0
+
+
+def test_threads_of_torch_before_a_fork_are_said(bundle):
+    open_engine(bundle, "torch")
+
+    def opened(threads: int) -> None:
+        signal.alarm(60)
+        torch.set_num_threads(threads)
+        open_engine(bundle, "torch")
+
+    def refused() -> None:
+        with pytest.raises(EngineError, match="opened by torch before a fork"):
+            opened(2)
+
+    assert forked(refused) == 0
+    if torch.get_num_threads() == 1:
+        assert forked(lambda: opened(1)) == 0
+
+
+@pytest.mark.parametrize("name", ["openvino-int8", "onnx", "torch"])
+def test_a_copy_is_the_same_model_opened_again(folder, name):
+    model = Classifier.load(folder, engine=name).with_rule(thresholds=(0.1, 0.2, 0.3))
+    texts = ["尾灯不亮", "今天堵车"]
+    for made in (copy.deepcopy(model), copy.copy(model), pickle.loads(pickle.dumps(model))):
+        assert made.engine is not model.engine
+        assert made.engine.name == model.engine.name
+        assert made.bundle.rule == model.bundle.rule
+        assert made.bundle.details == model.bundle.details
+        assert made.predict(texts) == model.predict(texts)
+
+
+def test_a_copy_of_a_folder_that_became_another_model_is_refused(encoder, tmp_path, monkeypatch):
+    place = model_folder(encoder("bert"), tmp_path / "model")
+    other = model_folder(encoder("distilbert"), tmp_path / "other")
+    monkeypatch.chdir(tmp_path)
+    model = Classifier.load("model", engine="torch")
+    kept = pickle.dumps(model)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert pickle.loads(kept).predict(["尾灯不亮"]) == model.predict(["尾灯不亮"])
+    place.rename(tmp_path / "before")
+    with pytest.raises(BundleError, match="there is no model folder"):
+        pickle.loads(kept)
+    other.rename(place)
+    with pytest.raises(BundleError, match="became another model since"):
+        pickle.loads(kept)
+
+
+def test_what_was_loaded_unchecked_is_copied_unchecked_and_an_engine_of_no_folder_not(
+    encoder, tmp_path
+):
+    place = model_folder(encoder("bert"), tmp_path / "model")
+    (place / "MANIFEST.json").unlink()
+    model = Classifier.load(place, engine="torch", check=False)
+    assert copy.deepcopy(model).predict(["尾灯不亮"]) == model.predict(["尾灯不亮"])
+    with pytest.raises(EngineError, match="'counting' is from no folder"):
+        copy.copy(counting_classifier())

@@ -141,13 +141,21 @@ def test_a_path_as_encoder_is_a_folder_and_no_hub_id(copied, data, tmp_path, mon
         ),
         (
             {"config": {"training": {}}},
-            "config must be a path. Got {'training': {}} instead.\nhint",
+            "config must be a path. Got dict of length 1 instead.\nhint",
         ),
-        ({"rename_labels": ["x"]}, "rename_labels must be a path. Got ['x'] instead.\nhint: or {"),
+        (
+            {"rename_labels": ["x"]},
+            "rename_labels must be a path. Got list of length 1 instead.\nhint: or {",
+        ),
         ({"init_from": 1}, "init_from must be a path. Got 1 instead."),
         ({"output": None}, "output must be a path. Got None instead."),
-        ({"data": ["x"]}, "data must be a path. Got ['x'] instead."),
+        ({"data": ["x"]}, "data must be a path. Got list of length 1 instead."),
         ({"labels": 3}, "labels must be names in their order, or a file. Got 3."),
+        (
+            {"settings": {"training": {"epochs": 1}}},
+            'training is a section of settings, not one of them.\nhint: write "training.epochs"',
+        ),
+        ({"settings": {"training": 3}}, 'write "training.FIELD"'),
         ({"settings": {1: 1}}, "argument: there is no setting 1."),
         ({"settings": ["training.epochs"]}, "settings must be {"),
         ({"rename_labels": {"轮胎": 1}}, "rename_labels: '轮胎' must become a name. Got 1."),
@@ -160,6 +168,34 @@ def test_arguments_of_another_kind_are_refused(options, said, data, tmp_path):
         Classifier.train(given.pop("data"), given.pop("output"), **given)
     assert said in str(caught.value)
     assert not (tmp_path / "m").exists()
+
+
+class Table:
+    """What a table of pandas is to `train`."""
+
+    def to_json(self) -> None: ...
+    def __len__(self) -> int:
+        return 20_000
+
+
+@pytest.mark.parametrize("kind", [list, dict, iter, Table])
+def test_rows_instead_of_a_path_are_not_printed_but_told_how_to_be_written(kind, tmp_path):
+    rows = [{"text_a": "尾灯坏了" * 20, "label": ["尾灯"]}] * 20_000
+    data = {list: rows, dict: {"train": rows}, iter: iter(rows), Table: Table()}[kind]
+    with pytest.raises(ConfigError) as caught:
+        Classifier.train(data, tmp_path / "m")
+    text = str(caught.value)
+    assert text.startswith(f"data must be a path. Got {type(data).__name__}")
+    assert len(text) < 500
+    if kind is list:
+        assert "list of length 20,000" in text
+    if kind is Table:
+        assert "table.to_json(" in text
+        return
+    code = text[text.index("with open(") :].replace("rows.jsonl", str(tmp_path / "rows.jsonl"))
+    exec(code, {"rows": rows[:2], "json": json})  # the lines are to be copied
+    lines = (tmp_path / "rows.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == rows[:2]
 
 
 def test_an_encoder_said_twice_alike_is_one(encoder, data, tmp_path):

@@ -649,6 +649,28 @@ def test_an_output_that_cannot_be_made_is_said_as_it_is(run, data, encoder, tmp_
 # evaluating and predicting without training
 
 
+def test_dev_rows_in_other_bytes_are_not_taken_for_new_ones_in_silence(
+    run, data, margin_model, tmp_path
+):
+    folder, output = tmp_path / "data", tmp_path / "copy"
+    shutil.copytree(data["multilabel"], folder)
+    shutil.copytree(margin_model, output)
+    words = ("--data_dir", folder, "--output_dir", output, "--do_eval", "--multilabel")
+    wanted = "the file of dev is not, byte for byte, the one that the model's thresholds are tuned"
+    assert not any(wanted in line for line in run(*words)[1])
+    content = (folder / "dev.json").read_bytes()
+    (folder / "dev.json").write_bytes(b"\xef\xbb\xbf" + content)
+    code, messages = run(*words)
+    assert code == 0
+    [line] = [line for line in messages if wanted in line]
+    assert line.startswith("WARNING")
+    assert not any("cross-fitting" in line for line in messages)
+    (folder / "dev.json").unlink()
+    code, messages = run(*words)
+    assert code == 2
+    assert "give another one, or leave --do_eval out." in "\n".join(messages)
+
+
 def test_later_evaluation_shows_the_figures_of_training(run, data, margin_model, tmp_path):
     output = tmp_path / "copy"
     shutil.copytree(margin_model, output)

@@ -12,7 +12,9 @@ from bert_cls import Classifier, Example
 from bert_cls.data import LabelSpace
 from bert_cls.decision import Rule
 from bert_cls.errors import BertClsError, ConfigError, DataError
+from bert_cls.ranges import LEAST
 from counting import counting_classifier
+from doors import main
 
 ROW = Example(0, "尾灯不亮", None, ("甲",))
 
@@ -44,6 +46,47 @@ def test_what_is_no_list_of_texts_is_refused(model, given):
         text = said(DataError, lambda asked=asked: asked(given))
         assert wanted in text
         assert 'list(table["text_a"])' in text
+
+
+@pytest.mark.parametrize("given", [{"尾灯", "天窗"}, frozenset({ROW})])
+def test_a_set_has_no_order_to_be_answered_in(model, given):
+    for asked in (
+        model.predict,
+        model.explain,
+        model.evaluate,
+        lambda s: [*model.predict_stream(s)],
+    ):
+        text = said(DataError, lambda asked=asked: asked(given))
+        assert "a set has no order" in text
+    assert model.predict({"尾灯": 1, "天窗": 2}.keys()) == model.predict(["尾灯", "天窗"])
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, True, "8", None])
+@pytest.mark.parametrize("name", ["passes", "top", "window", "skip", "resamples", "seed"])
+def test_numbers_have_the_ranges_of_the_command_line(model, name, value):
+    asked = {
+        "passes": lambda: model.explain(["尾灯不亮"], **{name: value}),
+        "resamples": lambda: model.evaluate([ROW], **{name: value}),
+        "seed": lambda: model.evaluate([ROW], **{name: value}),
+    }.get(name, lambda: [*model.predict_stream([ROW], **{name: value})])
+    if (name, value) == ("top", None):
+        assert asked()
+        return
+    least = f"{name} must be a whole number, at least {LEAST[name]}. Got {value!r} instead."
+    assert least in said(ConfigError, asked)
+
+
+def test_the_least_of_the_command_line_is_that_of_python():
+    for command, name in (("explain", "passes"), ("predict", "top"), ("evaluate", "resamples")):
+        refused = main(command, "model", "rows.json", f"--{name}", LEAST[name] - 1)
+        assert refused.code == 2
+        assert f"or equal to {LEAST[name]} " in refused.err
+
+
+def test_the_least_itself_and_numbers_of_numpy_are_taken(model):
+    for whole in (int, np.int64):
+        assert model.explain(["尾灯不亮"], passes=whole(8))
+        assert [*model.predict_stream([ROW], top=whole(1), window=whole(1), skip=whole(0))]
 
 
 def test_one_text_or_one_row_is_no_list(model):

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -177,6 +178,22 @@ def test_same_seed_same_model_another_seed_another(encoder, multilabel_data, tmp
         train(request, Silent())
         hashes.append(sha256(tmp_path / name / "model.safetensors"))
     assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_trainings_in_threads_of_one_process_do_not_disturb_each_other(
+    encoder, multilabel_data, tmp_path
+):
+    def trained(name: str, seed: int) -> dict[str, torch.Tensor]:
+        settings = {"training.seed": seed, "encoder.attention_dropout": 0.3}
+        train(request_for(multilabel_data, tmp_path / name, encoder, **settings), Silent())
+        return weights_of(tmp_path / name)
+
+    seeds = range(4)
+    alone = [trained(f"alone{seed}", seed) for seed in seeds]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(lambda seed: trained(f"together{seed}", seed), seeds))
+    for one, other in zip(alone, together, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_what_is_not_finite_never_reaches_a_weight(encoder, multilabel_data, tmp_path, monkeypatch):

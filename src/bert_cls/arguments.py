@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,20 @@ def path_of(keyword: str, value: object) -> Path:
     """The path that was given for `keyword`."""
     if isinstance(value, (str, os.PathLike)):
         return Path(value)
-    raise ConfigError(
-        f"{keyword} must be a path. Got {value!r} instead.", hint=_INSTEAD.get(keyword)
-    )
+    hint = _INSTEAD.get(keyword)
+    if keyword in _ROWS and not isinstance(value, (int, float, type(None))):
+        hint = _WRITTEN[hasattr(value, "to_json")]
+    raise ConfigError(f"{keyword} must be a path. Got {_shown(value)} instead.", hint=hint)
+
+
+def _shown(value: object) -> str:
+    """What was given, in a few words: it may be all the data."""
+    if value is None or isinstance(value, (int, float, Path)):
+        return repr(value)
+    if isinstance(value, str):
+        return repr(value if len(value) <= _MOST else f"{value[:_MOST]}...")
+    kind = type(value).__name__
+    return f"{kind} of length {len(value):,}" if isinstance(value, Sized) else kind
 
 
 def optional_path(keyword: str, value: object) -> Path | None:
@@ -35,7 +46,9 @@ def renames_of(value: object) -> Path | dict[str, str] | None:
 def settings_of(settings: object, *, encoder: str | Path | None = None) -> dict[str, Any]:
     """Settings by "section.field", `encoder` among them; ConfigError when they name another."""
     if settings is not None and not isinstance(settings, Mapping):
-        raise ConfigError(f'settings must be {{"section.field": value}}. Got {settings!r} instead.')
+        raise ConfigError(
+            f'settings must be {{"section.field": value}}. Got {_shown(settings)} instead.'
+        )
     given = dict(settings or {})
     if encoder is None:
         return given
@@ -48,6 +61,17 @@ def settings_of(settings: object, *, encoder: str | Path | None = None) -> dict[
     return given
 
 
+_MOST = 60
+_ROWS = ("data", "unlabelled")
+_LOOP = """with open("rows.jsonl", "w", encoding="utf-8") as file:
+    for row in rows:
+        file.write(json.dumps(row, ensure_ascii=False) + "\\n")"""
+_TABLE = 'table.to_json("rows.jsonl", orient="records", lines=True, force_ascii=False)'
+# by whether it is a table of pandas
+_WRITTEN = {
+    given: f'write the rows as JSON Lines and give "rows.jsonl", or their folder:\n{code}'
+    for given, code in {False: _LOOP, True: _TABLE}.items()
+}
 _INSTEAD = {
     "folder": 'Classifier.load("model")',
     "config": 'settings={"section.field": value} takes settings as they are.',

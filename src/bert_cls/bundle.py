@@ -63,6 +63,8 @@ class Bundle:
     """Configuration and origins, data fingerprint, history, metrics, versions: for people."""
     merges: Mapping[str, str] = field(default_factory=dict)
     """Label names of the data that training merged into others: old to new."""
+    weights: str | None = None
+    """sha256 of the weights, when the folder was opened and its files checked."""
 
     @property
     def task(self) -> Task:
@@ -189,8 +191,8 @@ def load(folder: str | Path, *, check: bool = True) -> Bundle:
         )
     if check:
         verify(folder, spared=_NETWORKS)
-        listed = {entry["name"] for entry in read_manifest(folder)}
-        if unlisted := sorted(set(_REQUIRED) - listed):
+        listed = {entry["name"]: str(entry["sha256"]) for entry in read_manifest(folder)}
+        if unlisted := sorted(set(_REQUIRED) - set(listed)):
             raise BundleError(f"{folder / MANIFEST} does not list {unlisted[0]}.")
     for name in _REQUIRED:
         if not (folder / name).is_file():
@@ -205,7 +207,7 @@ def load(folder: str | Path, *, check: bool = True) -> Bundle:
         raise BundleError(f"{folder}: {error.message}", hint=error.hint) from error
     except KeyError as error:
         raise BundleError(f"{folder / DESCRIPTION} is malformed: {error} is missing.") from error
-    return bundle
+    return replace(bundle, weights=listed["model.safetensors"]) if check else bundle
 
 
 def _parsed(folder: Path, content: Mapping[str, Any]) -> Bundle:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from bert_cls import bundle as bundles
 from bert_cls.arguments import optional_path, path_of, renames_of, settings_of
 from bert_cls.bundle import Bundle
+from bert_cls.copies import again, recipe
 from bert_cls.data import Example, Problem, targets
 from bert_cls.decision import Domain
-from bert_cls.decision.domain import FILE as DOMAIN_FILE
 from bert_cls.encoders.facts import read_config
 from bert_cls.engines import Engine, open_engine, run
 from bert_cls.errors import BundleError
@@ -26,6 +26,7 @@ from bert_cls.lookahead import ahead, windows_of
 from bert_cls.metrics import Evaluation
 from bert_cls.prediction import Prediction, predictions
 from bert_cls.python_names import naming_keywords
+from bert_cls.ranges import LEAST, check_ranges
 from bert_cls.report import (
     About,
     Explain,
@@ -53,6 +54,10 @@ class Classifier:
         self.bundle = bundle
         self.engine = engine
         self.text = text
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, also in another process, opens the folder again: see `copies`."""
+        return again, recipe(type(self), self.bundle, self.engine)
 
     @classmethod
     def load(cls, folder: str | Path, *, engine: str = "auto", check: bool = True) -> Classifier:
@@ -221,6 +226,7 @@ class Classifier:
         without it, bit for bit, because windows and batches stay the same. After each batch
         `computed` is told, in the thread, how many rows it had.
         """
+        check_ranges(window=window, skip=skip, top=LEAST["top"] if top is None else top)
         stop = Event()
 
         def compute(ready: _Ready) -> list[Prediction]:
@@ -369,15 +375,7 @@ class Classifier:
     @property
     def domain(self) -> Domain:
         """What the development rows looked like. BundleError for a model that does not know."""
-        file = self.bundle.folder / DOMAIN_FILE
-        if not file.is_file():
-            raise BundleError(
-                f"{self.bundle.folder} has no {DOMAIN_FILE}, so it cannot say what is out of "
-                "domain.",
-                hint="models of labels have it when they were trained with 50 development rows.",
-            )
-        content = read_bounded(file, BundleError)
-        return Domain.from_bytes(content, outputs=self.bundle.outputs)
+        return Domain.of(self.bundle.folder, outputs=self.bundle.outputs)
 
     def tokens(self, examples: Sequence[Example]) -> Tokens:
         """Token ids of rows, of both texts where the model reads pairs."""

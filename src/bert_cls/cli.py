@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import typer
@@ -16,6 +16,7 @@ from bert_cls.commands.encoders import fetch_encoder, list_encoders, trim_encode
 from bert_cls.commands.evaluate import evaluate
 from bert_cls.commands.explain import explain
 from bert_cls.commands.export import export
+from bert_cls.commands.other_flags import with_commands
 from bert_cls.commands.predict import predict
 from bert_cls.commands.settings import show_settings
 from bert_cls.commands.train import train
@@ -69,12 +70,20 @@ def main() -> None:
         _end(known)
 
 
+def flags_of(command: Sequence[str]) -> set[str]:
+    """The long and short flags of a command; none where there is no such command."""
+    commands: Any = typer.main.get_command(app)
+    found = commands.commands.get(*command) if command else None
+    return {name for each in found.params for name in each.opts} if found else set()
+
+
 def _end(error: BertClsError) -> NoReturn:
     # all ranks of a torchrun speak on one terminal
     label = "" if (rank := os.environ.get("RANK", "0")) == "0" else f"rank {rank}: "
     if not isinstance(error, Interrupted):  # which says itself that it was stopped
         label += "error: "
-    typer.echo(printable(f"{label}{error}"), err=True)
+    text = with_commands(str(error), flags_of(sys.argv[1:2]))
+    typer.echo(printable(f"{label}{text}"), err=True)
     sys.exit(exit_code(error))
 
 

@@ -287,7 +287,7 @@ def resolve_config(
     origins: Origins = {}
     for source, values in layers:
         for key, value in values.items():
-            section, field = _known_field(key, source)
+            section, field = _known_field(key, source, value)
             merged[section][field] = value
             origins[key] = source
     return _validated(merged, origins), origins
@@ -318,8 +318,16 @@ def _validated(merged: dict[str, dict[str, Any]], origins: Origins) -> RunConfig
         ) from error
 
 
-def _known_field(key: str, origin: str) -> tuple[str, str]:
+def _known_field(key: str, origin: str, value: object) -> tuple[str, str]:
     known = {f"{name}.{field}" for name, s in SECTIONS.items() for field in s.model_fields}
+    if key in SECTIONS:
+        inner = value if isinstance(value, Mapping) else ()
+        written = [name for name in (f"{key}.{field}" for field in inner) if name in known]
+        raise ConfigError(
+            f"{origin}: {key} is a section of settings, not one of them.",
+            hint=f'write "{written[0] if written else f"{key}.FIELD"}"; '
+            "`bert-cls settings` lists them.",
+        )
     if key not in known:
         near = difflib.get_close_matches(str(key), known, n=1)
         raise ConfigError(

@@ -18,6 +18,7 @@ from bert_cls.explain import (
     stand_in,
     whole_text,
 )
+from bert_cls.ranges import check_ranges
 from bert_cls.text import TextEncoder, Tokens
 
 ROWS_AT_ONCE = 64
@@ -49,6 +50,7 @@ def explain(
     passes: int,
 ) -> list[Explanation]:
     """See `Classifier.explain`; every example is one the model can read."""
+    check_ranges(passes=passes)
     labels = [labels] if isinstance(labels, str) else labels
     explainer = pick(EXPLAINERS, method, "method")
     out = []

@@ -18,6 +18,7 @@ from bert_cls.data.task import merged as merged_label
 from bert_cls.decision import confidence
 from bert_cls.errors import DataError
 from bert_cls.metrics import Evaluation, evaluate
+from bert_cls.ranges import check_ranges
 from bert_cls.report import Judged
 
 Text = str | tuple[str, str] | Example
@@ -56,12 +57,17 @@ def readable(bundle: Bundle, texts: Sequence[Text]) -> list[Example]:
 
 
 def _several(given: Any, what: str, hint: str) -> Any:
-    """What was given, unless it is one thing, or a table, which goes through its columns' names."""
+    """What was given, unless it is one thing, a set, or a table, which goes through its columns."""
     table = isinstance(given, Mapping) or hasattr(given, "columns")
     one = isinstance(given, (str, bytes, PathLike, Example)) or not hasattr(given, "__iter__")
     if table or one:
         kind = type(given).__name__
         raise DataError(f"{kind} was given where a list of {what} is expected.", hint=hint)
+    if isinstance(given, (set, frozenset)):
+        raise DataError(
+            f"{type(given).__name__} was given where a list of {what} is expected.",
+            hint="a set has no order, so no answer could be told from another: give a list.",
+        )
     return given
 
 
@@ -171,6 +177,7 @@ def evaluation_of(bundle: Bundle, judged: Judged, *, resamples: int, seed: int) 
             seed=seed,
         )
 
+    check_ranges(resamples=resamples, seed=seed)
     whole = figures(slice(None), resamples)
     note = cut_note(judged.cut, bundle.text, lambda rows: figures(rows, 0))
     return replace(whole, notes=(*whole.notes, *judged.notes, *((note,) if note else ())))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import torch
@@ -24,6 +25,9 @@ from bert_cls.errors import BertClsError, EncoderError
 
 _DROPOUT_KEYS = ("hidden_dropout_prob", "dropout", "embedding_dropout", "mlp_dropout")
 _SMALL = 10_000_000  # parameters that may be built whatever the weights beside them are
+DRAWING = RLock()
+"""held from seeding torch's one generator until all is drawn from it: trainings in threads of one
+process would seed each other's, and transformers changes `torch.nn.init` while it opens"""
 _ATTENTION_DROPOUT_KEYS = ("attention_probs_dropout_prob", "attention_dropout")
 
 
@@ -84,9 +88,9 @@ def open_network(
     """A network around the encoder in `folder`, with a fresh head.
 
     The head and, where the folder has none, the pooler are drawn from torch's generator: seed it
-    first. `weights=False` leaves all weights random (they are about to be loaded, head and all).
-    EncoderError when the config makes no network, or the weights are damaged or another network's.
-    Nothing is built that is much larger than the weights that came along.
+    first, holding DRAWING. `weights=False` leaves all weights random (they are about to be loaded,
+    head and all). EncoderError when the config makes no network, or the weights are damaged or
+    another network's. Nothing is built that is much larger than the weights that came along.
     """
     import transformers
 
@@ -95,19 +99,22 @@ def open_network(
     quiet.disable_progress_bar()
     content = read_config(folder)
     family = FAMILIES[content["model_type"]]
-    try:
-        config = _config(getattr(transformers, family.config), content, dropout, attention_dropout)
-        model = getattr(transformers, family.model)
-        _check_size(model, config, folder, head=0 if weights else outputs * _width(config))
-        encoder = _encoder(model, config, family, pooling, folder if weights else None)
-    except BertClsError:
-        raise
-    except Exception as error:  # of many kinds, by what is wrong with config or weights
-        reason = " ".join(str(error).split())[:300]
-        raise EncoderError(f"{folder} cannot be opened as {family.model}: {reason}") from error
-    network = Network(encoder, family, pooling, outputs, dropout)
-    nn.init.normal_(network.head.weight, std=float(getattr(config, "initializer_range", 0.02)))
-    nn.init.zeros_(network.head.bias)
+    with DRAWING:
+        try:
+            config = _config(
+                getattr(transformers, family.config), content, dropout, attention_dropout
+            )
+            model = getattr(transformers, family.model)
+            _check_size(model, config, folder, head=0 if weights else outputs * _width(config))
+            encoder = _encoder(model, config, family, pooling, folder if weights else None)
+        except BertClsError:
+            raise
+        except Exception as error:  # of many kinds, by what is wrong with config or weights
+            reason = " ".join(str(error).split())[:300]
+            raise EncoderError(f"{folder} cannot be opened as {family.model}: {reason}") from error
+        network = Network(encoder, family, pooling, outputs, dropout)
+        nn.init.normal_(network.head.weight, std=float(getattr(config, "initializer_range", 0.02)))
+        nn.init.zeros_(network.head.bias)
     return network
 
 

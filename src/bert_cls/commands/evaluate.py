@@ -16,6 +16,7 @@ from bert_cls.commands.console import (
     write_output,
 )
 from bert_cls.errors import ConfigError, DataError
+from bert_cls.ranges import LEAST
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,7 +56,9 @@ def evaluate(
         Path | None,
         typer.Option(help="The training data; without it from where the model was trained."),
     ] = None,
-    resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples; 0 for none.")] = 1000,
+    resamples: Annotated[
+        int, typer.Option(min=LEAST["resamples"], help="Bootstrap resamples; 0 for none.")
+    ] = 1000,
     encoding: Annotated[str | None, typer.Option(help="The file's text encoding.")] = None,
 ) -> None:
     """Figures of a model on labelled rows, with intervals."""

@@ -10,6 +10,7 @@ import typer
 from bert_cls.commands import options
 from bert_cls.commands.console import STDIO, open_console, quiet_hub, rows_compared, write_output
 from bert_cls.errors import ConfigError
+from bert_cls.ranges import LEAST
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,7 +37,9 @@ def explain(
     ] = "occlusion",
     passes: Annotated[
         int | None,
-        typer.Option(min=8, help="Hidden versions of a text at most (occlusion; 128)."),
+        typer.Option(
+            min=LEAST["passes"], help="Hidden versions of a text at most (occlusion; 128)."
+        ),
     ] = None,
     neighbours: Annotated[
         int, typer.Option(min=0, help="Training rows most like the text, so many.")

@@ -14,6 +14,7 @@ import typer
 from bert_cls.commands import options
 from bert_cls.commands.console import STDIO, open_console, quiet_hub, said_place, terminable
 from bert_cls.errors import ConfigError, in_shell, printable
+from bert_cls.ranges import LEAST
 
 if TYPE_CHECKING:
     from bert_cls.classifier import Classifier
@@ -57,7 +58,8 @@ def predict(
         bool, typer.Option("--out-of-domain", help="Add how strange each row is, 0 to 1.")
     ] = False,
     top: Annotated[
-        int | None, typer.Option(min=1, help="Only the highest scores a row, and the labels'.")
+        int | None,
+        typer.Option(min=LEAST["top"], help="Only the highest scores a row, and the labels'."),
     ] = None,
     engine: Annotated[
         str,

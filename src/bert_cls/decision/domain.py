@@ -11,6 +11,7 @@ Both are told as the share of development rows less strange.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from safetensors.numpy import save as to_bytes
 from bert_cls.decision.rule import Floats
 from bert_cls.decision.tuners import deal
 from bert_cls.errors import BundleError
+from bert_cls.files import read_bounded
 
 FILE = "domain.safetensors"
 SHRINKAGE = 0.3
@@ -63,6 +65,17 @@ class Domain:
         """Share of development rows that lie nearer, float64 [rows] in 0..1."""
         below = np.searchsorted(self.quantiles, self.distances(logits), side="left")
         return np.asarray(below / len(self.quantiles))
+
+    @classmethod
+    def of(cls, folder: Path, *, outputs: int) -> Domain:
+        """That of a model folder. BundleError for a model that does not know."""
+        file = folder / FILE
+        if not file.is_file():
+            raise BundleError(
+                f"{folder} has no {FILE}, so it cannot say what is out of domain.",
+                hint="models of labels have it when they were trained with 50 development rows.",
+            )
+        return cls.from_bytes(read_bounded(file, BundleError), outputs=outputs)
 
     def to_bytes(self) -> bytes:
         """What `FILE` holds."""

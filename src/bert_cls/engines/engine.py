@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from bert_cls.bundle import Bundle
 from bert_cls.decision import Rule
 from bert_cls.engines.machine import multiplies_int8
+from bert_cls.engines.process import check_process, opened_here
 from bert_cls.errors import EngineError, in_shell, pick
 from bert_cls.text import PaddedBatch, Tokens, batches_by_length
 
@@ -80,8 +81,9 @@ def run(
     With the `rule` that will decide, rows about which a SecondLook engine is unsure are computed
     again by its surer engine, and so on: a row's logits are all of the last that saw it. `told`
     hears of each batch how many pieces it had (a row, or a window of one); what it raises stops
-    the run.
+    the run. EngineError in a process that was forked since the engine was opened.
     """
+    check_process(engine)
     pieces = tokens.pieces
     out = np.zeros((len(pieces), outputs), dtype=np.float32)
     every = np.arange(len(pieces))
@@ -194,6 +196,7 @@ def open_engine(bundle: Bundle, name: str = "auto") -> Engine:
             hint=f"pip install '{kind.extra}'; or, where torch is installed, bert-cls export "
             "writes the model for an engine that is installed here",
         ) from error
+    opened_here(opened, name)
     return opened
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import numpy as np
@@ -13,10 +14,14 @@ from torch import Tensor
 
 from bert_cls.bundle import Bundle
 from bert_cls.engines.engine import Kind
+from bert_cls.engines.process import before_fork
 from bert_cls.errors import BundleError, EncoderError, EngineError
 from bert_cls.memory import is_shortage
 from bert_cls.network import Network, load_tensors, open_network
 from bert_cls.text import PaddedBatch
+
+_PROCESSES: set[int] = set()
+"""that opened a network: OpenMP's threads, once started, hang every process forked from them"""
 
 
 class TorchEngine:
@@ -70,12 +75,18 @@ class TorchEngine:
 
 
 def open_engine(bundle: Bundle, kind: Kind) -> TorchEngine:
-    """The network of a model folder, on a GPU where there is one. BundleError for a damaged one."""
+    """The network of a model folder, on a GPU where there is one. BundleError for a damaged one.
+
+    EngineError after a fork from a process that had opened one on several threads.
+    """
     return open_torch(bundle, kind.precision)
 
 
 def open_torch(bundle: Bundle, precision: str = "float32") -> TorchEngine:
     """`open_engine` by precision, for those who want the network itself."""
+    _PROCESSES.add(os.getpid())
+    if len(_PROCESSES) > 1 and torch.get_num_threads() > 1:
+        raise before_fork("a model was opened by torch")
     path = bundle.folder / "model.safetensors"
     try:
         network = open_network(

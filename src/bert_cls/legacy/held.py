@@ -17,6 +17,7 @@ from bert_cls.legacy.log import LOG
 from bert_cls.run_rows import read_dataset
 
 HeldOut = Literal["dev", "test"]
+_STEP: dict[HeldOut, str] = {"dev": "--do_eval", "test": "--do_predict"}
 
 
 def file_of(folder: Path, split: HeldOut) -> Path | None:
@@ -54,7 +55,7 @@ def held_rows(folder: Path, split: HeldOut, bundle: Bundle) -> tuple[list[Exampl
     if gone := [name for name in split_names(split) if name in before]:
         raise DataError(
             f"{folder} has no {gone[0]}, which the model's training had.",
-            hint="put it back, or give another one.",
+            hint=f"put it back, give another one, or leave {_STEP[split]} out.",
         )
     whole = find_splits(folder)[0].get("train")
     if whole is None or split not in bundle.details["data"]["rows"]:

@@ -99,6 +99,11 @@ def evaluate(arguments: Namespace, classifier: Classifier, trained: Trained | No
             "the model's thresholds are tuned on dev, so for these figures each row is decided by "
             "thresholds tuned without it (cross-fitting)"
         )
+    elif classifier.bundle.rule.thresholds:
+        LOG.warning(
+            "the file of dev is not, byte for byte, the one that the model's thresholds are tuned "
+            "on: these figures are by those thresholds, and too good where the rows are the same"
+        )
     show(evaluation, "", classifier.bundle.folder / EVAL_RESULTS)
     add_file(classifier.bundle.folder, EVAL_RESULTS)
 

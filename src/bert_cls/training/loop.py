@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from bert_cls.errors import TrainingError
 from bert_cls.losses import Loss
 from bert_cls.memory import enough_memory, is_shortage, keep_freed_memory
-from bert_cls.network import Network
+from bert_cls.network import DRAWING, Network
 from bert_cls.signals import Stop
 from bert_cls.text import Tokens
 from bert_cls.training.batches import Part, dealt, epoch_batches, micro_batches, numbered, places
@@ -264,8 +264,9 @@ class Trainer:
         """The losses of some rows, with the dropout they have wherever they are computed."""
         step = self.progress.step
         self.dropout.start(step, *places(part, self.tokens))
-        torch.manual_seed(_mixed(self.settings.seed, step, part.start))
-        logits = self.forward(self.network, self.tokens, part.rows)
+        with DRAWING:  # attention draws its dropout from torch's generator
+            torch.manual_seed(_mixed(self.settings.seed, step, part.start))
+            logits = self.forward(self.network, self.tokens, part.rows)
         return self.loss(logits, torch.from_numpy(self.targets[part.rows]).to(self.device))
 
     def forward(self, network: Network, tokens: Tokens, rows: NDArray[np.int64]) -> Tensor:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bert_cls.data import Dataset, Task
 from bert_cls.encoders.facts import Pooling, read_config
-from bert_cls.network import Network, open_network
+from bert_cls.network import DRAWING, Network, open_network
 from bert_cls.request import Request
 from bert_cls.training.inherit import take_over
 from bert_cls.training.loop import Observer
@@ -27,20 +27,21 @@ def open_start(
     A head that is not the teacher's is drawn from the seed.
     """
     encoder = request.config.encoder
-    torch.manual_seed(request.config.training.seed)
-    if request.distillation is not None:
-        return open_student(
-            request.distillation,
+    with DRAWING:
+        torch.manual_seed(request.config.training.seed)
+        if request.distillation is not None:
+            return open_student(
+                request.distillation,
+                dropout=encoder.dropout,
+                attention_dropout=encoder.attention_dropout,
+            )
+        network = open_network(
+            folder,
+            outputs=outputs,
+            pooling=pooling,
             dropout=encoder.dropout,
             attention_dropout=encoder.attention_dropout,
         )
-    network = open_network(
-        folder,
-        outputs=outputs,
-        pooling=pooling,
-        dropout=encoder.dropout,
-        attention_dropout=encoder.attention_dropout,
-    )
     return network, read_config(folder)
 
 

@@ -1,0 +1,21 @@
+"""Flags in a reader's message that the command has not: said as the command that has them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+_COPIED = re.compile(r"(?<!\S)--(?:coerce-numbers|encoding|fix-unicode)(?![\w-])")
+_COMMAND = re.compile(r"\bbert-cls [a-z]")  # its flags are its own, up to the end of the line
+
+
+def with_commands(text: str, own: Collection[str]) -> str:
+    """The message with each flag that is none of `own` as what writes a copy by it."""
+
+    def said(flag: re.Match[str]) -> str:
+        before = text[: flag.start()].rpartition("\n")[2]
+        if flag[0] in own or _COMMAND.search(before):
+            return flag[0]
+        return f"bert-cls check FILE --fix FOLDER {flag[0]}"
+
+    return _COPIED.sub(said, text)
