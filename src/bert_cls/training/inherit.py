@@ -25,7 +25,7 @@ from bert_cls.data.nearest import nearest
 from bert_cls.encoders import read_files
 from bert_cls.errors import BundleError, ConfigError, pick
 from bert_cls.folders import sha256
-from bert_cls.network import Network
+from bert_cls.network import Network, check_floats
 from bert_cls.request import Request
 
 
@@ -118,6 +118,8 @@ def take_over(
     weight, bias = (
         tensors.get(f"classifier.{name}", torch.empty(0)) for name in ("weight", "bias")
     )
+    with bundles.naming(folder):
+        check_floats({"classifier.weight": weight, "classifier.bias": bias})
     if weight.shape != (old.outputs, head.in_features) or bias.shape != (old.outputs,):
         raise BundleError(f"{folder}: the weights have no head for {old.outputs:,} labels.")
     if task == "regression":
