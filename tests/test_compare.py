@@ -287,7 +287,8 @@ def test_labels_are_corrected_over_all_comparisons(classes, tmp_path):
 
 def test_a_text_of_several_lines_is_one_line_here(tmp_path):
     rows = [
-        {"index": f"a\n{i}", "text_a": "一\r\n二\u2028三\n\n四", "label": "好"} for i in range(3)
+        {"index": f"a\n{i}", "text_a": "一\r\n二\u2028三\n\n四", "label": "好"}
+        for i in range(3)
     ]
     (tmp_path / "rows.json").write_text(json.dumps(rows), "utf-8")
     for name, said in (("old", "差"), ("new", "好")):
@@ -307,7 +308,8 @@ def test_numbers_of_any_size_can_be_told_apart(scale, tmp_path):
     (tmp_path / "rows.json").write_text(json.dumps(rows), "utf-8")
     for name, off in (("old", 0.5), ("new", 0.25)):
         lines = [
-            json.dumps({"index": row["index"], "score": row["label"] + off * scale}) for row in rows
+            json.dumps({"index": row["index"], "score": row["label"] + off * scale})
+            for row in rows
         ]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(lines), "utf-8")
     files = [str(tmp_path / name) for name in ("old.jsonl", "new.jsonl", "rows.json")]

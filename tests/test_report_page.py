@@ -221,12 +221,10 @@ def scaled(report, scale):
     power = {"mse": 2, "rmse": 1, "mae": 1}
     metrics = {k: v * scale ** power.get(k, 0) for k, v in figures.metrics.items()}
     intervals = {
-        k: tuple(v * scale ** power.get(k, 0) for v in ends)
-        for k, ends in figures.intervals.items()
+        k: tuple(v * scale ** power.get(k, 0) for v in ends) for k, ends in figures.intervals.items()
     }
     numbers = {
-        k: tuple(v * scale for v in getattr(report.numbers, k))
-        for k in ("truth", "scores", "edges")
+        k: tuple(v * scale for v in getattr(report.numbers, k)) for k in ("truth", "scores", "edges")
     }
     lead = tuple(
         PairedDifference(k, v, v, v / 9, v / 10, v / 8, 1.0, 0.01, 50) for k, v in metrics.items()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from bert_cls.folders import MANIFEST
 from bert_cls.network import open_network
 from bert_cls.sample import read_sample
 from doors import main
-from hostile import nested, rewrite, sealed
+from hostile import nested, sealed
 from small import MAKERS, write_folder
 
 FAST = {
@@ -33,22 +32,25 @@ FAST = {
     "report.linear_bar": False,
     "report.resamples": 0,
 }
-KINDS = ("multilabel", "multiclass", "regression")
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def each(request, encoder, tmp_path_factory) -> Path:
-    return _trained(request.param, encoder, tmp_path_factory)
+ODD = {
+    "null": None,
+    "empty list": [],
+    "empty object": {},
+    "empty word": "",
+    "long word": "x" * 10**6,
+    "-1": -1,
+    "0": 0,
+    "1e308": 1e308,
+    "true": True,
+    "long list": [0] * 10**5,
+    "nested": nested(60),
+}
 
 
 @pytest.fixture(scope="module")
 def trained(encoder, tmp_path_factory) -> Path:
-    return _trained("multilabel", encoder, tmp_path_factory)
-
-
-def _trained(kind: str, encoder, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("fields")
-    data = write_folder(root / "data", MAKERS[kind])
+    data = write_folder(root / "data", MAKERS["multilabel"])
     Classifier.train(data, root / "model", encoder=str(encoder("bert")), settings=FAST)
     return root / "model"
 
@@ -58,7 +60,7 @@ def model(trained, tmp_path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "model"))
 
 
-def put(folder: Path, *place: str, value: object) -> Path:
+def put(folder: Path, *place: str | int, value: object) -> Path:
     content = json.loads((folder / "bert_cls.json").read_bytes())
     *outer, last = place
     part = content
@@ -67,6 +69,14 @@ def put(folder: Path, *place: str, value: object) -> Path:
     part[last] = value
     (folder / "bert_cls.json").write_text(json.dumps(content))
     return sealed(folder)
+
+
+def places(value: object, at: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """The path of every object, list and leaf in a JSON value, but for the whole."""
+    if not isinstance(value, dict | list):
+        return []
+    parts = value.items() if isinstance(value, dict) else enumerate(value)
+    return [p for k, v in parts for p in ((*at, k), *places(v, (*at, k)))]
 
 
 # --- numbers of the decision rule
@@ -235,3 +245,92 @@ def test_names_longer_than_files_have_are_refused(model, name):
     assert done.code == 3
     assert f"{MANIFEST} does not list files" in done.err
     assert len(done.err) < 1000
+
+
+# --- any field, anything
+
+
+def with_odd(trained: Path, model: Path, odd: object, chosen) -> Path:
+    """`model` with the description of `trained`, but `odd` in the chosen places."""
+    content = json.loads((trained / "bert_cls.json").read_bytes())
+    for place in chosen:
+        part = content
+        for name in place[:-1]:
+            part = part[name]
+        part[place[-1]] = odd
+    (model / "bert_cls.json").write_text(json.dumps(content))
+    return model
+
+
+def refusal(model: Path) -> BundleError | None:
+    """Why a folder cannot be opened; where it can be, its scores are numbers."""
+    try:
+        bundle = load(model, check=False)
+    except BundleError as error:
+        return error
+    scores = bundle.rule.scores(np.array([[-300.0, 0.0, 300.0]], dtype=np.float32))
+    assert np.isfinite(scores).all()
+    assert bundle.rule.decide(scores).shape == (1, 3)
+    return None
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_every_field_may_be_anything(trained, tmp_path, name):
+    """Refused in few words that name the folder, or opened, and then every command goes on.
+
+    What may be odd alone is so together, level by level: few runs see all of it.
+    """
+    model = Path(shutil.copytree(trained, tmp_path / "model"))
+    harmless: dict[int, list[tuple[str | int, ...]]] = {}
+    for place in places(json.loads((trained / "bert_cls.json").read_bytes())):
+        error = refusal(with_odd(trained, model, ODD[name], [place]))
+        if error is None:
+            harmless.setdefault(len(place), []).append(place)
+        else:
+            assert str(model) in error.message, place
+            assert len(str(error)) < 1000, place
+    assert max(harmless) == 4
+    odd = ODD[name][:1000] if isinstance(ODD[name], str | list) else ODD[name]
+    test = trained.parent / "data" / "test.json"
+    for chosen in harmless.values():
+        sealed(with_odd(trained, model, odd, chosen))
+        _passes("evaluate", model, test, "--resamples", "0")
+    _passes("compare", trained, model, test, "--resamples", "1")
+    _passes("explain", model, "尾灯亮")
+
+
+def _passes(*command: object) -> None:
+    done = main(*command)
+    assert done.code in (0, 2, 3), (command, done.err)
+    assert len(done.err) < 2000, command
+
+
+def test_findings_of_an_audit_that_are_none_are_left_out(model, trained):
+    found = [{"code": code, "severity": "note", "count": 1} for code in ([], {}, None, 5, "evil")]
+    put(model, "data", "audit", value=found)
+    done = main("evaluate", model, trained.parent / "data" / "test.json", "--resamples", "0")
+    assert done.code == 0
+
+
+@pytest.mark.parametrize("seed", [None, [], -1, 1e308, True, "1"])
+def test_a_seed_that_is_none_is_refused(model, seed):
+    with pytest.raises(BundleError, match=r"config\.training\.seed must be a whole number"):
+        load(put(model, "config", "training", "seed", value=seed))
+
+
+def test_settings_of_a_model_to_start_from_that_cannot_be_are_refused(model, trained, tmp_path):
+    put(model, "config", "text", "lowercase", value=["x" * 10**6])
+    with pytest.raises(
+        BundleError, match=rf"^{re.escape(str(model))}: text\.lowercase: "
+    ) as caught:
+        Classifier.train(trained.parent / "data", tmp_path / "new", init_from=model)
+    assert len(str(caught.value)) < 1000
+
+
+def test_origins_of_settings_that_are_not_there_are_passed_over(model, trained, tmp_path):
+    origins = {"text.evil": "flag", "training.evil": "flag", "evil": "flag"}
+    put(model, "origins", value=origins)
+    student = Classifier.load(model).distill(
+        tmp_path / "student", layers=1, data=trained.parent / "data", settings=FAST
+    )
+    assert student.predict(["尾灯"])

@@ -293,6 +293,12 @@ def _details(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
         within = details.get(section, {}) if section else details
         if field in within and not fits(within[field]):
             raise BundleError(f"{folder / DESCRIPTION} is malformed: {name} is no {wanted}.")
+    seed = details.get("config", {}).get("training", {}).get("seed", 0)
+    if type(seed) is not int or seed < 0:
+        raise BundleError(
+            f"{folder / DESCRIPTION} is malformed: config.training.seed must be a whole number "
+            f"from 0. Got {shortened(seed)} instead."
+        )
     counts = details.get("data", {}).get("label_counts")
     if counts:
         named = isinstance(counts, dict) and set(counts) == set(content["labels"])

@@ -170,7 +170,7 @@ def _encoder(
         output_loading_info=True,
         **options,
     )
-    # files of hubs also hold heads, and numbers of positions, which are none of the network's weights
+    # files of hubs also hold heads, and numbers of positions: neither are weights of this network
     own, prefix = encoder.state_dict(), f"{encoder.base_model_prefix}."
     check_floats({n: t for n, t in tensors.items() if n.removeprefix(prefix) in own})
     if missing := sorted(n for n in loading["missing_keys"] if not n.startswith("pooler.")):

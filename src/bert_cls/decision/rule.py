@@ -331,7 +331,8 @@ def _numbers(name: str, value: object) -> tuple[float, ...]:
 def _list(name: str, value: object) -> Iterable[object]:
     if not isinstance(value, list | tuple | np.ndarray):
         raise ConfigError(
-            f"{name} must be a list of numbers, one a label in their order. Got {shortened(value)} instead."
+            f"{name} must be a list of numbers, one a label in their order. "
+            f"Got {shortened(value)} instead."
         )
     return value
 

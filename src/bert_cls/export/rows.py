@@ -44,7 +44,7 @@ def rows_of(bundle: Bundle) -> Rows:
     found = _from_data(bundle)
     if found is not None:
         train, dev = found
-        seed = int(bundle.details.get("config", {}).get("training", {}).get("seed", 0))
+        seed = bundle.details.get("config", {}).get("training", {}).get("seed", 0)
         chosen = np.random.default_rng(seed).permutation(len(train))[:_ROWS]
         calibration = sample.get("train") or subset(train, np.sort(chosen))
         return _judging(calibration, dev, f"all {len(dev)} development rows")
