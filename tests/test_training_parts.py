@@ -9,13 +9,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 from torch import nn
 
+from bert_cls.legacy.log import LogObserver
 from bert_cls.losses import LabelStatistics, make_loss
 from bert_cls.network import open_network
+from bert_cls.terminal import TerminalObserver
 from bert_cls.training.batches import dealt, epoch_batches, micro_batches
 from bert_cls.training.dropout import ByteDropout, Source, install
-from bert_cls.training.loop import Silent, Trainer
+from bert_cls.training.loop import EpochResult, Silent, Trainer
 from bert_cls.training.optimiser import make_optimiser, schedule, set_rates
 from bert_cls.training.recipe import Settled
 from tiny import FAMILIES
@@ -320,3 +323,13 @@ def test_what_a_loss_knows_of_the_labels_is_where_the_network_is():
     assert {name: tensor.device.type for name, tensor in buffers.items()} == {
         "class_weight": "meta"
     }
+
+
+@pytest.mark.parametrize("score", [-0.0, -1e-6, 0.0])
+def test_a_score_that_rounds_to_nothing_has_no_sign(score, caplog, capsys):
+    result = EpochResult(epoch=1, step=3, loss=0.5, score=score, seconds=1.0)
+    TerminalObserver(Console()).evaluated(result, best=False)
+    assert "dev score 0.0000" in capsys.readouterr().out
+    with caplog.at_level("INFO"):
+        LogObserver(batch_size=1).evaluated(result, best=False)
+    assert "dev score = 0.0000" in caplog.text

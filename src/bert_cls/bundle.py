@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Container, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -30,8 +30,8 @@ from bert_cls.data.example import LabelSpace, Task
 from bert_cls.data.label_files import checked_names
 from bert_cls.decision import Rule
 from bert_cls.encoders.facts import Pooling, positions_of, read_config
-from bert_cls.errors import BertClsError, BundleError
-from bert_cls.files import read_object
+from bert_cls.errors import BertClsError, BundleError, shortened
+from bert_cls.files import read_bounded, read_object
 from bert_cls.folders import (
     MANIFEST,
     be_like,
@@ -41,7 +41,8 @@ from bert_cls.folders import (
     write_folder,
     write_manifest,
 )
-from bert_cls.text import TextSettings, text_settings
+from bert_cls.foreign_tokenizer import MOST_BYTES
+from bert_cls.text import TextEncoder, TextSettings, text_settings
 
 FORMAT = 1
 DESCRIPTION = "bert_cls.json"
@@ -198,40 +199,51 @@ def load(folder: str | Path, *, check: bool = True) -> Bundle:
         if not (folder / name).is_file():
             raise BundleError(f"{folder}: {name} is missing.")
     content = read_object(folder / DESCRIPTION, BundleError)
-    try:
+    with naming(folder):
         bundle = _parsed(folder, content)
         _check_encoder(bundle)
-    except BundleError:
-        raise
-    except BertClsError as error:
-        raise BundleError(f"{folder}: {error.message}", hint=error.hint) from error
-    except KeyError as error:
-        raise BundleError(f"{folder / DESCRIPTION} is malformed: {error} is missing.") from error
     return replace(bundle, weights=listed["model.safetensors"]) if check else bundle
 
 
+def open_text(bundle: Bundle) -> TextEncoder:
+    """The model's tokenizer with its text settings. BundleError for one that cannot be used."""
+    path = bundle.folder / "tokenizer.json"
+    content = read_bounded(path, BundleError, most=MOST_BYTES)
+    rows = read_config(bundle.folder)["vocab_size"]
+    with naming(bundle.folder):
+        return TextEncoder.from_json(content, bundle.text, rows=rows)
+
+
+@contextmanager
+def naming(folder: Path) -> Iterator[None]:
+    """What is wrong with a file of a model folder, as a BundleError that names the folder once."""
+    try:
+        yield
+    except BertClsError as error:
+        where = "" if str(folder) in error.message else f"{folder}: "
+        raise BundleError(where + error.message, hint=error.hint) from error
+
+
 def _parsed(folder: Path, content: Mapping[str, Any]) -> Bundle:
-    if content["format"] != FORMAT:
+    if (found := content.get("format")) != FORMAT or type(found) is not int:
         raise BundleError(
-            f"{folder} has format {str(content['format'])[:60]}. This version reads format "
-            f"{FORMAT}.",
+            f"{folder} has format {str(found)[:60]}. This version reads format {FORMAT}.",
             hint="install the version of bert-cls that wrote it (see its `versions`).",
         )
     kinds = {"task": str, "labels": list, "pair": bool, "pooling": str, "pad_id": int}
     kinds |= {"text": dict, "rule": dict}
     for key, kind in kinds.items():
+        if key not in content:
+            raise BundleError(f"{folder / DESCRIPTION} is malformed: {key!r} is missing.")
         if type(content[key]) is not kind:
             raise BundleError(f"{folder / DESCRIPTION} is malformed: {key} is no {kind.__name__}.")
     rule = Rule.from_dict(content["rule"])
     space = LabelSpace(checked_names(content["labels"], DESCRIPTION))
     counts: dict[Task, bool] = {"regression": len(space) == 0, "binary": len(space) == 2}
     fits = counts.get(rule.task, len(space) > 0)
-    if rule.task == "multilabel":
-        fits = len(rule.thresholds) == len(space)
+    rule.check_fits(len(space))
     if rule.task != content["task"] or content["pooling"] not in get_args(Pooling) or not fits:
-        raise BundleError(
-            f"{folder / DESCRIPTION} contradicts itself on task, labels, thresholds or pooling."
-        )
+        raise BundleError(f"{folder / DESCRIPTION} contradicts itself on task, labels or pooling.")
     return Bundle(
         folder=folder,
         space=space,
@@ -257,7 +269,7 @@ def _merges(folder: Path, stored: object, space: LabelSpace) -> dict[str, str]:
     for old, new in names.items():
         if old in ids or not isinstance(new, str) or new not in ids:
             raise BundleError(
-                f"{folder / DESCRIPTION} contradicts itself: label_merges has {str(old)[:60]!r}, "
+                f"{folder / DESCRIPTION} contradicts itself: label_merges has {shortened(old)}, "
                 "which must be none of the labels and become one of them."
             )
     return dict(names)
@@ -270,7 +282,7 @@ def _text(folder: Path, stored: Mapping[str, Any]) -> TextSettings:
     if (found := settings.pop("special_tokens", _SPECIAL_TOKENS)) != _SPECIAL_TOKENS:
         raise BundleError(
             f"{folder / DESCRIPTION}: text.special_tokens must be {_SPECIAL_TOKENS!r}. "
-            f"Got {str(found)[:60]!r} instead."
+            f"Got {shortened(found)} instead."
         )
     return text_settings(settings)
 
@@ -283,6 +295,12 @@ def _details(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
         within = details.get(section, {}) if section else details
         if field in within and not fits(within[field]):
             raise BundleError(f"{folder / DESCRIPTION} is malformed: {name} is no {wanted}.")
+    seed = details.get("config", {}).get("training", {}).get("seed", 0)
+    if type(seed) is not int or seed < 0:
+        raise BundleError(
+            f"{folder / DESCRIPTION} is malformed: config.training.seed must be a whole number "
+            f"from 0. Got {shortened(seed)} instead."
+        )
     counts = details.get("data", {}).get("label_counts")
     if counts:
         named = isinstance(counts, dict) and set(counts) == set(content["labels"])

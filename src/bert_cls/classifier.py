@@ -14,13 +14,9 @@ from bert_cls.bundle import Bundle
 from bert_cls.copies import again, recipe
 from bert_cls.data import Example, Problem, targets
 from bert_cls.decision import Domain
-from bert_cls.encoders.facts import read_config
 from bert_cls.engines import Engine, open_engine, run
-from bert_cls.errors import BundleError
 from bert_cls.explain import PASSES, Explanation
 from bert_cls.explainers import explain as run_explainer
-from bert_cls.files import read_bounded
-from bert_cls.foreign_tokenizer import MOST_BYTES
 from bert_cls.judging import Text, evaluation_of, labelled, misfit, read_on, readable
 from bert_cls.lookahead import ahead, windows_of
 from bert_cls.metrics import Evaluation
@@ -68,10 +64,7 @@ class Classifier:
         BundleError for a damaged folder, EngineError for an engine that is not installed.
         """
         bundle = bundles.load(folder, check=check)
-        path = bundle.folder / "tokenizer.json"
-        content = read_bounded(path, BundleError, most=MOST_BYTES)
-        rows = read_config(bundle.folder)["vocab_size"]
-        text = TextEncoder.from_json(content, bundle.text, rows=rows)
+        text = bundles.open_text(bundle)
         return cls(bundle, open_engine(bundle, engine), text)
 
     @classmethod
@@ -375,7 +368,8 @@ class Classifier:
     @property
     def domain(self) -> Domain:
         """What the development rows looked like. BundleError for a model that does not know."""
-        return Domain.of(self.bundle.folder, outputs=self.bundle.outputs)
+        with bundles.naming(self.bundle.folder):
+            return Domain.of(self.bundle.folder, outputs=self.bundle.outputs)
 
     def tokens(self, examples: Sequence[Example]) -> Tokens:
         """Token ids of rows, of both texts where the model reads pairs."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
@@ -93,6 +94,16 @@ _OBEYED = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\
 def printable(text: str) -> str:
     """The text with what a terminal would obey instead of showing it written as escapes."""
     return _OBEYED.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 60
+_SHORT.maxlist = _SHORT.maxdict = 10
+
+
+def shortened(value: object) -> str:
+    """A stranger's value as Python writes it, without the middle of a long one: for messages."""
+    return _SHORT.repr(value)
 
 
 EXTRAS: dict[str, str] = {

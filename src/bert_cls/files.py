@@ -14,6 +14,7 @@ from bert_cls.errors import BertClsError
 MOST_JSON = 16 * 2**20
 _DEEPEST_JSON = 100
 _MOST_HEADER = 2 * 2**20  # that of 256 layers, the most there may be, has a quarter of it
+_LONGEST_NAME = 255
 _PART = re.compile(r"[^\\/:\x00-\x1f\x7f]+")
 
 
@@ -92,10 +93,13 @@ def check_plain(path: Path, error: type[BertClsError], *, alone: bool = False) -
 
 
 def is_inner_name(name: object) -> bool:
-    """Whether `name` is a relative path, with slashes, that stays inside of its folder anywhere."""
-    return isinstance(name, str) and all(
-        _PART.fullmatch(part) and part not in (".", "..") for part in name.split("/")
-    )
+    """Whether `name` is a relative path, with slashes, that stays inside of its folder anywhere.
+
+    It has at most 255 bytes, the longest that every file system takes.
+    """
+    if not isinstance(name, str) or len(name.encode(errors="surrogatepass")) > _LONGEST_NAME:
+        return False
+    return all(_PART.fullmatch(part) and part not in (".", "..") for part in name.split("/"))
 
 
 def inside(folder: Path, name: str) -> bool:

@@ -21,9 +21,10 @@ from bert_cls.encoders.facts import (
     weight_files,
 )
 from bert_cls.encoders.limits import NETWORK_KEYS
-from bert_cls.errors import BertClsError, EncoderError
+from bert_cls.errors import BertClsError, EncoderError, shortened
 
 _DROPOUT_KEYS = ("hidden_dropout_prob", "dropout", "embedding_dropout", "mlp_dropout")
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _SMALL = 10_000_000  # parameters that may be built whatever the weights beside them are
 DRAWING = RLock()
 """held from seeding torch's one generator until all is drawn from it: trainings in threads of one
@@ -176,6 +177,9 @@ def _encoder(
         output_loading_info=True,
         **options,
     )
+    # files of hubs also hold heads, and numbers of positions: neither are weights of this network
+    own, prefix = encoder.state_dict(), f"{encoder.base_model_prefix}."
+    check_floats({n: t for n, t in tensors.items() if n.removeprefix(prefix) in own})
     if missing := sorted(n for n in loading["missing_keys"] if not n.startswith("pooler.")):
         raise EncoderError(
             f"{folder}: the weights lack {len(missing)} tensors of {family.model}, "
@@ -193,13 +197,34 @@ def tensors_by_name(network: Network) -> dict[str, Tensor]:
 
 
 def load_tensors(network: Network, tensors: Mapping[str, Tensor]) -> None:
-    """The reverse of `tensors_by_name`; EncoderError when a tensor is missing or of wrong shape."""
+    """The reverse of `tensors_by_name`.
+
+    EncoderError for a tensor that is missing, unknown, of another shape, or not of floats.
+    """
+    check_floats(tensors)
     prefix = str(getattr(network.encoder, "base_model_prefix", "model")) + "."
     encoder = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
     head = {n.removeprefix("classifier."): t for n, t in tensors.items() if n[:11] == "classifier."}
+    if unknown := sorted(n for n in tensors if not n.startswith((prefix, "classifier."))):
+        raise EncoderError(
+            f"the weights do not fit the network: it has no {shortened(unknown[0])}."
+        )
     try:
         network.encoder.load_state_dict(encoder)
         network.head.load_state_dict(head)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise EncoderError(f"the weights do not fit the network: {reason}") from error
+
+
+def check_floats(tensors: Mapping[str, Tensor]) -> None:
+    """EncoderError for the first tensor that does not hold floats."""
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _FLOATS:
+            raise EncoderError(
+                f"the weights are damaged: {shortened(name)} holds {_kind(tensor)}, not floats."
+            )
+
+
+def _kind(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

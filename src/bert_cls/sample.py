@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from bert_cls.errors import BundleError
+from bert_cls.errors import BundleError, shortened
 from bert_cls.files import check_header
 from bert_cls.text import Tokens
 from bert_cls.tokens import subset
@@ -56,10 +56,17 @@ def read_sample(
     try:
         check_header(path, BundleError)
         arrays = load_file(path)
-        names = sorted({name.partition(".")[0] for name in arrays})
-        sample = {name: _tokens(arrays, name, pooling) for name in names}
-    except (SafetensorError, KeyError, OSError) as error:
+    except (SafetensorError, KeyError, OSError) as error:  # KeyError: a kind that numpy has not
         raise BundleError(f"{path} cannot be read: {error}") from error
+    names = sorted({name.partition(".")[0] for name in arrays})
+    for name in names:
+        found = {each.partition(".")[2] for each in arrays if each.partition(".")[0] == name}
+        if found not in ({*_ARRAYS}, {*_ARRAYS, *_WINDOWS}):
+            raise BundleError(
+                f"{path} is damaged: {shortened(name)} must have the tensors {list(_ARRAYS)}, and "
+                f"with windows {list(_WINDOWS)}. Got {shortened(sorted(found))} instead."
+            )
+    sample = {name: _tokens(arrays, name, pooling) for name in names}
     for name, tokens in sample.items():
         if not _hold_together(tokens):
             raise BundleError(f"{path} is damaged: the arrays of {name} do not fit each other.")

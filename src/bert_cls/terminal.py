@@ -91,7 +91,7 @@ class TerminalObserver:
 
     def evaluated(self, result: EpochResult, *, best: bool) -> None:
         """After each epoch."""
-        score = "" if result.score is None else f"  dev score {result.score:.4f}"
+        score = "" if result.score is None else f"  dev score {result.score:z.4f}"
         where = self._bar.console if self._bar else self.console
         where.print(
             f"[dim]{_clock(self._began)}[/dim]  epoch {result.epoch}: loss {result.loss:.4f}{score}"

@@ -17,7 +17,7 @@ import orjson
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from bert_cls.errors import BundleError, ConfigError, DataError
+from bert_cls.errors import BundleError, ConfigError, DataError, shortened
 from bert_cls.foreign_tokenizer import is_failure, read_tokenizer
 from bert_cls.tokens import PaddedBatch, Tokens, batches_by_length, concatenated, joined
 from bert_cls.windows import WindowPooling, Windows, pair_spans, spans
@@ -124,7 +124,9 @@ def text_settings(stored: Mapping[str, Any]) -> TextSettings:
     """The settings that `to_dict` gave. BundleError for unknown names and impossible values."""
     kinds = get_type_hints(TextSettings)
     if unknown := sorted(set(stored) - set(kinds)):
-        raise BundleError(f"text settings: {unknown} unknown. Known are {sorted(kinds)}.")
+        raise BundleError(
+            f"text settings: {shortened(unknown)} unknown. Known are {sorted(kinds)}."
+        )
     for name, value in stored.items():
         if allowed := get_args(kinds[name]):
             good = isinstance(value, str) and value in allowed
@@ -133,7 +135,9 @@ def text_settings(stored: Mapping[str, Any]) -> TextSettings:
             good = number and 0 <= value <= _LARGEST_SETTING
         if not good:
             wanted = f"one of {list(allowed)}" if allowed else "a sensible number"
-            raise BundleError(f"text settings: {name} must be {wanted}. Got {value!r} instead.")
+            raise BundleError(
+                f"text settings: {name} must be {wanted}. Got {shortened(value)} instead."
+            )
     return TextSettings(**stored)
 
 

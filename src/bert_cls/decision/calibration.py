@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bert_cls.decision.rule import Bools, Floats, Rule, sigmoid, softmax
+from bert_cls.decision.rule import MOST_SHIFT, Bools, Floats, Rule, sigmoid, softmax
 
 COLDEST, HOTTEST = 0.05, 20.0
 MOST_POINTS = 4096
@@ -44,7 +44,7 @@ def fit(rule: Rule, logits: Floats, truth: Bools) -> Rule:
         slope, bias = _sigmoid_slope(logits, truth[:, -logits.shape[1] :]), 0.0
     else:
         slope, bias = _slope_and_bias(logits, truth[:, -logits.shape[1] :])
-    if slope <= 1 / HOTTEST:
+    if slope <= 1 / HOTTEST or abs(bias) > MOST_SHIFT:
         return rule
     temperature = max(1 / slope, COLDEST)
     return replace(rule, temperature=temperature, bias=bias, calibrated=calibrated)
@@ -68,7 +68,7 @@ def fit_per_label(rule: Rule, logits: Floats, truth: Bools) -> Rule:
         stiff = np.array([STIFFNESS / slopes[label] ** 2, STIFFNESS / 4]) / len(truth)
         likely = _logistic(np.stack([x, np.ones_like(x)]), target, weight)
         slope, offset = _minimise(_drawn(likely, start, stiff), start)
-        if slope > 1 / HOTTEST:
+        if slope > 1 / HOTTEST and abs(offset) <= MOST_SHIFT:
             slopes[label], offsets[label] = min(float(slope), 1 / COLDEST), offset
     return replace(
         shared,

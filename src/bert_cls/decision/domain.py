@@ -22,7 +22,7 @@ from safetensors.numpy import save as to_bytes
 
 from bert_cls.decision.rule import Floats
 from bert_cls.decision.tuners import deal
-from bert_cls.errors import BundleError
+from bert_cls.errors import BundleError, shortened
 from bert_cls.files import read_bounded
 
 FILE = "domain.safetensors"
@@ -85,9 +85,16 @@ class Domain:
     def from_bytes(cls, content: bytes, *, outputs: int) -> Domain:
         """The reverse of `to_bytes`; BundleError when it is damaged, or not of so many outputs."""
         try:
-            found = cls(**from_bytes(content))
-        except (SafetensorError, TypeError, KeyError) as error:
+            arrays = from_bytes(content)
+        except (SafetensorError, KeyError) as error:  # KeyError: numpy has not all kinds of floats
             raise BundleError(f"{FILE} is damaged: {error}") from error
+        known = [each.name for each in fields(cls)]
+        if not {"means", "precision", "quantiles"} <= set(arrays) <= set(known):
+            raise BundleError(
+                f"{FILE} is damaged: it must have the tensors {known} (the last two not in models "
+                f"of before). Got {shortened(sorted(arrays))} instead."
+            )
+        found = cls(**arrays)
         if not found._fits(outputs):
             raise BundleError(f"{FILE} is damaged: its shapes do not fit each other or the model.")
         if not found._is_sound():

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bert_cls.data.example import Task
-from bert_cls.errors import BundleError, ConfigError, EngineError, pick
+from bert_cls.errors import BundleError, ConfigError, EngineError, pick, shortened
 
 Activation = Literal["sigmoid", "softmax", "identity"]
 Floats = NDArray[np.float64]
@@ -25,6 +25,11 @@ Decided = Bools | Ints | Floats
 """bool [rows, labels] (multilabel), ids [rows] (binary, multiclass), values [rows]"""
 
 NEVER = "never"
+# far beyond what fitting gives (decision/calibration.py), and far from where floats run over
+LEAST, MOST = 1e-3, 1e3
+LEAST_WEIGHT, MOST_SHIFT = 1e-12, 1e9
+_POSITIVE = f"from {LEAST:g} to {MOST:g}"
+_SHIFT = f"from {-MOST_SHIFT:g} to {MOST_SHIFT:g}"
 ACTIVATIONS: dict[Task, tuple[Activation, ...]] = {
     "multilabel": ("sigmoid",),
     "binary": ("softmax", "sigmoid"),
@@ -86,20 +91,20 @@ class Rule:
     def __post_init__(self) -> None:
         if self.task not in ACTIVATIONS:
             raise ConfigError(
-                f"task must be one of {list(ACTIVATIONS)}. Got {self.task!r} instead."
+                f"task must be one of {list(ACTIVATIONS)}. Got {shortened(self.task)} instead."
             )
         if self.activation not in ACTIVATIONS[self.task]:
             raise ConfigError(
                 f"activation of a {self.task} rule must be one of "
-                f"{list(ACTIVATIONS[self.task])}. Got {self.activation!r} instead."
+                f"{list(ACTIVATIONS[self.task])}. Got {shortened(self.activation)} instead."
             )
-        if not (math.isfinite(self.temperature) and self.temperature > 0):
+        if not LEAST <= self.temperature <= MOST:
+            raise ConfigError(f"temperature must be {_POSITIVE}. Got {self.temperature!r} instead.")
+        if not -MOST_SHIFT <= self.bias <= MOST_SHIFT or (
+            self.bias and self.activation != "sigmoid"
+        ):
             raise ConfigError(
-                f"temperature must be a positive number. Got {self.temperature!r} instead."
-            )
-        if not math.isfinite(self.bias) or (self.bias and self.activation != "sigmoid"):
-            raise ConfigError(
-                f"bias must be a finite number, and 0 without sigmoid. Got {self.bias!r} instead."
+                f"bias must be {_SHIFT}, and 0 without sigmoid. Got {self.bias!r} instead."
             )
         self._check_thresholds()
         self._check_cardinality()
@@ -114,11 +119,12 @@ class Rule:
                 "slopes and offsets must be one a label of multilabel data, without temperature "
                 "and bias."
             )
-        numbers = (*self.slopes, *self.weights)
-        if not all(math.isfinite(n) and n > 0 for n in numbers) or not all(
-            math.isfinite(n) for n in self.offsets
-        ):
-            raise ConfigError("slopes and weights must be positive numbers, offsets finite ones.")
+        if not all(LEAST <= n <= MOST for n in self.slopes):
+            raise ConfigError(f"slopes must be {_POSITIVE}.")
+        if not all(-MOST_SHIFT <= n <= MOST_SHIFT for n in self.offsets):
+            raise ConfigError(f"offsets must be {_SHIFT}.")
+        if not all(LEAST_WEIGHT <= n <= MOST_SHIFT for n in self.weights):
+            raise ConfigError(f"weights must be from {LEAST_WEIGHT:g} to {MOST_SHIFT:g}.")
         if self.weights and (self.activation != "softmax" or self.thresholds):
             raise ConfigError("weights are for classes decided by their highest score.")
         if self.min_confidence is not None and not (
@@ -130,7 +136,11 @@ class Rule:
             )
 
     def check_fits(self, labels: int) -> None:
-        """ConfigError for a rule of label sets that is not one for so many labels."""
+        """ConfigError for a rule that is not one for so many labels."""
+        if self.weights and len(self.weights) != labels:
+            raise ConfigError(
+                f"weights must be {labels}, one a label. Got {len(self.weights)} instead."
+            )
         if self.task != "multilabel":
             return
         if len(self.thresholds) != labels:
@@ -241,7 +251,9 @@ class Rule:
         """The rule `to_dict` wrote. BundleError for unknown, missing or impossible values."""
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(stored) - known):
-            raise BundleError(f"decision rule: {unknown} unknown. Known are {sorted(known)}.")
+            raise BundleError(
+                f"decision rule: {shortened(unknown)} unknown. Known are {sorted(known)}."
+            )
         if missing := sorted({"task", "activation"} - set(stored)):
             raise BundleError(f"decision rule: {missing} missing.")
         try:
@@ -282,19 +294,19 @@ def _limited(fired: Bools, scores: Floats, *, least: int, most: int | None) -> B
 
 def _word(name: str, value: object) -> str:
     if not isinstance(value, str):
-        raise ConfigError(f"{name} must be a string. Got {value!r} instead.")
+        raise ConfigError(f"{name} must be a string. Got {shortened(value)} instead.")
     return value
 
 
 def _number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):  # those of numpy as well
-        raise ConfigError(f"{name} must be a number. Got {value!r} instead.")
+        raise ConfigError(f"{name} must be a number. Got {shortened(value)} instead.")
     return float(value)
 
 
 def _count(name: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise ConfigError(f"{name} must be a whole number. Got {value!r} instead.")
+        raise ConfigError(f"{name} must be a whole number. Got {shortened(value)} instead.")
     return int(value)
 
 
@@ -304,7 +316,7 @@ def _count_or_none(name: str, value: object) -> int | None:
 
 def _truth_value(name: str, value: object) -> bool:
     if not isinstance(value, bool):
-        raise ConfigError(f"{name} must be true or false. Got {value!r} instead.")
+        raise ConfigError(f"{name} must be true or false. Got {shortened(value)} instead.")
     return value
 
 
@@ -319,7 +331,8 @@ def _numbers(name: str, value: object) -> tuple[float, ...]:
 def _list(name: str, value: object) -> Iterable[object]:
     if not isinstance(value, list | tuple | np.ndarray):
         raise ConfigError(
-            f"{name} must be a list of numbers, one a label in their order. Got {value!r} instead."
+            f"{name} must be a list of numbers, one a label in their order. "
+            f"Got {shortened(value)} instead."
         )
     return value
 

@@ -12,10 +12,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from bert_cls.bundle import Bundle
+from bert_cls.bundle import Bundle, naming
 from bert_cls.engines.engine import Kind
 from bert_cls.engines.process import before_fork
-from bert_cls.errors import BundleError, EncoderError, EngineError
+from bert_cls.errors import BundleError, EngineError
 from bert_cls.memory import is_shortage
 from bert_cls.network import Network, load_tensors, open_network
 from bert_cls.text import PaddedBatch
@@ -89,12 +89,11 @@ def open_torch(bundle: Bundle, precision: str = "float32") -> TorchEngine:
         raise before_fork("a model was opened by torch")
     path = bundle.folder / "model.safetensors"
     try:
-        network = open_network(
-            bundle.folder, outputs=bundle.outputs, pooling=bundle.pooling, weights=False
-        )
-        load_tensors(network, load_file(path))
-    except EncoderError as error:
-        raise BundleError(error.message, hint=error.hint) from error
+        with naming(bundle.folder):
+            network = open_network(
+                bundle.folder, outputs=bundle.outputs, pooling=bundle.pooling, weights=False
+            )
+            load_tensors(network, load_file(path))
     except (OSError, SafetensorError) as error:
         raise BundleError(f"{path} cannot be read: {error}") from error
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

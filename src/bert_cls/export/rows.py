@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from bert_cls.bundle import Bundle
+from bert_cls.bundle import Bundle, open_text
 from bert_cls.config import RunConfig
 from bert_cls.encoders.facts import read_config
 from bert_cls.errors import BertClsError, EngineError
 from bert_cls.request import read_run
 from bert_cls.run_rows import is_of_the_run, read_dataset
 from bert_cls.sample import read_sample
-from bert_cls.text import TextEncoder, Tokens
+from bert_cls.text import Tokens
 from bert_cls.tokens import subset
 from bert_cls.training.prepare import encode_texts
 
@@ -44,7 +44,7 @@ def rows_of(bundle: Bundle) -> Rows:
     found = _from_data(bundle)
     if found is not None:
         train, dev = found
-        seed = int(bundle.details.get("config", {}).get("training", {}).get("seed", 0))
+        seed = bundle.details.get("config", {}).get("training", {}).get("seed", 0)
         chosen = np.random.default_rng(seed).permutation(len(train))[:_ROWS]
         calibration = sample.get("train") or subset(train, np.sort(chosen))
         return _judging(calibration, dev, f"all {len(dev)} development rows")
@@ -82,7 +82,7 @@ def _from_data(bundle: Bundle) -> tuple[Tokens, Tokens] | None:
         dataset = read_dataset(data, config, lambda note: None, labels=names, merges=merges)
     except (OSError, ValueError, KeyError, BertClsError):
         return None
-    text = TextEncoder.from_json((bundle.folder / "tokenizer.json").read_bytes(), bundle.text)
+    text = open_text(bundle)
     labelled = [
         [e for e in rows or [] if e.label is not None] for rows in (dataset.train, dataset.dev)
     ]

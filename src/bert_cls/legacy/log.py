@@ -82,7 +82,7 @@ class LogObserver:
 
     def evaluated(self, result: EpochResult, *, best: bool) -> None:
         """After each epoch."""
-        score = "" if result.score is None else f", dev score = {result.score:.4f}"
+        score = "" if result.score is None else f", dev score = {result.score:z.4f}"
         LOG.info(
             "epoch %d done: global_step = %d, average loss = %.4f%s%s",
             result.epoch,

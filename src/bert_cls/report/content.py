@@ -196,7 +196,8 @@ def _found(stored: object) -> tuple[Found, ...]:
         Found(entry["severity"], entry["code"], KINDS[entry["code"]], entry["count"])
         for entry in entries
         if isinstance(entry, dict)
-        and entry.get("code") in KINDS
+        and isinstance(entry.get("code"), str)
+        and entry["code"] in KINDS
         and entry.get("severity") in _SEVERITIES
         and isinstance(entry.get("count"), int)
     ]

@@ -16,6 +16,7 @@ import numpy as np
 import orjson
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from bert_cls import bundle as bundles
@@ -23,9 +24,9 @@ from bert_cls.bundle import Bundle
 from bert_cls.data import LabelSpace, Task, read_label_renames
 from bert_cls.data.nearest import nearest
 from bert_cls.encoders import read_files
-from bert_cls.errors import BundleError, ConfigError, pick
+from bert_cls.errors import BundleError, ConfigError, pick, shortened
 from bert_cls.folders import sha256
-from bert_cls.network import Network
+from bert_cls.network import Network, check_floats
 from bert_cls.request import Request
 
 
@@ -53,7 +54,14 @@ def inherit(request: Request) -> Request:
             raise _refused(key, f"{asked!r} (from {origins[key]})", value, request.init_from)
         sections[section][field] = value
         origins[key] = f"taken over from {request.init_from.name}"
-    config = type(request.config).model_validate(sections)
+    try:
+        config = type(request.config).model_validate(sections)
+    except ValidationError as error:
+        found = error.errors()[0]
+        key, value = ".".join(map(str, found["loc"])), shortened(found["input"])
+        raise BundleError(
+            f"{request.init_from}: {key}: {found['msg']}. Got {value} instead."
+        ) from error
     return replace(request, config=config, origins=origins)
 
 
@@ -118,6 +126,8 @@ def take_over(
     weight, bias = (
         tensors.get(f"classifier.{name}", torch.empty(0)) for name in ("weight", "bias")
     )
+    with bundles.naming(folder):
+        check_floats({"classifier.weight": weight, "classifier.bias": bias})
     if weight.shape != (old.outputs, head.in_features) or bias.shape != (old.outputs,):
         raise BundleError(f"{folder}: the weights have no head for {old.outputs:,} labels.")
     if task == "regression":

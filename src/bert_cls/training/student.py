@@ -106,7 +106,7 @@ def _inherited(bundle: Bundle) -> dict[str, Any]:
     taken = {
         f"{section}.{field}": config[section][field]
         for section, _, field in keys
-        if section in _INHERITED
+        if section in _INHERITED and field in config.get(section, {})
     }
     taken |= {f"text.{name}": value for name, value in bundle.text.to_dict().items()}
     return taken | {

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from bert_cls.bundle import Bundle
+from bert_cls.bundle import Bundle, open_text
 from bert_cls.config import RunConfig
 from bert_cls.data import Dataset, Example, Rows, read
 from bert_cls.data.split import text_key
@@ -121,7 +121,7 @@ def ask(
     count = len(taught) + sum(map(len, held.values()))
     observer.phase(f"asking the teacher about {count:,} rows")
     engines = {name: open_engine(teacher, name) for name in {ENGINE, _ENGINE_OF[precision]}}
-    own = TextEncoder.from_json((teacher.folder / "tokenizer.json").read_bytes(), teacher.text)
+    own = open_text(teacher)
 
     def logits(examples: list[Example], engine: str = ENGINE) -> NDArray[np.float32]:
         tokens = encode_texts(examples, teacher.pair, own)
