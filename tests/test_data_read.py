@@ -981,6 +981,19 @@ def test_quarantined_rows_keep_their_escapes(tmp_path):
     assert json.loads(raw) == {"text_a": "\ud800"}
 
 
+def test_a_row_with_several_problems_is_quarantined_once(tmp_path):
+    bad = ['{"text_a": null, "label": 5, "index": []}', "{oops}", '{"labl": "a", "index": 2.5}']
+    path = put(tmp_path, "rows.jsonl", lines(ROWS[0]) + "\n".join(bad))
+    rows = read(path, on_bad_row="quarantine")
+    assert len([p for p in rows.problems if p.severity == "error"]) == 6
+    assert write_quarantine(tmp_path / "bad.jsonl", rows.problems) == 3
+    text = (tmp_path / "bad.jsonl").read_text("utf-8")
+    written = [json.loads(line) for line in text.splitlines()]
+    assert [line["row"] for line in written] == ["line 2", "line 3", "line 4"]
+    codes = [[line["code"], *(each["code"] for each in line["further"])] for line in written]
+    assert codes == [["D13", "D07"], ["D05"], ["D08", "D07", "D13"]]
+
+
 def test_notes_alone_are_no_error():
     note = Problem("D01", "a.json", "", None, "skipped.", "note")
     raise_errors([note])
