@@ -994,6 +994,28 @@ def test_a_row_with_several_problems_is_quarantined_once(tmp_path):
     assert codes == [["D13", "D07"], ["D05"], ["D08", "D07", "D13"]]
 
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".json"])
+def test_quarantine_holds_rows_as_they_stood(tmp_path, suffix):
+    deep = '{"x": ' + "[" * 100_000 + "]" * 100_000 + "}"
+    bad = [
+        ('{"text_a":12345678901234567.10,  "label":"a"}', "Got 12345678901234567.10 instead."),
+        ('{"text_a": "a", "text_b": 1.50, "x": 1e400}', "Got 1.50 instead."),
+        ('{"text": 1e400, "x": [-0, "\\u597d"]}', "Got 1e400 instead."),
+        ('[1.50, "long", ' + "0, " * 40 + "1E5]", "a row must be an object"),
+        ("1.50", "Got 1.5 instead."),
+        ('{"text_a": "b", "index": []}', "Got [] instead."),
+        ('{"text_a": "c", "x": 1.50, "index": 7}', "index 7 is used again"),
+        *([(deep, "nested too deep")] if suffix == ".jsonl" else []),
+    ]
+    rows = ['{"text_a": "good", "index": 7}', *(row for row, _ in bad)]
+    content = "\n".join(rows) if suffix == ".jsonl" else f"[{','.join(rows)}]"
+    found = read(put(tmp_path, f"rows{suffix}", content), on_bad_row="quarantine")
+    problems = [p for p in found.problems if p.severity == "error"]
+    assert [p.raw for p in problems] == [row for row, _ in bad]
+    for problem, (_, said) in zip(problems, bad, strict=True):
+        assert said in problem.message
+
+
 def test_notes_alone_are_no_error():
     note = Problem("D01", "a.json", "", None, "skipped.", "note")
     raise_errors([note])

@@ -8,6 +8,7 @@ import re
 import warnings
 from collections import Counter
 
+from bert_cls.data.labels import show
 from bert_cls.data.problems import some
 from bert_cls.data.raw import Fault, NumberLiteral
 
@@ -15,6 +16,33 @@ BLANK = " \t\r\n"
 LONGEST_LITERAL = 1 << 20
 LONGEST_EXAMPLE = 500
 _PYTHON_WORD = re.compile(r"None|True|False|nan|inf")
+
+
+class JsonRow(dict[str, object]):
+    """A raw row of a JSON file; `text` is the row as it stands there."""
+
+    __slots__ = ("text",)
+    text: str
+
+    def spelled(self, key: str) -> object:
+        """The value of a key, a number as its literal."""
+        value = self.get(key)
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            return value
+        try:
+            return JsonParser(keep_literals=True).parse(self.text)[0][key]
+        except RecursionError:
+            return value
+
+
+def row_of_text(value: object, text: str) -> JsonRow | Fault:
+    """A parsed value as a row with the text it was parsed from; a Fault when it is no object."""
+    if not isinstance(value, dict):
+        message = f"a row must be an object with text_a and label. Got {show(value)} instead."
+        return Fault("D05", message, raw=text)
+    row = JsonRow(value)
+    row.text = text
+    return row
 
 
 class JsonParser:
@@ -63,7 +91,7 @@ class JsonParser:
 def explain(error: ValueError | RecursionError, text: str, *, last: bool, raw: str) -> Fault:
     """Why `text` does not parse; `last` when nothing comes after it in the file."""
     if isinstance(error, RecursionError):
-        return Fault("D18", "nested too deep to read.", "rows are flat objects", raw=raw[:200])
+        return Fault("D18", "nested too deep to read.", "rows are flat objects", raw=raw)
     if not isinstance(error, json.JSONDecodeError):
         return Fault("D19", "a number has over 4,300 digits.", raw=raw)
     at, column = error.pos, error.colno

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bert_cls.data.json_text import JsonParser, explain, extra_data
+from bert_cls.data.json_text import JsonParser, explain, extra_data, row_of_text
 from bert_cls.data.problems import Problem
 from bert_cls.data.raw import Fault, Options, RawRow
 from bert_cls.data.source import Source
@@ -35,7 +35,7 @@ def read_jsonl(source: Source, options: Options) -> Iterator[RawRow]:
         elif faults:
             yield line, parser.take_fault(text)
         else:
-            yield line, value
+            yield line, row_of_text(value, text)
 
 
 def _without_bom(text: str, source: Source, line: int) -> str:
