@@ -13,7 +13,16 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from bert_cls.data import Example, Problem, read, stream, summarise, write_quarantine
+from bert_cls.data import (
+    Example,
+    Problem,
+    read,
+    read_label_merges,
+    read_labels,
+    stream,
+    summarise,
+    write_quarantine,
+)
 from bert_cls.data.encoding import guess_chinese
 from bert_cls.data.nearest import edit_distance, nearest
 from bert_cls.data.problems import KINDS, raise_errors
@@ -512,6 +521,27 @@ def test_d04_a_cut_last_line_is_that_lines_problem(tmp_path):
     assert (quoted.code, quoted.row) == ("D04", "line 3")
 
 
+@pytest.mark.parametrize(
+    ("lost", "codec", "at"),
+    [
+        ("", "utf-8", '"好'),
+        ("", "utf-8-sig", '"好'),
+        ("", "gb18030", '"好'),
+        ("half of a character", "utf-8", "好"),
+        ("", "utf-16", None),
+    ],
+)
+def test_d04_a_cut_line_says_the_byte(tmp_path, lost, codec, at):
+    before = "".join(f'{{"text_a": "第{n}句话很好"}}\n' for n in range(9)) + '  {"text_a": '
+    content = (before + '"好').encode(codec)
+    path = put(tmp_path, "rows.jsonl", content[:-1] if lost else content)
+    (problem,) = errors_of(path, encoding=codec if codec == "gb18030" else None)
+    assert (problem.code, problem.row) == ("D04", "line 10")
+    told = problem.message.partition("(byte ")[2].partition(")")[0]
+    begin = (before + '"好').index(at, len(before)) if at else 0
+    assert told == (str(len((before + '"好')[:begin].encode(codec))) if at else "")
+
+
 def test_d04_a_cut_gzip_file(tmp_path):
     path = put(tmp_path, "rows.jsonl.gz", gzip.compress(lines(*ROWS).encode())[:-9])
     with pytest.raises(DataError, match=r"rows\.jsonl\.gz: cannot be read past byte"):
@@ -920,6 +950,10 @@ def test_d39_a_pipe_is_named(tmp_path):
     with pytest.raises(DataError, match="is a pipe or a device") as caught:
         read(tmp_path / "rows.jsonl")
     assert "standard input" in caught.value.hint
+    for read_names in (read_labels, read_label_merges):
+        with pytest.raises(DataError, match="is a pipe or a device") as caught:
+            read_names(tmp_path / "rows.jsonl")
+        assert caught.value.hint == "give a file"
 
 
 def test_d39_a_large_list_is_advised_to_become_lines(tmp_path, monkeypatch):

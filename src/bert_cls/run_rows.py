@@ -97,10 +97,8 @@ def _hold_out(dataset: Dataset, name: str, share: float, seed: int, noticed: Not
         why = f"{count(len(rows), 'row')}: too few different texts to hold out a {name} split."
         hint = f"label more rows, or give a {name} file."
         if dataset.task != "regression":
-            why = (
-                f"no label has rows enough to give one up for a {name} split: {RARE_ROWS} of each "
-            )
-            why += "stay in train, and rows with one text go together."
+            why = f"no label has rows enough to give one up for a {name} split: {RARE_ROWS} of "
+            why += "each stay in train, and rows with one text go together."
             hint = f"label more rows, merge labels (--merge-labels), or give a {name} file."
         raise DataError(why, hint=hint)
     noticed(f"no {name} file: held out {len(held)} of {len(rows)} rows (stratified, seed {seed})")

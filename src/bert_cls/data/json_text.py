@@ -7,6 +7,7 @@ import json
 import re
 import warnings
 from collections import Counter
+from collections.abc import Callable
 
 from bert_cls.data.labels import show
 from bert_cls.data.problems import some
@@ -88,8 +89,18 @@ class JsonParser:
         self.faults.append(Fault("D06", f"{name} is not JSON.", hint))
 
 
-def explain(error: ValueError | RecursionError, text: str, *, last: bool, raw: str) -> Fault:
-    """Why `text` does not parse; `last` when nothing comes after it in the file."""
+def explain(
+    error: ValueError | RecursionError,
+    text: str,
+    *,
+    last: bool,
+    raw: str,
+    byte: Callable[[str], str] = lambda before: "",
+) -> Fault:
+    """Why `text` does not parse; `last` when nothing comes after it in the file.
+
+    `byte` words where in the file the text goes on after a beginning of it.
+    """
     if isinstance(error, RecursionError):
         return Fault("D18", "nested too deep to read.", "rows are flat objects", raw=raw)
     if not isinstance(error, json.JSONDecodeError):
@@ -99,7 +110,8 @@ def explain(error: ValueError | RecursionError, text: str, *, last: bool, raw: s
         message = f"raw control character U+{ord(text[at]):04X} in a string, column {column}."
         return Fault("D15", message, r"write it as \n, \t or \u00XX", raw=raw)
     if last and (inside := _open_end(error, text)):
-        message = f"the file ends inside {inside}, column {column}: is it still being written?"
+        where = f"column {column}{byte(text[:at])}"
+        message = f"the file ends inside {inside}, {where}: is it still being written?"
         return Fault("D04", message, raw=raw)
     found = repr(text[at : at + 12]) if at < len(text) else "the end of the line"
     message = f"not JSON at column {column}: {_lower(error.msg)}. Got {found}."
