@@ -119,7 +119,7 @@ class Source:
         return len(text.encode(self.stored_as, "replace"))
 
     def offset_in_last(self, beginning: bytes) -> str:
-        """ " (byte 17)", where what follows the `beginning` of the line given last stands.
+        """Words such as " (byte 17)": where what follows a beginning of the last line given is.
 
         Empty for UTF-16 and the like, whose bytes are not those of the lines given.
         """
@@ -256,7 +256,7 @@ def opened(path: str | Path, *, encoding: str | None = None) -> Iterator[Source]
 
 
 def check_is_file(path: Path, *, otherwise: str = SEND_LINES) -> None:
-    """DataError when `path` is not a regular file; `otherwise` is what to give instead of a pipe."""
+    """DataError when `path` is not a regular file; `otherwise` says what to give for a pipe."""
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):
