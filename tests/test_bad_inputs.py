@@ -169,7 +169,7 @@ BAD = [
     bad("D08", {"train.csv": "txet,label\na,甲\n"}, "text_a is missing", "did you mean 'text'?"),
     bad(
         *("D09", line('{"index": 9, "text_a": 1.50, "label": "甲"}')),
-        *("text_a must be a string. Got 1.5 instead.", "line 7", "--coerce-numbers reads it as"),
+        *("text_a must be a string. Got 1.50 instead.", "line 7", "--coerce-numbers reads it as"),
         mended=("--coerce-numbers",),
     ),
     bad(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from hypothesis import given
@@ -157,3 +158,9 @@ def test_what_was_given_is_kept_and_every_other_choice_has_a_reason():
         "training.batch_size",
         "training.prior_bias",
     }
+
+
+def test_a_pipe_given_as_configuration_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "run.toml")
+    with pytest.raises(ConfigError, match="not a regular file"):
+        resolve_config(file=tmp_path / "run.toml")

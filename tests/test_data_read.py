@@ -13,7 +13,16 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from bert_cls.data import Example, Problem, read, stream, summarise, write_quarantine
+from bert_cls.data import (
+    Example,
+    Problem,
+    read,
+    read_label_merges,
+    read_labels,
+    stream,
+    summarise,
+    write_quarantine,
+)
 from bert_cls.data.encoding import guess_chinese
 from bert_cls.data.nearest import edit_distance, nearest
 from bert_cls.data.problems import KINDS, raise_errors
@@ -512,6 +521,27 @@ def test_d04_a_cut_last_line_is_that_lines_problem(tmp_path):
     assert (quoted.code, quoted.row) == ("D04", "line 3")
 
 
+@pytest.mark.parametrize(
+    ("lost", "codec", "at"),
+    [
+        ("", "utf-8", '"好'),
+        ("", "utf-8-sig", '"好'),
+        ("", "gb18030", '"好'),
+        ("half of a character", "utf-8", "好"),
+        ("", "utf-16", None),
+    ],
+)
+def test_d04_a_cut_line_says_the_byte(tmp_path, lost, codec, at):
+    before = "".join(f'{{"text_a": "第{n}句话很好"}}\n' for n in range(9)) + '  {"text_a": '
+    content = (before + '"好').encode(codec)
+    path = put(tmp_path, "rows.jsonl", content[:-1] if lost else content)
+    (problem,) = errors_of(path, encoding=codec if codec == "gb18030" else None)
+    assert (problem.code, problem.row) == ("D04", "line 10")
+    told = problem.message.partition("(byte ")[2].partition(")")[0]
+    begin = (before + '"好').index(at, len(before)) if at else 0
+    assert told == (str(len((before + '"好')[:begin].encode(codec))) if at else "")
+
+
 def test_d04_a_cut_gzip_file(tmp_path):
     path = put(tmp_path, "rows.jsonl.gz", gzip.compress(lines(*ROWS).encode())[:-9])
     with pytest.raises(DataError, match=r"rows\.jsonl\.gz: cannot be read past byte"):
@@ -920,6 +950,10 @@ def test_d39_a_pipe_is_named(tmp_path):
     with pytest.raises(DataError, match="is a pipe or a device") as caught:
         read(tmp_path / "rows.jsonl")
     assert "standard input" in caught.value.hint
+    for read_names in (read_labels, read_label_merges):
+        with pytest.raises(DataError, match="is a pipe or a device") as caught:
+            read_names(tmp_path / "rows.jsonl")
+        assert caught.value.hint == "give a file"
 
 
 def test_d39_a_large_list_is_advised_to_become_lines(tmp_path, monkeypatch):
@@ -979,6 +1013,41 @@ def test_quarantined_rows_keep_their_escapes(tmp_path):
     write_quarantine(tmp_path / "bad.jsonl", rows.problems)
     raw = json.loads((tmp_path / "bad.jsonl").read_text(encoding="utf-8"))["raw"]
     assert json.loads(raw) == {"text_a": "\ud800"}
+
+
+def test_a_row_with_several_problems_is_quarantined_once(tmp_path):
+    bad = ['{"text_a": null, "label": 5, "index": []}', "{oops}", '{"labl": "a", "index": 2.5}']
+    path = put(tmp_path, "rows.jsonl", lines(ROWS[0]) + "\n".join(bad))
+    rows = read(path, on_bad_row="quarantine")
+    assert len([p for p in rows.problems if p.severity == "error"]) == 6
+    assert write_quarantine(tmp_path / "bad.jsonl", rows.problems) == 3
+    text = (tmp_path / "bad.jsonl").read_text("utf-8")
+    written = [json.loads(line) for line in text.splitlines()]
+    assert [line["row"] for line in written] == ["line 2", "line 3", "line 4"]
+    codes = [[line["code"], *(each["code"] for each in line["further"])] for line in written]
+    assert codes == [["D13", "D07"], ["D05"], ["D08", "D07", "D13"]]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json"])
+def test_quarantine_holds_rows_as_they_stood(tmp_path, suffix):
+    deep = '{"x": ' + "[" * 100_000 + "]" * 100_000 + "}"
+    bad = [
+        ('{"text_a":12345678901234567.10,  "label":"a"}', "Got 12345678901234567.10 instead."),
+        ('{"text_a": "a", "text_b": 1.50, "x": 1e400}', "Got 1.50 instead."),
+        ('{"text": 1e400, "x": [-0, "\\u597d"]}', "Got 1e400 instead."),
+        ('[1.50, "long", ' + "0, " * 40 + "1E5]", "a row must be an object"),
+        ("1.50", "Got 1.5 instead."),
+        ('{"text_a": "b", "index": []}', "Got [] instead."),
+        ('{"text_a": "c", "x": 1.50, "index": 7}', "index 7 is used again"),
+        *([(deep, "nested too deep")] if suffix == ".jsonl" else []),
+    ]
+    rows = ['{"text_a": "good", "index": 7}', *(row for row, _ in bad)]
+    content = "\n".join(rows) if suffix == ".jsonl" else f"[{','.join(rows)}]"
+    found = read(put(tmp_path, f"rows{suffix}", content), on_bad_row="quarantine")
+    problems = [p for p in found.problems if p.severity == "error"]
+    assert [p.raw for p in problems] == [row for row, _ in bad]
+    for problem, (_, said) in zip(problems, bad, strict=True):
+        assert said in problem.message
 
 
 def test_notes_alone_are_no_error():

@@ -3,12 +3,15 @@
 import hashlib
 import json
 import random
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bert_cls.config import RunConfig
 from bert_cls.data import (
     Example,
     LabelSpace,
@@ -25,6 +28,7 @@ from bert_cls.data import split as splitting
 from bert_cls.data.audit import audit
 from bert_cls.data.repair import repair
 from bert_cls.errors import ConfigError, DataError
+from bert_cls.run_rows import read_dataset
 
 SPLITS = {
     "train": [("灯很亮", "好"), ("座椅太硬", "差"), ("一般般吧", "好")],
@@ -339,6 +343,66 @@ def test_labels_of_one_or_two_rows_stay_in_train(share, task):
         assert sorted(kept + held) == list(range(len(rows)))
         assert not {"双", "单"} & {names[row] for row in held}
         assert held
+
+
+@pytest.mark.parametrize(("classes", "rows"), [(40, 4), (30, 3), (20, 5), (77, 5), (1, 3)])
+def test_small_classes_give_up_rows_and_keep_two(classes, rows):
+    total = classes * rows
+    examples = [Example(i, f"第{i}句", label=f"c{i % classes}") for i in range(total)]
+    for seed in range(5):
+        kept, held = splitting.split(examples, 0.1, task="multiclass", seed=seed)
+        assert sorted(kept + held) == list(range(total))
+        assert len(held) >= max(1, total // 20)
+        assert min(Counter(examples[i].label for i in kept).values()) >= 2
+    assert splitting.split(examples[: classes * 2], 0.1, task="multiclass")[1] == []
+
+
+@pytest.mark.parametrize("rows", [2, 5, 9, 20, 30, 45, 60])
+def test_few_numbers_are_held_out_too(rows):
+    examples = [Example(i, f"第{i // 2}句" if i < 4 else f"{i}", label=i / 7) for i in range(rows)]
+    examples = examples if rows > 2 else [replace(e, text_a=str(e.index)) for e in examples]
+    kept, held = splitting.split(examples, 0.1, task="regression")
+    assert sorted(kept + held) == list(range(rows))
+    assert max(1, rows // 20) <= len(held) < rows
+    texts = [{examples[i].text_a for i in side} for side in (kept, held)]
+    assert not texts[0] & texts[1]
+
+
+def test_a_split_that_had_its_share_is_the_same_for_ever():
+    generator = random.Random(0)
+    found = []
+    for seed in range(12):
+        names = [generator.choice("abcde") for _ in range(200)]
+        sets = [tuple(n for n in "abcd" if generator.random() < 0.3) for _ in range(200)]
+        values = [generator.random() for _ in range(200)]
+        labels = {"multiclass": names, "multilabel": sets, "regression": values}
+        for task, of_rows in labels.items():
+            rows = [Example(i, f"第{i}句", label=label) for i, label in enumerate(of_rows)]
+            found.append(splitting.split(rows, 0.2, task=task, seed=seed)[1])
+    assert hashlib.sha256(repr(found).encode()).hexdigest()[:16] == "86c3c2fc8484751d"
+
+
+def test_why_nothing_can_be_held_out_is_said_by_check_and_training(tmp_path):
+    rows = [(f"第{i}句", f"c{i % 20}") for i in range(40)]
+    put_rows(tmp_path / "train.json", *rows)
+    (found,) = [f for f in audit(tmp_path).findings if f.code == "D30"]
+    assert found.remedy.endswith("so give a dev file: none can be held out")
+    with pytest.raises(DataError, match="no label has rows enough to give one up for a test split"):
+        read_dataset(tmp_path, RunConfig(), print)
+    put_rows(tmp_path / "dev.json", *rows[:1])
+    (found,) = [f for f in audit(tmp_path, leak="allow").findings if f.code == "D30"]
+    assert found.remedy.endswith("a split leaves them in train")
+
+
+def test_of_names_that_look_the_same_a_tie_keeps_the_tidy_one(tmp_path):
+    labels = ["Yes ", "yes", "ＮＯ", "no", "a", "a", "A "]
+    put_rows(tmp_path / "train.json", *((f"第{i}句", name) for i, name in enumerate(labels)))
+    (found,) = [f for f in audit(tmp_path).findings if f.code == "D27"]
+    assert json.loads(found.remedy.partition("such as ")[2]) == {
+        "Yes ": "yes",
+        "ＮＯ": "no",
+        "A ": "a",
+    }
 
 
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.4])

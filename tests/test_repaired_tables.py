@@ -1,15 +1,18 @@
-"""The repaired copy of a table: what was not mended stands there as it stood."""
+"""The repaired copy: of a table what was not mended stands there as it stood; label names."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bert_cls.data import load
+from bert_cls.data.audit import audit
 from bert_cls.data.repair import repair
 from test_audit import changes_of, put
 
@@ -41,6 +44,62 @@ def test_a_label_cell_stays_as_it_is_unless_its_change_is_listed(
         for (text, cell), change in zip(rows, listed, strict=True)
     ]
     assert (copy / name).read_text("utf-8") == written(name, [("text_a", key), *kept])
+
+
+def leaking(names: dict[str, object]) -> dict:
+    train = [{"text_a": f"第{n}句", "label": "ab"[n % 2]} for n in range(12)]
+    held = {"text_a": "只此一句", "label": "c"}
+    test = [held, {"text_a": "另一句", "label": "a"}]
+    return {"train.jsonl": [*train, held], "test.jsonl": test, **names}
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+def test_a_label_whose_last_row_leaks_is_a_label_of_the_repaired_copy_too(tmp_path, suffix):
+    files = leaking({})
+    if suffix == "csv":
+        cells = [("text_a", "label"), *((r["text_a"], r["label"]) for r in files["train.jsonl"])]
+        files = {"train.csv": written("train.csv", cells), "test.jsonl": files["test.jsonl"]}
+    data = put(tmp_path / "data", files)
+    before = audit(data, leak="drop")
+    copy = repair(data, tmp_path / "copy").data
+    after = audit(copy, leak="drop")
+    assert [f.code for f in before.of("error")] == [f.code for f in after.of("error")] == []
+    assert "D26" in {f.code for f in before.of("warning")} & {f.code for f in after.of("warning")}
+    assert load(copy).space.names == load(data).space.names == ("a", "b", "c")
+    *_, change = changes_of(copy)
+    assert (change["file"], change["code"], change["after"]) == (
+        "labels.json",
+        "D26",
+        ["a", "b", "c"],
+    )
+
+
+def test_rows_after_a_row_that_leaks_are_neither_lost_nor_given_its_index(tmp_path):
+    texts = ["头", "漏", "中", "漏", "尾"]
+    rows = [{"text_a": text, "label": "ab"[n % 2]} for n, text in enumerate(texts)]
+    data = put(tmp_path / "data", {"train.jsonl": rows, "dev.jsonl": rows[1:2]})
+    assert repair(data, tmp_path / "copy").rows == {"train": 3, "dev": 1}
+    rows = [{**row, "index": index} for row, index in zip(rows, [0, 1, None, 7, 7], strict=True)]
+    data = put(tmp_path / "data", {"train.jsonl": rows})
+    copy = repair(data, tmp_path / "numbered")
+    assert copy.rows == {"train": 2, "dev": 1}
+    assert [c["row"] for c in changes_of(copy.data) if c["row"]] == ["line 2", "line 4", "line 5"]
+
+
+def test_no_names_are_written_where_there_are_some_or_none_is_lost(tmp_path):
+    data = put(tmp_path / "data", leaking({"labels.json": '["c", "b", "a"]'}))
+    copy = repair(data, tmp_path / "copy").data
+    assert (copy / "labels.json").read_text("utf-8") == '["c", "b", "a"]'
+    (data / "labels.json").unlink()
+    assert "labels.json" not in names_in(repair(data, tmp_path / "b", labels=["a", "b", "c"]).data)
+    files = leaking({})
+    files["train.jsonl"].append({"text_a": "还有一句", "label": "c"})
+    data = put(tmp_path / "more", files)
+    assert "labels.json" not in names_in(repair(data, tmp_path / "c").data)
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
 
 
 def written(name: str, rows: list[tuple[str, str]]) -> str:

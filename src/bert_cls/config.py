@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from bert_cls.errors import ConfigError, pick
-from bert_cls.files import at_home
+from bert_cls.files import at_home, read_bounded
 
 Origins = dict[str, str]
 TEACHER = "teacher"
@@ -350,9 +350,9 @@ def _parse_setting(text: str) -> tuple[str, Any]:
 
 def _read_file(file: Path) -> dict[str, Any]:
     try:
-        text = file.read_text("utf-8")
+        text = read_bounded(file, ConfigError).decode("utf-8")
         content = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
-    except (OSError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"configuration file {file} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"configuration file {file} is not a table of sections.")

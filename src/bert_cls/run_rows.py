@@ -15,7 +15,7 @@ from bert_cls.data import Dataset, Example, Label, load, read_label_merges
 from bert_cls.data.dataset import LABELS_FILE, find_splits, is_read_from_folder
 from bert_cls.data.label_findings import UNJUDGED
 from bert_cls.data.problems import count, some
-from bert_cls.data.split import split, text_key
+from bert_cls.data.split import RARE_ROWS, split, text_key
 from bert_cls.errors import DataError
 from bert_cls.folders import sha256
 
@@ -94,10 +94,13 @@ def _hold_out(dataset: Dataset, name: str, share: float, seed: int, noticed: Not
     rows = dataset.train or []
     kept, held = split(rows, share, task=dataset.task, seed=seed)
     if not held or not kept:
-        raise DataError(
-            f"{len(rows)} rows are too few to hold out a {name} split.",
-            hint=f"label more rows, or give a {name} file.",
-        )
+        why = f"{count(len(rows), 'row')}: too few different texts to hold out a {name} split."
+        hint = f"label more rows, or give a {name} file."
+        if dataset.task != "regression":
+            why = f"no label has rows enough to give one up for a {name} split: {RARE_ROWS} of "
+            why += "each stay in train, and rows with one text go together."
+            hint = f"label more rows, merge labels (--merge-labels), or give a {name} file."
+        raise DataError(why, hint=hint)
     noticed(f"no {name} file: held out {len(held)} of {len(rows)} rows (stratified, seed {seed})")
     if dataset.task == "multilabel" and not any(rows[i].label for i in held):
         noticed(

@@ -104,7 +104,7 @@ def check(
     if fix is not None:
         for name in clean_orphans(followed(fix).resolve().parent, shared=True):
             typer.echo(f"removed {name}, left by an interrupted write", err=True)
-        repaired = repair(data, fix, encoding=encoding, **options)
+        repaired = repair(data, fix, labels=labels, encoding=encoding, **options)
         with suppress(DataError):  # the audit says it; the copy is UTF-8, the label file is not
             checked["labels"] = labels and read_labels(labels, encoding=encoding, merges=merges)
         found = audit(repaired.data, **options, **checked)

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 
-from bert_cls.data.json_text import JsonParser, explain, python_row_as_json
+from bert_cls.data.json_text import JsonParser, explain, python_row_as_json, row_of_text
 from bert_cls.data.problems import Problem, some
 from bert_cls.data.raw import Fault, Options, RawRow
 from bert_cls.data.source import Source
@@ -82,7 +82,7 @@ def _element(text: str, at: int, source: Source, parser: JsonParser) -> tuple[ob
     fault = parser.take_fault(text[at:end])
     if control is not None:
         return Fault("D15", control.message, control.hint, raw=text[at:end]), end
-    return (value if fault is None else fault), end
+    return (row_of_text(value, text[at:end]) if fault is None else fault), end
 
 
 def _control_character(error: ValueError | RecursionError, text: str) -> Fault | None:

@@ -7,7 +7,9 @@ import json
 import re
 import warnings
 from collections import Counter
+from collections.abc import Callable
 
+from bert_cls.data.labels import show
 from bert_cls.data.problems import some
 from bert_cls.data.raw import Fault, NumberLiteral
 
@@ -15,6 +17,33 @@ BLANK = " \t\r\n"
 LONGEST_LITERAL = 1 << 20
 LONGEST_EXAMPLE = 500
 _PYTHON_WORD = re.compile(r"None|True|False|nan|inf")
+
+
+class JsonRow(dict[str, object]):
+    """A raw row of a JSON file; `text` is the row as it stands there."""
+
+    __slots__ = ("text",)
+    text: str
+
+    def spelled(self, key: str) -> object:
+        """The value of a key, a number as its literal."""
+        value = self.get(key)
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            return value
+        try:
+            return JsonParser(keep_literals=True).parse(self.text)[0][key]
+        except RecursionError:
+            return value
+
+
+def row_of_text(value: object, text: str) -> JsonRow | Fault:
+    """A parsed value as a row with the text it was parsed from; a Fault when it is no object."""
+    if not isinstance(value, dict):
+        message = f"a row must be an object with text_a and label. Got {show(value)} instead."
+        return Fault("D05", message, raw=text)
+    row = JsonRow(value)
+    row.text = text
+    return row
 
 
 class JsonParser:
@@ -60,10 +89,20 @@ class JsonParser:
         self.faults.append(Fault("D06", f"{name} is not JSON.", hint))
 
 
-def explain(error: ValueError | RecursionError, text: str, *, last: bool, raw: str) -> Fault:
-    """Why `text` does not parse; `last` when nothing comes after it in the file."""
+def explain(
+    error: ValueError | RecursionError,
+    text: str,
+    *,
+    last: bool,
+    raw: str,
+    byte: Callable[[str], str] = lambda before: "",
+) -> Fault:
+    """Why `text` does not parse; `last` when nothing comes after it in the file.
+
+    `byte` words where in the file the text goes on after a beginning of it.
+    """
     if isinstance(error, RecursionError):
-        return Fault("D18", "nested too deep to read.", "rows are flat objects", raw=raw[:200])
+        return Fault("D18", "nested too deep to read.", "rows are flat objects", raw=raw)
     if not isinstance(error, json.JSONDecodeError):
         return Fault("D19", "a number has over 4,300 digits.", raw=raw)
     at, column = error.pos, error.colno
@@ -71,7 +110,8 @@ def explain(error: ValueError | RecursionError, text: str, *, last: bool, raw: s
         message = f"raw control character U+{ord(text[at]):04X} in a string, column {column}."
         return Fault("D15", message, r"write it as \n, \t or \u00XX", raw=raw)
     if last and (inside := _open_end(error, text)):
-        message = f"the file ends inside {inside}, column {column}: is it still being written?"
+        where = f"column {column}{byte(text[:at])}"
+        message = f"the file ends inside {inside}, {where}: is it still being written?"
         return Fault("D04", message, raw=raw)
     found = repr(text[at : at + 12]) if at < len(text) else "the end of the line"
     message = f"not JSON at column {column}: {_lower(error.msg)}. Got {found}."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bert_cls.data.json_text import JsonParser, explain, extra_data
+from bert_cls.data.json_text import JsonParser, explain, extra_data, row_of_text
 from bert_cls.data.problems import Problem
 from bert_cls.data.raw import Fault, Options, RawRow
 from bert_cls.data.source import Source
@@ -17,8 +17,8 @@ def read_jsonl(source: Source, options: Options) -> Iterator[RawRow]:
     """(line, value) for each line that is not blank; a line that does not parse is a Fault."""
     parser = JsonParser(keep_literals=options.coerce_numbers)
     parse, faults = parser.parse, parser.faults
-    for line, data in enumerate(source.lines(), 1):
-        data = data.strip(BLANK)
+    for line, stored in enumerate(source.lines(), 1):
+        data = stored.strip(BLANK)
         if not data:
             continue
         try:
@@ -28,14 +28,14 @@ def read_jsonl(source: Source, options: Options) -> Iterator[RawRow]:
             value, end = parse(text)
         except (ValueError, RecursionError) as error:
             faults.clear()
-            yield line, _fault(error, data, source)
+            yield line, _fault(error, data, source, stored[: stored.index(data)])
             continue
         if end != len(text):
             yield line, explain(extra_data(text, end), text, last=False, raw=text)
         elif faults:
             yield line, parser.take_fault(text)
         else:
-            yield line, value
+            yield line, row_of_text(value, text)
 
 
 def _without_bom(text: str, source: Source, line: int) -> str:
@@ -44,12 +44,19 @@ def _without_bom(text: str, source: Source, line: int) -> str:
     return text[len(BOM) :]
 
 
-def _fault(error: ValueError | RecursionError, data: bytes, source: Source) -> Fault:
+def _fault(error: ValueError | RecursionError, data: bytes, source: Source, indent: bytes) -> Fault:
+    """What is wrong with a line: `indent` and then `data`."""
+
+    def byte(before: str) -> str:
+        return source.offset_in_last(indent + before.encode(source.codec, "replace"))
+
     raw = data.decode(source.codec, "backslashreplace")
     if not isinstance(error, UnicodeDecodeError):
-        return explain(error, raw, last=source.open_end, raw=raw)
+        return explain(error, raw, last=source.open_end, raw=raw, byte=byte)
     if source.open_end and error.reason == "unexpected end of data":
-        return Fault("D04", "the file ends inside a character: is it still being written?", raw=raw)
+        where = source.offset_in_last(indent + data[: error.start])
+        message = f"the file ends inside a character{where}: is it still being written?"
+        return Fault("D04", message, raw=raw)
     found = " ".join(f"0x{byte:02X}" for byte in data[error.start : error.end])
     hint = "mend that place, or say what the file is with --encoding"
     column = len(data[: error.start].decode(source.codec)) + 1

@@ -11,7 +11,7 @@ from typing import Any
 from bert_cls.data.json_text import JsonParser, explain, extra_data
 from bert_cls.data.labels import check_name, look, show
 from bert_cls.data.problems import some
-from bert_cls.data.source import opened
+from bert_cls.data.source import STDIN, check_is_file, opened
 from bert_cls.errors import DataError
 
 LIST_HINT = 'the file is a JSON list of names: ["first", "second"]'
@@ -150,6 +150,8 @@ def _parsed(name: str, text: str, hint: str) -> object:
 
 
 def _text_of(path: str | Path, encoding: str | None) -> tuple[str, str]:
+    if str(path) != STDIN:
+        check_is_file(Path(path), otherwise="give a file")
     with opened(path, encoding=encoding) as source:
         text = source.text()
     return source.name, text.removeprefix("\ufeff").strip()

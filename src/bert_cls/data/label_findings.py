@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from bert_cls.data.cells import SEPARATORS
 from bert_cls.data.example import Task
 from bert_cls.data.findings import Finding, Occurrence, Severity, plain
-from bert_cls.data.labels import look
+from bert_cls.data.labels import look, tidy
 from bert_cls.data.nearest import nearest
 from bert_cls.data.problems import count, some
 from bert_cls.data.raw import number
@@ -212,13 +212,11 @@ def _about_values(labels: Labels) -> list[Finding]:
         message = "the label names are not used in regression."
         found.append(_finding("D33", "note", len(labels.declared), message))
     for survey in labels.surveys:
-        tally = survey.labels
-        if survey.file.split == "train" and 0 < tally.labelled == labels.dropped:
+        tally, is_train = survey.labels, survey.file.split == "train"
+        if is_train and 0 < tally.labelled == labels.dropped:
             message = "all labelled rows of train are dropped for their texts."
             found.append(_finding("D31", "error", labels.dropped, message, UNDROP))
-        elif (
-            survey.file.split == "train" and tally.labelled > 1 and tally.smallest == tally.largest
-        ):
+        elif is_train and tally.labelled > 1 and tally.smallest == tally.largest:
             message = f"all numbers in train are {tally.smallest:g}: there is nothing to learn."
             found.append(_finding("D29", "warning", tally.labelled, message, "label rows anew"))
     return found
@@ -252,7 +250,7 @@ def _alike(labels: Labels) -> list[Finding]:
     for counter in labels.counts.values():
         total += counter
     groups: dict[str, list[str]] = {}
-    for name in sorted({*labels.names, *total}, key=lambda name: (-total[name], name)):
+    for name in sorted({*labels.names, *total}, key=lambda n: (-total[n], n != tidy(n), n)):
         groups.setdefault(look(name), []).append(name)
     alike = [group for group in groups.values() if len(group) > 1]
     if not alike:
@@ -341,6 +339,8 @@ def _rare(labels: Labels) -> list[Finding]:
     message = f"{count(len(rare), 'label')} with one or two rows in train: {', '.join(words)}"
     message += f" and {len(rare) - 10:,} more." if len(rare) > 10 else "."
     remedy = "add rows, or merge them with --merge-labels FILE; a split leaves them in train"
+    if len(rare) == len(labels.train) and "dev" not in labels.counts:
+        remedy = f"{remedy}, so give a dev file: none can be held out"
     remedy = _if_several([name for _, name in rare], labels) or remedy
     places = labels.first(["train"], [name for _, name in rare])
     return [_finding("D30", "warning", len(rare), message, remedy, places)]

@@ -125,9 +125,14 @@ def _check_list(names: Iterable[object], known: set[str]) -> tuple[str, ...] | F
     return tuple(good)
 
 
+def tidy(name: str) -> str:
+    """A name in NFKC and without outer space."""
+    return unicodedata.normalize("NFKC", name).strip()
+
+
 def look(name: str) -> str:
     """What is the same in names that look the same: NFKC, without case and outer space."""
-    return unicodedata.normalize("NFKC", name).strip().casefold()
+    return tidy(name).casefold()
 
 
 def show(value: object) -> str:

@@ -72,22 +72,31 @@ def raise_errors(problems: Iterable[Problem]) -> None:
 
 
 def write_quarantine(path: Path, problems: Iterable[Problem]) -> int:
-    """Write bad rows and why they are bad as JSON Lines; returns the number of lines.
+    """Write bad rows and why they are bad as JSON Lines; returns the number of rows.
 
-    A line is {"file", "row", "code", "message", "raw"}; `raw` is the row as it stood.
+    A line is {"file", "row", "code", "message", "raw", "further"}; `raw` is the row as it stood,
+    `further` has {"code", "message"} of each other problem of the row.
     """
-    lines = [
-        json.dumps(
-            {"file": p.file, "row": p.row, "code": p.code, "message": p.message, "raw": p.raw},
-            ensure_ascii=False,
-        )
-        for p in problems
-        if p.severity == "error" and p.row
-    ]
-    text = "".join(f"{line}\n" for line in lines)
+    rows: dict[tuple[str, str], list[Problem]] = {}
+    for problem in problems:
+        if problem.severity == "error" and problem.row:
+            rows.setdefault((problem.file, problem.row), []).append(problem)
+    text = "".join(f"{_quarantined(*of_row)}\n" for of_row in rows.values())
     # A lone surrogate has no UTF-8; its escape is how the row had it.
     path.write_bytes(text.encode("utf-8", "backslashreplace"))
-    return len(lines)
+    return len(rows)
+
+
+def _quarantined(first: Problem, *others: Problem) -> str:
+    line = {
+        "file": first.file,
+        "row": first.row,
+        "code": first.code,
+        "message": first.message,
+        "raw": first.raw,
+        "further": [{"code": other.code, "message": other.message} for other in others],
+    }
+    return json.dumps(line, ensure_ascii=False)
 
 
 def count(n: int, noun: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bert_cls.data.example import Task
 from bert_cls.data.source import Source
 
-RawRow = tuple[int, object]  # line (or table row) from 1, and a dict, a Fault, or something wrong
+RawRow = tuple[int, object]  # line (or table row) from 1, and a dict or a Fault
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 

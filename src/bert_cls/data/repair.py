@@ -11,8 +11,8 @@ import shutil
 from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +22,8 @@ from bert_cls.data.dataset import LABELS_FILE, find_splits, labels_beside, whole
 from bert_cls.data.encoding import UTF8_BOM
 from bert_cls.data.example import Example, Task
 from bert_cls.data.exports import adapt
-from bert_cls.data.label_files import merged_labels
+from bert_cls.data.label_counts import names_of
+from bert_cls.data.label_files import checked_names, merged_labels
 from bert_cls.data.labels import SURROGATE, show
 from bert_cls.data.layout import Layout, find_layout
 from bert_cls.data.problems import KINDS, Problem
@@ -40,6 +41,7 @@ LAYOUTS_KEPT = 1000
 LEFT_OUT = "row left out: "
 SAME_INDEX = f"{LEFT_OUT}its index was used before"
 LEAKED = f"{LEFT_OUT}its text is in dev or test"
+NAMES_KEPT = "label names written, because a label is left without a row of train"
 TABLES = (".csv", ".tsv")
 RECODED = ("D02", "D03")
 READ_OTHERWISE = ("D01", *RECODED, "D21")  # notes on how the bytes were read
@@ -82,14 +84,16 @@ def repair(
     *,
     task: Task | None = None,
     label_merges: Mapping[str, str] | None = None,
+    labels: str | Path | Sequence[str] | None = None,
     encoding: str | None = None,
 ) -> Repaired:
     """Write a copy of the splits (and labels.json) to the folder `target`, and changes.jsonl.
 
     Left out: rows that cannot be read or have no text, and rows of train whose text is in dev or
     test. Mended: numbers as texts, half characters, labels given twice in a row, merged labels.
-    Files keep their names and formats, in UTF-8; parquet and xlsx become JSON Lines. DataError
-    when the folder is not empty, or a file is broken as a whole; then nothing is written.
+    Files keep their names and formats, in UTF-8; parquet and xlsx become JSON Lines. Where a label
+    is left without a row of train the copy has a labels.json, unless `labels` says the names.
+    DataError when the folder is not empty, or a file is broken as a whole; then nothing is written.
     """
     path, target = Path(path), Path(target)
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
@@ -114,6 +118,8 @@ def repair(
             held += copy.labelled if split == "dev" else copy.texts
         if beside := labels_beside(path):
             _copy_labels(beside, scratch / LABELS_FILE, label_merges or {}, encoding, log)
+        elif labels is None and "train" in copies:
+            _keep_names(copies["train"].names, scratch / LABELS_FILE, log)
     data = target if path.is_dir() else target / copies["train"].name
     return Repaired(data, {split: len(copies[split].texts) for split in paths}, changes)
 
@@ -145,6 +151,17 @@ def _copy_labels(
         log(Change(path.name, "", "D27", "labels merged", None, before, after))
 
 
+def _keep_names(rows: Mapping[str, int], target: Path, log: Callable[[Change], None]) -> None:
+    """labels.json with the names of all `rows` of train, where one has no row left."""
+    gone = [name for name, left in rows.items() if not left]
+    if not gone:
+        return
+    with suppress(DataError):  # names that look the same: an error of the rows, with or without
+        names = checked_names([*sorted(rows)], LABELS_FILE)
+        target.write_text(f"{dumped(names)}\n", "utf-8")
+        log(Change(LABELS_FILE, "", "D26", NAMES_KEPT, None, None, names))
+
+
 def _is_utf8(content: bytes) -> bool:
     try:
         content.decode("utf-8")
@@ -156,7 +173,8 @@ def _is_utf8(content: bytes) -> bool:
 class _Copy:
     """One file on its way into the copy.
 
-    `texts` are hashes of the texts written so far, `labelled` those of rows with a label.
+    `texts` are hashes of the texts written so far, `labelled` those of rows with a label; `names`
+    counts the rows written of each label, those that had none but leaked ones too.
     """
 
     def __init__(
@@ -168,6 +186,8 @@ class _Copy:
         log: Callable[[Change], None],
     ) -> None:
         self.texts, self.labelled = array("q"), array("q")
+        self.names: Counter[str] = Counter()
+        self._merges = merges
         self._suffix = source.suffix if source.suffix in WRITERS else OTHERWISE
         same = self._suffix == source.suffix
         self.name = source.name if same else f"{Path(source.name).stem}{self._suffix}"
@@ -177,6 +197,7 @@ class _Copy:
         self._log = log
         self._labels: list[Step] = [*LABEL, ("D27", "labels merged", _merging(merges))]
         self._indices: set[int] = set()
+        self._leaked_indices: set[int] = set()
 
     def write(self, folder: Path) -> None:
         """Write the file. DataError when no row is left."""
@@ -217,7 +238,9 @@ class _Copy:
             if isinstance(raw, dict):
                 row, changes = self._mended(raw, layout_of(tuple(raw)), place)
             # rows without an index are numbered by their place, which is another one in the copy
-            refusal = self._refusal(checker.check(row, len(self.texts), number))
+            item = checker.check(row, len(self.texts), number)
+            numbered = isinstance(row, dict) and row.get(layout_of(tuple(row)).index) is not None
+            refusal = self._refusal(item, numbered=numbered)
             if refusal is not None:
                 self._log(self._change(place, *refusal, before=_as_stood(raw)))
             elif isinstance(row, dict):
@@ -242,17 +265,25 @@ class _Copy:
                     changes.append(self._change(place, code, words, key, stood, after))
         return row, changes
 
-    def _refusal(self, item: Example | list[Problem]) -> tuple[str, str] | None:
-        """Why a row is left out, as code and words; a row that stays is remembered."""
+    def _refusal(self, item: Example | list[Problem], *, numbered: bool) -> tuple[str, str] | None:
+        """Why a row is left out, as code and words; a row that stays is remembered.
+
+        `numbered`: its index is its own. Only then no row after it may bear it, should it leak.
+        """
         if not isinstance(item, Example):
             return item[0].code, f"{LEFT_OUT}{item[0].message.rstrip('.')}"
         text, index = hash(text_key(item)), hash(repr(item.index))
-        if index in self._indices:
+        if index in self._indices or (numbered and index in self._leaked_indices):
             return "D13", SAME_INDEX
-        self._indices.add(index)
         place = bisect_left(self._leaked, text)
+        names = dict.fromkeys(names_of(item.label, self._options.task, self._merges), 1)
         if item.label is not None and self._leaked[place : place + 1] == array("q", [text]):
+            self.names.update(dict.fromkeys(names, 0))
+            if numbered:
+                self._leaked_indices.add(index)
             return "D34", LEAKED
+        self.names.update(names)
+        self._indices.add(index)
         self.texts.append(text)
         if item.label is not None:
             self.labelled.append(text)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 from bert_cls.data.example import Example, Label
+from bert_cls.data.json_text import JsonRow
 from bert_cls.data.labels import (
     LARGEST_INTEGER,
     SURROGATE,
@@ -108,9 +110,10 @@ class RowChecker:
 
     def check(self, raw: object, position: int, number: int) -> Example | list[Problem]:
         """The example of a raw row, or all its problems."""
-        if not isinstance(raw, dict):
-            return self._not_a_row(raw, (position, number))
         at = (position, number)
+        if not isinstance(raw, dict):
+            fault = cast(Fault, raw)
+            return [self._problem(fault, at, None, fault.raw)]
         keys = tuple(raw)
         layout = self._layouts.get(keys)
         if layout is None:
@@ -180,12 +183,6 @@ class RowChecker:
         if n or len(self._noticed) < NOTES_KEPT:
             self._noticed[code, message, key, hint] = (n + 1, first)
 
-    def _not_a_row(self, raw: object, at: At) -> list[Problem]:
-        if not isinstance(raw, Fault):
-            message = f"a row must be an object with text_a and label. Got {show(raw)} instead."
-            raw = Fault("D05", message, raw=show(raw))
-        return [self._problem(raw, at, None, raw.raw)]
-
     def _problem(self, fault: Fault, at: At, index: int | str | None, raw: str | None) -> Problem:
         place = self.place(*at)
         return Problem(
@@ -194,11 +191,12 @@ class RowChecker:
 
     def _examine(self, raw: dict[str, object], layout: Layout, at: At) -> Example | list[Problem]:
         faults = list(layout.faults)
+        spelled = raw.spelled if isinstance(raw, JsonRow) else raw.get
         index = self._index(raw.get(layout.index), at, faults)
         text_a: str | None = None
         if layout.text_a in raw:
-            text_a = self._text(raw[layout.text_a], "text_a", at, faults)
-        text_b = self._text_b(raw.get(layout.text_b), at, faults)
+            text_a = self._text(spelled(layout.text_a), "text_a", at, faults)
+        text_b = self._text_b(spelled(layout.text_b), at, faults)
         label = self._label(raw.get(layout.label), at, faults)
         if index is not None and text_a is not None and not faults:
             if layout.label not in raw:
@@ -287,7 +285,9 @@ class RowChecker:
 
 
 def as_written(raw: object) -> str | None:
-    """A raw row as JSON text for quarantine; None when it is nested too deep for that."""
+    """A raw row as it stood, or else as JSON text; None when it is nested too deep for that."""
+    if isinstance(raw, JsonRow):
+        return raw.text
     try:
         return dumped(raw)
     except RecursionError:

@@ -18,6 +18,7 @@ from bert_cls.data.problems import Problem
 from bert_cls.errors import DataError
 
 STDIN = "-"
+SEND_LINES = "give - and send JSON Lines to standard input"
 BLOCK_BYTES = 1 << 20
 NO_TEXT: dict[bytes, tuple[str, str]] = {
     b"\x1f\x8b": ("the file is compressed with gzip", ".gz"),
@@ -117,6 +118,15 @@ class Source:
     def offset(self, text: str) -> int:
         """How many bytes the beginning `text` of the file takes up, byte order mark included."""
         return len(text.encode(self.stored_as, "replace"))
+
+    def offset_in_last(self, beginning: bytes) -> str:
+        """Words such as " (byte 17)": where what follows a beginning of the last line given is.
+
+        Empty for UTF-16 and the like, whose bytes are not those of the lines given.
+        """
+        if self.stored_as not in ("utf-8-sig", self.codec):
+            return ""
+        return f" (byte {self.offset('') + self._given + len(beginning)})"
 
     def text(self) -> str:
         """The whole file as one string. DataError names the first byte that does not fit."""
@@ -246,8 +256,8 @@ def opened(path: str | Path, *, encoding: str | None = None) -> Iterator[Source]
         yield source
 
 
-def check_is_file(path: Path) -> None:
-    """DataError when `path` is not a regular file."""
+def check_is_file(path: Path, *, otherwise: str = SEND_LINES) -> None:
+    """DataError when `path` is not a regular file; `otherwise` says what to give for a pipe."""
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):
@@ -262,7 +272,7 @@ def check_is_file(path: Path) -> None:
     if not stat.S_ISREG(mode):
         raise DataError(
             f"{path}: is a pipe or a device, not a file.",
-            hint="give - and send JSON Lines to standard input",
+            hint=otherwise,
         )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bert_cls.data import write_quarantine
+from bert_cls.data.problems import count
 from bert_cls.errors import BertClsError, ConfigError, Interrupted, TrainingError, in_shell
 from bert_cls.locks import Lock
 from bert_cls.memory import enough_memory
@@ -216,8 +217,9 @@ def _prepare(
         remember(request, setup.dataset.files, setup.inputs, files)
     if request.config.data.on_bad_row == "quarantine":
         path = request.output / QUARANTINE
-        if count := write_quarantine(path, setup.dataset.problems):
-            observer.noticed(f"{count} bad rows were left out: {path}")
+        if rows := write_quarantine(path, setup.dataset.problems):
+            were = "was" if rows == 1 else "were"
+            observer.noticed(f"{count(rows, 'bad row')} {were} left out: {path}")
 
 
 def _marks(trainer: Trainer) -> tuple[float, float]:
