@@ -522,12 +522,12 @@ class Foreseen:
 
 
 def test_the_first_batch_is_in_no_rate_and_none_is_said_before_seconds_are_measured(monkeypatch):
-    now = 100.0
-    monkeypatch.setattr(terminal.time, "perf_counter", lambda: now)
+    now = [100.0]
+    monkeypatch.setattr(terminal.time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(terminal, "_LOG_SECONDS", 0.0)
     console = Console(file=io.StringIO(), width=100)
     with terminal.PredictionProgress(console, Foreseen()) as progress:
-        for now, rows in ((160.0, 40), (161.0, 60), (165.0, 400), (170.0, 0)):
+        for now[0], rows in ((160.0, 40), (161.0, 60), (165.0, 400), (170.0, 0)):
             progress.computed(rows)
     assert console.file.getvalue().splitlines() == [
         "  1:00  40 rows  4%",

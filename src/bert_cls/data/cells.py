@@ -77,7 +77,7 @@ def _other_delimiter(names: Sequence[str], delimiter: str | None) -> str | None:
 
 def _misspelt(names: Sequence[str]) -> str:
     misspelt = [fault.message for fault in find_layout(names).faults if fault.code == "D08"]
-    return misspelt[0] if misspelt else 'for example: "text_a,label"'
+    return misspelt[0] if misspelt else 'for example: "text_a", or with labels "text_a,label"'
 
 
 def row_of_cells(names: Sequence[str], cells: Sequence[object], task: Task | None) -> TableRow:
