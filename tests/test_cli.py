@@ -299,6 +299,37 @@ def test_a_full_device_is_named(tmp_path):
     assert "error: /dev/full: No space left on device." in done.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_standard_output_that_is_full_is_named(trained):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [str(COMMAND), "predict", str(trained["model"]), "--text", "天窗"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 2, done.stderr
+    said = done.stderr.splitlines()[-1]
+    assert said == "error: standard output cannot be written: No space left on device."
+
+
+@pytest.mark.parametrize("count", [1, 5000])
+def test_a_reader_that_goes_away_is_no_error_of_the_rows(count, trained, tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"text_a": "天窗"}\n' * count, "utf-8")
+    command = [str(COMMAND), "predict", str(trained["model"]), str(rows)]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing) as pipe:
+        done = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 141, done.stderr
+    assert [line for line in done.stderr.splitlines() if not line.startswith("engine")] == []
+    head = subprocess.Popen(["head", "-1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    done = subprocess.run(command, stdout=head.stdin)
+    assert json.loads(head.communicate()[0])["index"] == 0
+    assert done.returncode == (141 if count > 1 else 0)
+
+
 def test_the_audit_as_json_on_standard_output(trained, tmp_path):
     done = run("check", trained["data"], "--json", "-")
     assert done.returncode == 0, done.stderr

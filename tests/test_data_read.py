@@ -728,6 +728,42 @@ def test_an_absent_index_is_the_position_and_said_once(tmp_path):
     assert notes_of(path) == ["rows.jsonl: line 1: rows without an index are numbered from 0."]
 
 
+def said_of(path: Path) -> list[str]:
+    return [p.message for p in stream(path) if isinstance(p, Problem) and p.severity == "note"]
+
+
+def test_a_number_that_may_be_another_rows_index_is_said(tmp_path):
+    numbered = "rows without an index are numbered from 0."
+    doubled = (
+        "rows without an index are numbered from 1 to 1, and other rows have indices from 1 to 1: "
+        "two rows may have the same."
+    )
+    rows = [{"index": 1, "text_a": "a"}, {"text_a": "b"}, {"index": 1, "text_a": "c"}]
+    assert said_of(put(tmp_path, "rows.jsonl", lines(*rows))) == [numbered, doubled]
+    cells = put(tmp_path, "rows.csv", "index,text_a\n1,a\n,b\nx,c\n")
+    assert [e.index for e in stream(cells) if isinstance(e, Example)] == ["1", 1, "x"]
+    assert said_of(cells) == [numbered, doubled]
+    apart = [
+        {"index": 7, "text_a": "a"},
+        {"index": None, "text_a": "b"},
+        {"index": "x1", "text_a": "c"},
+    ]
+    assert said_of(put(tmp_path, "apart.jsonl", lines(*apart))) == [numbered]
+    own = [{"index": 1, "text_a": "a"}, {"index": 0, "text_a": "b"}]
+    assert said_of(put(tmp_path, "own.jsonl", lines(*own))) == []
+
+
+def test_rows_to_be_predicted_are_not_asked_for_labels(tmp_path):
+    path = put(tmp_path, "rows.jsonl", "3\n")
+    [problem] = stream(path)
+    assert problem.message == (
+        "a row must be an object with text_a, and label where it has one. Got 3 instead."
+    )
+    with pytest.raises(DataError) as caught:
+        list(stream(put(tmp_path, "rows.csv", "apple,pear\na,b\n")))
+    assert caught.value.hint == 'for example: "text_a", or with labels "text_a,label"'
+
+
 @pytest.mark.parametrize("key", ["index", "text_a", "text_b", "label"])
 def test_d14_half_characters_are_refused_or_replaced(tmp_path, key):
     row = {"index": 1, "text_a": "a", "text_b": "b", "label": "c", key: "x\ud800"}

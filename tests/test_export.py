@@ -283,6 +283,29 @@ def test_the_export_of_a_regression_speaks_of_no_labels(encoder, tmp_path):
     assert "label" not in done.stderr
 
 
+def test_the_refusal_of_a_regression_speaks_of_no_labels(encoder, tmp_path, monkeypatch):
+    folder = model_folder(encoder("bert"), tmp_path / "model", task="regression")
+    monkeypatch.setattr("bert_cls.export.run.REGRESSION_TOLERANCE", -1)
+    said = r"the largest difference is [\d.e-]+ standard deviations of the answers \(at most -1\)"
+    with pytest.raises(EngineError, match=said) as refused:
+        export(folder, "onnx-int8", quiet)
+    assert "label" not in str(refused.value)
+
+
+def test_a_model_that_gives_no_numbers_is_blamed_and_no_engine(encoder, tmp_path):
+    folder = model_folder(encoder("bert"), tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    spoiled = {name: array * np.float32("nan") for name, array in weights.items()}
+    save_file(spoiled, folder / "model.safetensors")
+    sealed(folder)
+    told = []
+    said = r"model itself gives no finite numbers for 50 of 50 rows \(the first is row 1 of the 50"
+    with pytest.raises(EngineError, match=said) as refused:
+        export(folder, "openvino", told.append)
+    assert refused.value.hint == "train it again."
+    assert not any(line.startswith("writing") for line in told)
+
+
 def test_predicting_needs_neither_torch_nor_transformers(folder):
     lines = f"""
 import sys
@@ -486,7 +509,7 @@ def test_layers_go_back_to_float32_until_the_answers_are_good(encoder, tmp_path,
     ("limits", "said"),
     [
         ({"MOST_SECOND_LOOKS": -1}, "unsure of .* of the rows"),
-        ({"INT8_TOLERANCE": -1}, "answers differently"),
+        ({"INT8_TOLERANCE": -1}, "rows get other labels, and a score differs"),
     ],
 )
 def test_int8_that_is_not_good_enough_is_refused(limits, said, encoder, tmp_path, monkeypatch):

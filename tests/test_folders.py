@@ -71,6 +71,16 @@ def test_what_was_written_is_there_and_whole(whole):
     assert [path.name for path in whole.parent.iterdir()] == ["whole"]
 
 
+@pytest.mark.parametrize("content", [None, b"short", bytes(3000)])
+def test_of_a_file_that_is_missing_cut_or_changed_the_remedy_is_said(content, whole):
+    (whole / "model.bin").unlink()
+    if content is not None:
+        (whole / "model.bin").write_bytes(content)
+    with pytest.raises(BundleError, match=r"model\.bin") as caught:
+        verify(whole)
+    assert caught.value.hint == "copy the folder again from where it was made."
+
+
 def test_a_folder_is_replaced_as_a_whole(whole):
     write_folder(whole, writer({"other": b"new"}))
     assert content_of(whole) == {"other": b"new"}

@@ -430,9 +430,31 @@ def test_a_full_disk_is_said_and_what_is_on_it_is_gone_on_with(rows, tmp_path):
         text=True,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
     )
-    assert f"DataError: {part_of(output)} cannot be written" in done.stderr
+    assert f"DataError: {part_of(output)} cannot be written: File too large." in done.stderr
+    kept = json.loads(state_of(output).read_bytes())["counts"]["rows"]
+    assert f"{kept} rows are kept in {part_of(output)}." in done.stderr.splitlines()[-2]
+    assert "the same command with --resume goes on" in done.stderr.splitlines()[-1]
+    again = subprocess.run(  # and nothing can be written yet
+        command,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8, 8)),
+    )
+    assert f"{kept} rows are kept in {part_of(output)}." in again.stderr.splitlines()[-2]
     subprocess.run(command, check=True)
     assert output.read_bytes() == whole.read_bytes()
+
+
+def test_where_no_row_is_kept_none_is_promised(rows, tmp_path):
+    output = tmp_path / "out.jsonl"
+    done = subprocess.run(
+        [sys.executable, str(JOB), str(rows), str(output), "32", "60"],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500)),
+    )
+    assert "cannot be written" in done.stderr
+    assert "rows are kept" not in done.stderr
 
 
 def test_what_cannot_be_written_is_said(rows, tmp_path):
@@ -474,15 +496,42 @@ def test_standard_input_foresees_nothing(monkeypatch):
     assert rows.expected is None
 
 
-def test_a_log_gets_rows_rate_and_time_left(tmp_path, monkeypatch):
+def test_a_log_gets_rows_rate_and_time_left_of_bad_rows_too(tmp_path, monkeypatch):
     monkeypatch.setattr(terminal, "_LOG_SECONDS", 0.0)
+    monkeypatch.setattr(terminal, "_MEASURED_SECONDS", 1e-9)
     console = Console(file=io.StringIO(), width=100)
     rows = stream(written(tmp_path / "rows.jsonl", 400))
     with terminal.PredictionProgress(console, rows, done=7) as progress:
         list(counting_classifier().predict_stream(rows, window=50, computed=progress.computed))
     lines = console.file.getvalue().splitlines()
     assert len(lines) >= 8
-    good = 400 - len(range(3, 400, 7))
-    assert re.fullmatch(
-        rf" *0:\d\d  {good + 7} rows  [\d,]+ rows/s  \d+%, about 0 s left", lines[-1]
-    )
+    assert re.fullmatch(r" *0:\d\d  407 rows  [\d,]+ rows/s  100%, about 0 s left", lines[-1])
+
+
+def test_rows_of_which_none_is_good_are_told(tmp_path):
+    path, told = tmp_path / "rows.jsonl", []
+    path.write_text("{\n" * 20, "utf-8")
+    list(counting_classifier().predict_stream(stream(path), window=8, computed=told.append))
+    assert told == [8, 8, 4]
+
+
+class Foreseen:
+    """Rows of which 1,000 are expected."""
+
+    expected = 1000
+
+
+def test_the_first_batch_is_in_no_rate_and_none_is_said_before_seconds_are_measured(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(terminal.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(terminal, "_LOG_SECONDS", 0.0)
+    console = Console(file=io.StringIO(), width=100)
+    with terminal.PredictionProgress(console, Foreseen()) as progress:
+        for now[0], rows in ((160.0, 40), (161.0, 60), (165.0, 400), (170.0, 0)):
+            progress.computed(rows)
+    assert console.file.getvalue().splitlines() == [
+        "  1:00  40 rows  4%",
+        "  1:01  100 rows  10%",
+        "  1:05  500 rows  92 rows/s  50%, about 5 s left",
+        "  1:10  500 rows  46 rows/s  50%, about 10 s left",
+    ]

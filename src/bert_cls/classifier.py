@@ -217,15 +217,17 @@ class Classifier:
 
         `skip` rows are read and not answered; the others get the answers they would have had
         without it, bit for bit, because windows and batches stay the same. After each batch
-        `computed` is told, in the thread, how many rows it had.
+        `computed` is told, in the thread, how many rows it had; refused rows are told in equal
+        shares with the batches of their window.
         """
         check_ranges(window=window, skip=skip, top=LEAST["top"] if top is None else top)
         stop = Event()
 
         def compute(ready: _Ready) -> list[Prediction]:
             if ready.tokens is None:
+                computed(len(ready.rows))
                 return []
-            rows_a_piece = len(ready.tokens) / len(ready.tokens.pieces)
+            rows_a_piece = len(ready.rows) / len(ready.tokens.pieces)
 
             def told(pieces: int) -> None:
                 if stop.is_set():

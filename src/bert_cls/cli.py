@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from bert_cls.commands.check import check
 from bert_cls.commands.compare import compare
@@ -40,8 +42,24 @@ ENCODERS: dict[str, Callable[..., Any]] = {
     "trim": trim_encoder,
 }
 
+
+class _Commands(TyperGroup):
+    """Ends at Ctrl-C and at a pipe that nobody reads; typer would, with codes of its own."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("stopped", err=True)
+            sys.exit(130)
+        except BrokenPipeError:
+            _flush()
+            sys.exit(141)
+
+
 app = typer.Typer(
     name="bert-cls",
+    cls=_Commands,
     help="Turns a labelled JSON file into a BERT text classifier.",
     no_args_is_help=True,
     add_completion=False,
@@ -58,12 +76,6 @@ def main() -> None:
     """Run a command; errors of ours become a message and an exit code, never a traceback."""
     try:
         app()
-    except KeyboardInterrupt:
-        typer.echo("stopped", err=True)
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(141)
     except Exception as error:
         if (known := explained(error)) is None:
             raise
@@ -84,7 +96,18 @@ def _end(error: BertClsError) -> NoReturn:
         label += "error: "
     text = with_commands(str(error), flags_of(sys.argv[1:2]))
     typer.echo(printable(f"{label}{text}"), err=True)
+    _flush()
     sys.exit(exit_code(error))
+
+
+def _flush() -> None:
+    """Write what standard output still holds; where that fails, Python's own end must not again."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        with suppress(OSError):  # it may have no number
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

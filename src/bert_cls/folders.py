@@ -25,6 +25,7 @@ _SCRATCH = ".tmp-bert-cls-"
 _SET_ASIDE = "-was-"
 _SYSTEM = frozenset(map(Path, ("/dev", "/dev/fd", "/proc/self/fd")))
 _MOST_LINKS = 40  # as the kernel has it
+_COPY_AGAIN = "copy the folder again from where it was made."
 
 
 def write_folder(
@@ -290,15 +291,16 @@ def verify(folder: Path, *, spared: Container[str] = ()) -> None:
         if path.suffix in spared and not path.exists():
             continue
         if not path.is_file():
-            raise BundleError(f"{folder}: {entry['name']} is missing.")
+            raise BundleError(f"{folder}: {entry['name']} is missing.", hint=_COPY_AGAIN)
         if path.stat().st_size != entry["size"]:
             raise BundleError(
-                f"{path} has {path.stat().st_size} bytes. {entry['size']} were written."
+                f"{path} has {path.stat().st_size} bytes. {entry['size']} were written.",
+                hint=_COPY_AGAIN,
             )
         if sha256(path) != entry["sha256"]:
             raise BundleError(
                 f"{path} has changed since it was written (its sha256 differs).",
-                hint="copy the folder again from where it was made.",
+                hint=_COPY_AGAIN,
             )
 
 

@@ -7,7 +7,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -72,13 +72,14 @@ def write_predictions(rows: Rows, path: str, *, plain_csv: bool = False) -> Coun
     Cells of CSV that a spreadsheet would take for formulas are defused unless `plain_csv`. A file
     appears under its name only when it is complete; what a link leads to is written, and a pipe or
     device gets the rows as they come. ConfigError for an unknown suffix, DataError when the file
-    cannot be written.
+    cannot be written, BrokenPipeError when nobody reads standard output any more.
     """
     counted = _Counted(rows)
     if path == "-":
         for row in counted:
-            sys.stdout.write(_json_line(row).decode())
-        with suppress(BrokenPipeError):
+            with _printing():
+                sys.stdout.write(_json_line(row).decode())
+        with _printing():
             sys.stdout.flush()
         return counted.counts
     suffix = check_suffix(path)
@@ -117,6 +118,17 @@ def writing(path: str | Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+@contextmanager
+def _printing() -> Iterator[None]:
+    try:
+        with writing("standard output"):
+            yield
+    except DataError as error:
+        if isinstance(error.__cause__, BrokenPipeError):
+            raise error.__cause__ from None
+        raise
 
 
 class _Counted:

@@ -76,6 +76,8 @@ class Begun:
     part: BinaryIO
     """open for appending, and locked"""
     written: Written
+    kept: int = 0
+    """how many rows are safely on disk, which an interrupted job goes on after"""
 
     @property
     def rows(self) -> int:
@@ -103,7 +105,8 @@ def begin(output: Path, job: Job, *, resume: bool | None) -> Iterator[Begun]:
                 state.unlink(missing_ok=True)
                 part = _locked(path)
     try:
-        begun = Begun(output, job, part, _found(path, state, job, resume=resume))
+        found = _found(path, state, job, resume=resume)
+        begun = Begun(output, job, part, found, found.rows)
         try:
             yield begun
         finally:
@@ -183,11 +186,11 @@ def write(
     `plain_csv` as in `write_predictions`.
 
     The count is brought to disk every `seconds`, and when an error or Ctrl-C ends the rows early.
-    DataError when the part was removed or replaced meanwhile.
+    DataError when the part was removed or replaced meanwhile, or cannot be written.
     """
     path, part = part_of(begun.output), begun.part
     lines = lines_of(str(begun.output), plain_csv=plain_csv)
-    with writing(path):
+    with _keeping(begun), writing(path):
         part.truncate(begun.written.bytes)  # what is behind the last row that counts
         _commit(begun)  # rows never are without their description
         try:
@@ -208,7 +211,7 @@ def write(
             part.write(lines.tail)  # does not count: what goes on writes it again
         finally:
             _commit(begun)
-    with writing(begun.output):
+    with _keeping(begun), writing(begun.output):
         try:
             path.rename(followed(begun.output))
             sync(path.parent)
@@ -216,6 +219,20 @@ def write(
             if not path.exists():
                 state_of(begun.output).unlink(missing_ok=True)
     return begun.written
+
+
+@contextmanager
+def _keeping(begun: Begun) -> Iterator[None]:
+    """Say of an error of writing that rows are kept, and how to go on."""
+    try:
+        yield
+    except DataError as error:
+        if not begun.kept or not isinstance(error.__cause__, OSError):
+            raise
+        raise DataError(
+            f"{error.message} {begun.kept:,} rows are kept in {part_of(begun.output)}.",
+            hint="when that is mended, the same command with --resume goes on.",
+        ) from error
 
 
 def _commit(begun: Begun) -> None:
@@ -229,6 +246,7 @@ def _commit(begun: Begun) -> None:
     os.fsync(begun.part.fileno())
     content = {"format": FORMAT, "job": begun.job, **asdict(begun.written)}
     write_file(state_of(begun.output), orjson.dumps(content))
+    begun.kept = begun.rows
 
 
 def _read(state: Path) -> tuple[Job, Written]:

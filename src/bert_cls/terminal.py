@@ -29,6 +29,8 @@ _LEADS = 3
 # from here on figures are written with three digits, and with a power of ten
 _SMALL, _TINY, _LARGE = 1e-2, 1e-4, 1e5
 _REDRAW_SECONDS, _LOG_SECONDS = 0.2, 30.0
+_MEASURED_SECONDS = 2.0
+"""a rate of less than that says little"""
 _SEVERITY_STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 
@@ -117,6 +119,7 @@ class PredictionProgress:
         self._rows = rows
         self._done = done
         self._computed = 0.0
+        self._measured_from: tuple[float, float] | None = None  # the time, and the rows until then
         self._every = _REDRAW_SECONDS if console.is_terminal else _LOG_SECONDS
         self._began = self._told = time.perf_counter()
         self._line = console.status("reading", spinner="line") if console.is_terminal else None
@@ -132,26 +135,31 @@ class PredictionProgress:
 
     def computed(self, rows: float) -> None:
         """After each batch, from any thread."""
-        if not self._computed:  # passing over what was there, and the first batch, say little
-            self._began = time.perf_counter()
-        self._computed += rows
         now = time.perf_counter()
+        self._computed += rows
+        if self._measured_from is None:  # the first batch waited for reading and tokenising
+            self._measured_from = now, self._computed
         if now - self._told < self._every:
             return
         self._told = now
-        text = self._text(now - self._began)
+        text = self._text(now, *self._measured_from)
         if self._line is not None:
             self._line.update(text)
         else:
             self.console.print(text, highlight=False)
 
-    def _text(self, seconds: float) -> str:
-        done, rate = int(self._done + self._computed), self._computed / max(seconds, 1e-3)
-        text = f"{_clock(self._began)}  {done:,} rows  {rate:,.0f} rows/s"
-        if (expected := self._rows.expected) is None:
-            return text
-        left = _duration(max(0, expected - done) / rate)
-        return f"{text}  {done / max(expected, done):.0%}, about {left} left"
+    def _text(self, now: float, since: float, before: float) -> str:
+        done, expected = int(self._done + self._computed), self._rows.expected
+        seconds, rows = now - since, self._computed - before
+        measured = rows > 0 and seconds >= _MEASURED_SECONDS
+        text = f"{_clock(self._began)}  {done:,} rows"
+        if measured:
+            text += f"  {rows / seconds:,.0f} rows/s"
+        if expected is not None:
+            text += f"  {done / max(expected, done, 1):.0%}"
+        if measured and expected is not None:
+            text += f", about {_duration(max(0, expected - done) * seconds / rows)} left"
+        return text
 
 
 def settings_table(config: Mapping[str, Any], origins: Mapping[str, str]) -> Table:

@@ -143,7 +143,8 @@ def predict(
             answers = classifier.predict_stream(
                 _noting(rows, notes), top=top, out_of_domain=out_of_domain, computed=computed
             )
-            counts = write_predictions(answers, output, plain_csv=plain_csv)
+            with closing(answers):
+                counts = write_predictions(answers, output, plain_csv=plain_csv)
     _say_notes(notes)
     if output != STDIO or counts.errors or counts.truncated:
         cut = f"{counts.truncated} longer than {most_read(classifier.bundle.text)} and cut"

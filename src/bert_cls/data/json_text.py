@@ -39,7 +39,10 @@ class JsonRow(dict[str, object]):
 def row_of_text(value: object, text: str) -> JsonRow | Fault:
     """A parsed value as a row with the text it was parsed from; a Fault when it is no object."""
     if not isinstance(value, dict):
-        message = f"a row must be an object with text_a and label. Got {show(value)} instead."
+        message = (
+            "a row must be an object with text_a, and label where it has one. "
+            f"Got {show(value)} instead."
+        )
         return Fault("D05", message, raw=text)
     row = JsonRow(value)
     row.text = text

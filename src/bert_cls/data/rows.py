@@ -17,7 +17,8 @@ from bert_cls.data.labels import (
     show,
     surrogate_fault,
 )
-from bert_cls.data.layout import Layout, find_layout
+from bert_cls.data.layout import NUMBERED, Layout, find_layout
+from bert_cls.data.numbering import Numbering
 from bert_cls.data.problems import Problem, count
 from bert_cls.data.raw import Fault, NumberLiteral, Options
 from bert_cls.data.written import dumped
@@ -101,6 +102,7 @@ class RowChecker:
         self._names: set[str] = set()
         self._noticed: dict[tuple[str, str, str | None, str | None], tuple[int, At]] = {}
         self._has_label_key = False
+        self._numbering = Numbering()
         self._keyless = 0
         self._first_keyless: list[At] = []
 
@@ -135,12 +137,16 @@ class RowChecker:
             if not isinstance(label, Fault):
                 if label is None and layout.label not in raw:
                     self._count_keyless(at)
-                return Example(position if index is None else index, text_a, text_b, label)
+                if index is None:
+                    index = self._numbered(at)
+                else:
+                    self._numbering.given(index)
+                return Example(index, text_a, text_b, label)
         return self._examine(raw, layout, at)
 
     def notes(self) -> list[Problem]:
         """What was noticed and counted so far, one note for each kind."""
-        return [
+        notes = [
             Problem(
                 code,
                 self.file,
@@ -152,6 +158,10 @@ class RowChecker:
             )
             for (code, message, key, hint), (n, at) in self._noticed.items()
         ]
+        if (doubled := self._numbering.warning()) is not None:
+            hint = "give every row an index of its own, or none"
+            notes.append(Problem("D13", self.file, "", "index", doubled, "note", hint))
+        return notes
 
     def keyless(self) -> Keyless | None:
         """Rows that lack the key label, if others have it; where none has, none is labelled."""
@@ -159,6 +169,10 @@ class RowChecker:
             return None
         places = tuple(self.place(*at) for at in self._first_keyless)
         return Keyless(self.file, self._keyless, places)
+
+    def _numbered(self, at: At) -> int:
+        self._notice("D13", NUMBERED, "index", at)
+        return self._numbering.numbered(at[0])
 
     def _count_keyless(self, at: At) -> None:
         self._keyless += 1
@@ -207,13 +221,16 @@ class RowChecker:
 
     def _index(self, value: object, at: At, faults: list[Fault]) -> int | str | None:
         if value is None:
-            return at[0]
+            return self._numbered(at)
         if isinstance(value, NumberLiteral):
             value = check_number(value)
         if isinstance(value, str):
             value = self._unicode(value, "index", at, faults)
             # An index that has no UTF-8 could not be written out again.
-            return None if SURROGATE.search(value) else value
+            if SURROGATE.search(value):
+                return None
+            self._numbering.given(value)
+            return value
         if not isinstance(value, int) or isinstance(value, bool):
             message = f"index must be an integer or a string. Got {show(value)} instead."
             faults.append(Fault("D13", message, key="index"))
@@ -222,6 +239,7 @@ class RowChecker:
             hint = "write it as a string"
             faults.append(Fault("D19", "index has more than 64 bits.", hint, "index"))
             return None
+        self._numbering.given(value)
         return value
 
     def _text(self, value: object, key: str, at: At, faults: list[Fault]) -> str | None:

@@ -170,11 +170,23 @@ def _begin(bundle: Bundle, place: Path, rows: Rows, notify: Notify) -> _Work:
     notify("answering in torch")
     reference = open_torch(bundle)
     wanted = _answers(bundle, reference, rows)
+    _check_finite(bundle, wanted, rows)
     timed = _seconds(bundle, reference, rows)
     graph = to_onnx(bundle)
     engines = {name: dict.fromkeys(MARGINS, 0.0) for name in FILES}  # until they are measured
     scratch = replace(bundle, folder=place, details={"engines": engines})
     return _Work(bundle, scratch, rows, wanted, timed, graph)
+
+
+def _check_finite(bundle: Bundle, wanted: Logits, rows: Rows) -> None:
+    """EngineError when it is the model that gives no numbers, and no engine is to blame."""
+    bad = np.flatnonzero(~np.isfinite(wanted).all(axis=1))
+    if len(bad):
+        raise EngineError(
+            f"{bundle.folder} itself gives no finite numbers for {len(bad)} of {len(wanted)} rows "
+            f"(the first is row {bad[0] + 1} of {rows.origin}). Nothing was written.",
+            hint="train it again.",
+        )
 
 
 def _float(work: _Work, name: str, notify: Notify) -> Exported:
@@ -183,7 +195,7 @@ def _float(work: _Work, name: str, notify: Notify) -> Exported:
     engine = open_engine(work.scratch, name)
     agreement = compare(work.bundle.rule, work.wanted, _answers(work.bundle, engine, work.rows))
     if agreement.largest_difference > FLOAT_TOLERANCE or agreement.flips:
-        raise _refused(name, agreement, FLOAT_TOLERANCE)
+        raise _refused(work.bundle, name, agreement, FLOAT_TOLERANCE)
     facts = _facts(work, name, engine, agreement)
     if name == "openvino" and multiplies_bfloat16():
         notify("answering in bfloat16")
@@ -214,7 +226,7 @@ def _int8(work: _Work, name: str, notify: Notify) -> Exported:
             f"{MOST_SECOND_LOOKS:.0%}), which would be computed twice. Nothing was written.",
             hint=f"export to {name.removesuffix('-int8')}",
         )
-    raise _refused(name, agreement, _tolerance(work.bundle))
+    raise _refused(work.bundle, name, agreement, _tolerance(work.bundle))
 
 
 def _judge(work: _Work, name: str) -> tuple[Agreement, dict[str, Any], Engine]:
@@ -248,11 +260,17 @@ def _tolerance(bundle: Bundle) -> float:
     return REGRESSION_TOLERANCE if bundle.task == "regression" else INT8_TOLERANCE
 
 
-def _refused(name: str, agreement: Agreement, tolerance: float) -> EngineError:
+def _refused(bundle: Bundle, name: str, agreement: Agreement, tolerance: float) -> EngineError:
+    largest = f"{agreement.largest_difference:.2g}"
+    differs = (
+        f"the largest difference is {largest} standard deviations of the answers"
+        if bundle.task == "regression"
+        else f"{agreement.flips} of {agreement.rows} rows get other labels, and a score differs by "
+        f"{largest}"
+    )
     return EngineError(
-        f"{name} answers differently from the trained network: {agreement.flips} of "
-        f"{agreement.rows} rows get other labels, and a score differs by "
-        f"{agreement.largest_difference:.2g} (at most {tolerance}). Nothing was written.",
+        f"{name} answers differently from the trained network: {differs} (at most {tolerance}). "
+        "Nothing was written.",
         hint=None if not name.endswith("-int8") else f"export to {name.removesuffix('-int8')}",
     )
 
