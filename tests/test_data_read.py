@@ -761,7 +761,7 @@ def test_rows_to_be_predicted_are_not_asked_for_labels(tmp_path):
     )
     with pytest.raises(DataError) as caught:
         list(stream(put(tmp_path, "rows.csv", "apple,pear\na,b\n")))
-    assert caught.value.hint == 'for example: "text_a", or with labels "text_a,label"'
+    assert caught.value.hint.startswith("rename the column that holds the text to text_a")
 
 
 @pytest.mark.parametrize("key", ["index", "text_a", "text_b", "label"])

@@ -572,7 +572,7 @@ def test_a_damaged_checkpoint_is_named(run, train, data):
     words = ["--data_dir", data["multilabel"], "--output_dir", output, "--do_eval"]
     code, messages = run(*words, "--eval_all_checkpoints")
     assert code == 3
-    assert "checkpoint-1/model.safetensors" in messages[-1]
+    assert "checkpoint-1/model.safetensors" in messages[-2]
 
 
 def test_too_many_checkpoints_for_the_disk_are_refused_before_training(train, monkeypatch):

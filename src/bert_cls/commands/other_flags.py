@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-_COPIED = re.compile(r"(?<!\S)--(?:coerce-numbers|encoding|fix-unicode)(?![\w-])")
+_COPIED = re.compile(r"(?<!\S)--(?:coerce-numbers|encoding|fix|fix-unicode)(?![\w-])")
 _COMMAND = re.compile(r"\bbert-cls [a-z]")  # its flags are its own, up to the end of the line
 
 
@@ -16,6 +16,7 @@ def with_commands(text: str, own: Collection[str]) -> str:
         before = text[: flag.start()].rpartition("\n")[2]
         if flag[0] in own or _COMMAND.search(before):
             return flag[0]
-        return f"bert-cls check FILE --fix FOLDER {flag[0]}"
+        check = "bert-cls check FILE"
+        return f"{check} --fix" if flag[0] == "--fix" else f"{check} --fix FOLDER {flag[0]}"
 
     return _COPIED.sub(said, text)
