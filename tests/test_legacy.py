@@ -25,7 +25,7 @@ from bert_cls.data import LabelSpace, read
 from bert_cls.decision import TUNERS, tune
 from bert_cls.encoders import FAMILIES, EncoderFacts
 from bert_cls.errors import ConfigError
-from bert_cls.folders import MANIFEST, sha256
+from bert_cls.folders import MANIFEST, sha256, write_manifest
 from bert_cls.legacy import figures as legacy_figures
 from bert_cls.legacy import flags, main
 from bert_cls.legacy.figures import crossfitted, show
@@ -573,6 +573,18 @@ def test_a_damaged_checkpoint_is_named(run, train, data):
     code, messages = run(*words, "--eval_all_checkpoints")
     assert code == 3
     assert "checkpoint-1/model.safetensors" in messages[-2]
+
+
+@pytest.mark.parametrize("key", ["config", "data", "tuning"])
+def test_a_model_that_does_not_say_what_it_learnt_from_is_not_judged(key, run, train, data):
+    output, _, _ = train("--max_steps", 1)
+    content = json.loads((output / "bert_cls.json").read_text("utf-8"))
+    del content[key]
+    (output / "bert_cls.json").write_text(json.dumps(content), "utf-8")
+    write_manifest(output)
+    code, messages = run("--data_dir", data["multilabel"], "--output_dir", output, "--do_eval")
+    assert code == 3
+    assert "does not say how and on what it was trained" in messages[-2]
 
 
 def test_too_many_checkpoints_for_the_disk_are_refused_before_training(train, monkeypatch):

@@ -9,7 +9,7 @@ from bert_cls.bundle import Bundle
 from bert_cls.config import RunConfig
 from bert_cls.data import Example, raise_errors, read, unknown_labels
 from bert_cls.data.dataset import find_splits, split_names
-from bert_cls.errors import DataError
+from bert_cls.errors import BundleError, DataError
 from bert_cls.folders import sha256
 from bert_cls.judging import merged
 from bert_cls.legacy.flags import is_divided
@@ -34,13 +34,28 @@ def check_test_rows(folder: Path) -> None:
         )
 
 
+def _check_described(bundle: Bundle) -> None:
+    """BundleError for a model that does not say how and on what it was trained."""
+    details = bundle.details
+    try:
+        RunConfig.model_validate(details["config"])
+        _ = details["data"]["files"], details["data"]["rows"], details["tuning"]["crossfit"]
+        _ = bundle.task != "regression" or details["data"]["scale"]
+    except (KeyError, TypeError, ValueError):
+        raise BundleError(
+            f"{bundle.folder} does not say how and on what it was trained.",
+            hint="bert-cls evaluate and bert-cls predict take such a model.",
+        ) from None
+
+
 def held_rows(folder: Path, split: HeldOut, bundle: Bundle) -> tuple[list[Example], bool]:
     """The rows of dev or test, and whether training had the same ones.
 
     Without a file for them the split that training made is made again. DataError when that cannot
     be: training had a file for them, nothing was split off, or the file has changed; and for
-    labels the model does not have.
+    labels the model does not have. BundleError for a model that does not say what it learnt from.
     """
+    _check_described(bundle)
     before = bundle.details["data"]["files"]
     path = file_of(folder, split)
     if path is not None:
