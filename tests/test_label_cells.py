@@ -238,7 +238,7 @@ def test_only_keys_that_are_passed_over_are_to_be_renamed(tmp_path):
 @pytest.mark.parametrize(
     ("header", "remedy"),
     [
-        ("编号,投诉内容,类别", "the text to text_a, that of the labels to label"),
+        ("编号,投诉内容,类别", "the text to text_a, that of labels, if there is one, to label"),
         ("编号,投诉内容,label", "rename the column that holds the text to text_a"),
     ],
 )

@@ -85,7 +85,7 @@ def _misspelt(names: Sequence[str]) -> str:
     misspelt = [fault.message for fault in find_layout(names).faults if fault.code == "D08"]
     if misspelt:
         return misspelt[0]
-    labels = "" if set(LABEL_KEYS) & set(names) else ", that of the labels to label"
+    labels = "" if set(LABEL_KEYS) & set(names) else ", that of labels, if there is one, to label"
     return f"rename the column that holds the text to text_a{labels}"
 
 
