@@ -574,7 +574,7 @@ def test_flags_in_the_readers_messages_are_the_command_s_own_or_of_a_command(com
     flag = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
     named = [text for text in texts if flag.search(text)]
     assert len(named) > 5
-    for text in (with_commands(text, own) for text in named):
+    for text in (with_commands(text, lambda: own) for text in named):
         for found in flag.finditer(text):
             if found[0] not in own:
                 before = text[: found.start()]

@@ -94,7 +94,7 @@ def _end(error: BertClsError) -> NoReturn:
     label = "" if (rank := os.environ.get("RANK", "0")) == "0" else f"rank {rank}: "
     if not isinstance(error, Interrupted):  # which says itself that it was stopped
         label += "error: "
-    text = with_commands(str(error), flags_of(sys.argv[1:2]))
+    text = with_commands(str(error), lambda: flags_of(sys.argv[1:2]))
     typer.echo(printable(f"{label}{text}"), err=True)
     _flush()
     sys.exit(exit_code(error))

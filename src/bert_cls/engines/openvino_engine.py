@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from bert_cls.bundle import Bundle
 from bert_cls.engines.engine import ROWS_STEP, Engine, Kind, Logits, feeds
 from bert_cls.engines.machine import usable_cores
+from bert_cls.engines.process import check_library
 from bert_cls.engines.second_look import open_exported
 from bert_cls.errors import BundleError
 from bert_cls.signals import leave_alternate_stack
@@ -158,6 +159,7 @@ def _finished(running: deque[_Running], prepared: _Prepared) -> tuple[int, Logit
 
 def open_engine(bundle: Bundle, kind: Kind) -> Engine:
     """The exported network of a model folder. BundleError when its file is damaged."""
+    check_library("OpenVINO")
 
     def opened(path: Path, precision: str) -> Engine:
         try:

@@ -13,6 +13,8 @@ from weakref import WeakKeyDictionary
 
 from bert_cls.errors import EngineError
 
+_FIRST: dict[str, int] = {}
+"""library -> the process that first opened a network by it"""
 _OPENED: WeakKeyDictionary[Any, tuple[int, str]] = WeakKeyDictionary()
 
 
@@ -30,6 +32,16 @@ def check_process(engine: Any) -> None:
     """EngineError in a process that was forked from the one that opened the engine."""
     if engine in _OPENED and _OPENED[engine][0] != os.getpid():
         raise before_fork("this model was opened")
+
+
+def check_library(library: str, *, threads: int = 2) -> None:
+    """EngineError in a process forked from one where the library opened a network.
+
+    Its threads, once started, can hang every process that is forked from theirs; one thread alone
+    does not.
+    """
+    if _FIRST.setdefault(library, os.getpid()) != os.getpid() and threads > 1:
+        raise before_fork(f"a model was opened by {library}")
 
 
 def before_fork(what: str) -> EngineError:

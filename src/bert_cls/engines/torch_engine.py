@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import numpy as np
@@ -14,14 +13,11 @@ from torch import Tensor
 
 from bert_cls.bundle import Bundle, naming
 from bert_cls.engines.engine import Kind
-from bert_cls.engines.process import before_fork
+from bert_cls.engines.process import check_library
 from bert_cls.errors import BundleError, EngineError
 from bert_cls.memory import is_shortage
 from bert_cls.network import Network, load_tensors, open_network
 from bert_cls.text import PaddedBatch
-
-_PROCESSES: set[int] = set()
-"""that opened a network: OpenMP's threads, once started, hang every process forked from them"""
 
 
 class TorchEngine:
@@ -84,9 +80,7 @@ def open_engine(bundle: Bundle, kind: Kind) -> TorchEngine:
 
 def open_torch(bundle: Bundle, precision: str = "float32") -> TorchEngine:
     """`open_engine` by precision, for those who want the network itself."""
-    _PROCESSES.add(os.getpid())
-    if len(_PROCESSES) > 1 and torch.get_num_threads() > 1:
-        raise before_fork("a model was opened by torch")
+    check_library("torch", threads=torch.get_num_threads())
     path = bundle.folder / "model.safetensors"
     try:
         with naming(bundle.folder):

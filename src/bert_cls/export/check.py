@@ -79,7 +79,7 @@ def second_look_margins(rule: Rule, wanted: Logits, given: Logits) -> Margins:
     First of labels by the rule's own thresholds, second by any others, third of confidence. Each is
     half as much again as the widest margin at which an answer to these rows changed, and at least
     five times the usual error near a decision; where few rows were near one, at least half as much
-    again as the largest error of all rows, and the first at least 0.1.
+    again as the largest error of all rows, and the first, of 30 rows or more, at least 0.1.
     """
     if rule.task == "regression":
         return 0.0, 0.0, 0.0
@@ -122,7 +122,8 @@ def _margin(
     usual = float(np.sqrt(np.square(near).mean())) if len(near) else 0.0
     largest, floor = changed.max(initial=0.0), 0.0
     if len(near) < _FEW:
-        largest, floor = max(largest, errors.max(initial=0.0)), least
+        largest = max(largest, errors.max(initial=0.0))
+        floor = least if len(errors) >= _FEW else 0.0  # of a handful of rows nothing is told
     return max(_HEADROOM * float(largest), _SPREADS * usual, floor)
 
 
