@@ -10,6 +10,7 @@ import onnxruntime
 from bert_cls.bundle import Bundle
 from bert_cls.engines.engine import Engine, Kind, Logits, feeds
 from bert_cls.engines.machine import usable_cores
+from bert_cls.engines.process import check_library
 from bert_cls.engines.second_look import open_exported
 from bert_cls.errors import BundleError
 from bert_cls.text import PaddedBatch
@@ -36,6 +37,7 @@ class OnnxEngine:
 
 def open_engine(bundle: Bundle, kind: Kind) -> Engine:
     """The exported network of a model folder. BundleError when its file is damaged."""
+    check_library("ONNX Runtime")
     able = onnxruntime.get_available_providers()
     providers = [name for name in _PROVIDERS if name in able]
 
