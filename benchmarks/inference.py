@@ -62,6 +62,8 @@ def main() -> None:
     parser.add_argument("--invariance-rows", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
+    if options.invariance_rows < 1:
+        parser.error("--invariance-rows must be at least 1.")
     torch.set_num_threads(usable_cores())
     for target in ("openvino-int8", "onnx"):
         if target not in bundles.load(options.model).details.get("engines", {}):

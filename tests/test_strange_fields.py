@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 
 from bert_cls import Classifier
-from bert_cls.bundle import load
+from bert_cls.bundle import load, naming
 from bert_cls.decision import Rule
 from bert_cls.decision.calibration import fit, fit_per_label
 from bert_cls.errors import BertClsError, BundleError, ConfigError, EncoderError
@@ -23,15 +23,9 @@ from bert_cls.network import open_network
 from bert_cls.sample import read_sample
 from doors import main
 from hostile import nested, sealed
-from small import MAKERS, write_folder
+from small import FAST, MAKERS, write_folder
 
-FAST = {
-    "training.epochs": 1,
-    "training.batch_size": 16,
-    "text.max_length": 32,
-    "report.linear_bar": False,
-    "report.resamples": 0,
-}
+LONGER = {**FAST, "text.max_length": 32}
 ODD = {
     "null": None,
     "empty list": [],
@@ -51,7 +45,7 @@ ODD = {
 def trained(encoder, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("fields")
     data = write_folder(root / "data", MAKERS["multilabel"])
-    Classifier.train(data, root / "model", encoder=str(encoder("bert")), settings=FAST)
+    Classifier.train(data, root / "model", encoder=str(encoder("bert")), settings=LONGER)
     return root / "model"
 
 
@@ -160,7 +154,7 @@ def test_the_head_of_a_model_to_start_from_is_floats(model, trained, tmp_path):
     _with(model, classifier__bias=torch.zeros(3, dtype=torch.int64))
     with pytest.raises(BertClsError, match=r"'classifier\.bias' holds int64, not floats"):
         Classifier.train(
-            trained.parent / "data", tmp_path / "new", init_from=sealed(model), settings=FAST
+            trained.parent / "data", tmp_path / "new", init_from=sealed(model), settings=LONGER
         )
 
 
@@ -331,6 +325,19 @@ def test_origins_of_settings_that_are_not_there_are_passed_over(model, trained, 
     origins = {"text.evil": "flag", "training.evil": "flag", "evil": "flag"}
     put(model, "origins", value=origins)
     student = Classifier.load(model).distill(
-        tmp_path / "student", layers=1, data=trained.parent / "data", settings=FAST
+        tmp_path / "student", layers=1, data=trained.parent / "data", settings=LONGER
     )
     assert student.predict(["尾灯"])
+
+
+def test_an_error_names_its_folder_once_however_short_the_name_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for said, wanted in (
+        ("temperature must be a number.", "m: temperature must be a number."),
+        ("m: not this one.", "m: not this one."),
+        ("m/bert_cls.json is malformed.", "m/bert_cls.json is malformed."),
+        ("m has no file.", "m has no file."),
+    ):
+        with pytest.raises(BundleError) as caught, naming(Path("m")):
+            raise ConfigError(said)
+        assert caught.value.message == wanted

@@ -39,23 +39,17 @@ from bert_cls.training import Silent, train
 from bert_cls.training.claim import clear
 from doors import main
 from hostile import HOSTILE_CONFIGS, Canary, nested, rewrite, sealed, strew, zipped
-from small import MAKERS, write_folder
+from small import FAST, MAKERS, write_folder
 from tiny import FAMILIES, TEXTS, tiny_tokenizer
 
-FAST = {
-    "training.epochs": 1,
-    "training.batch_size": 16,
-    "text.max_length": 32,
-    "report.linear_bar": False,
-    "report.resamples": 0,
-}
+LONGER = {**FAST, "text.max_length": 32}
 
 
 @pytest.fixture(scope="module")
 def trained(encoder, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("strangers")
     data = write_folder(root / "data", MAKERS["multilabel"])
-    model = Classifier.train(data, root / "model", encoder=str(encoder("bert")), settings=FAST)
+    model = Classifier.train(data, root / "model", encoder=str(encoder("bert")), settings=LONGER)
     assert model.predict(["尾灯"])
     return root / "model"
 

@@ -220,8 +220,9 @@ def naming(folder: Path) -> Iterator[None]:
     try:
         yield
     except BertClsError as error:
-        where = "" if str(folder) in error.message else f"{folder}: "
-        raise BundleError(where + error.message, hint=error.hint) from error
+        named = error.message.startswith(tuple(f"{folder}{mark}" for mark in (":", " ", "/", "\\")))
+        message = error.message if named else f"{folder}: {error.message}"
+        raise BundleError(message, hint=error.hint) from error
 
 
 def _parsed(folder: Path, content: Mapping[str, Any]) -> Bundle:

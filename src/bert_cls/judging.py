@@ -60,14 +60,12 @@ def _several(given: Any, what: str, hint: str) -> Any:
     """What was given, unless it is one thing, a set, or a table, which goes through its columns."""
     table = isinstance(given, Mapping) or hasattr(given, "columns")
     one = isinstance(given, (str, bytes, PathLike, Example)) or not hasattr(given, "__iter__")
-    if table or one:
+    unordered = isinstance(given, (set, frozenset))
+    if unordered:
+        hint = "a set has no order, so no answer could be told from another: give a list."
+    if table or one or unordered:
         kind = type(given).__name__
         raise DataError(f"{kind} was given where a list of {what} is expected.", hint=hint)
-    if isinstance(given, (set, frozenset)):
-        raise DataError(
-            f"{type(given).__name__} was given where a list of {what} is expected.",
-            hint="a set has no order, so no answer could be told from another: give a list.",
-        )
     return given
 
 

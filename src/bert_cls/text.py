@@ -379,7 +379,7 @@ def _failed_on(row: int, error: BaseException) -> TextError:
     return TextError(
         row,
         f"characters that this tokenizer fails on: {' '.join(str(error).split())[:200]}.",
-        hint="leave the text out. Honest tokenizers read every text.",
+        hint="leave the text out, or take the model from a source you trust.",
     )
 
 

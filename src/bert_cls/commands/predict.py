@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -114,7 +114,7 @@ def predict(
         classifier.bundle.task, limits, {"--top": top, "--out-of-domain": out_of_domain or None}
     )
     classifier, changed = _ruled(classifier, threshold, min_labels, max_labels, min_confidence)
-    _say_unmeasured(classifier, engine)
+    _say_unmeasured(classifier)
     notes: list[Problem] = []
     if resumable and file is not None:
         given = {"top": top, "encoding": encoding, **changed}
@@ -163,9 +163,11 @@ def predict(
 
 def _noting(rows: Iterable[Example | Problem], notes: list[Problem]) -> Iterator[Example | Problem]:
     """The rows; what was repaired or ignored on the way is kept to be said at the end."""
+    from bert_cls.data import Problem
+
     for row in rows:
-        if getattr(row, "severity", None) == "note":
-            notes.append(cast("Problem", row))
+        if isinstance(row, Problem) and row.severity == "note":
+            notes.append(row)
         yield row
 
 
@@ -201,13 +203,14 @@ def _check_flags(task: str, limits: dict[str, Any], of_labels: dict[str, Any]) -
             )
 
 
-def _say_unmeasured(classifier: Classifier, engine: str) -> None:
+def _say_unmeasured(classifier: Classifier) -> None:
     """Say when every row is computed twice, because the export does not know how close is close."""
-    from bert_cls.engines import ENGINES, choose
+    from bert_cls.engines import ENGINES
+    from bert_cls.engines.process import opened_as
     from bert_cls.engines.second_look import measured_confidence
 
     bundle = classifier.bundle
-    kind = ENGINES[choose(bundle) if engine == "auto" else engine]
+    kind = ENGINES[str(opened_as(classifier.engine))]
     if bundle.rule.min_confidence is not None and not measured_confidence(bundle, kind):
         typer.echo(
             "  every row is computed again more exactly: this export is older than "
