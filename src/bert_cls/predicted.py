@@ -10,10 +10,8 @@ import orjson
 
 from bert_cls.data import READERS, Task
 from bert_cls.data.read import JSON_SUFFIXES
-from bert_cls.errors import DataError
+from bert_cls.errors import DataError, shortened
 from bert_cls.prediction import Prediction
-
-_VALUE_SHOWN = 80
 
 
 def read_predictions(path: Path, task: Task) -> dict[int | str, Prediction]:
@@ -94,5 +92,4 @@ def _number(value: object, what: str) -> float:
 
 
 def _short(value: object) -> str:
-    text = "missing" if value is None else repr(value)
-    return text[:_VALUE_SHOWN] + ("…" if len(text) > _VALUE_SHOWN else "")
+    return "missing" if value is None else shortened(value)

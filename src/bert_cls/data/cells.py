@@ -189,7 +189,7 @@ class CellReader:
 
 
 _LIST = re.compile(r"\s*\[\s*'.*'\s*\]\s*", re.DOTALL)  # as Python writes one: check_label says so
-SPLIT_HINT = 'a name with it in it is written as a list, ["..."], or declared in labels.json'
+SPLIT_HINT = 'a name that contains it is written as a list, ["..."], or declared in labels.json'
 # what is noticed besides separators: the words after the number of rows, and what to do
 NOTICED = {
     "one name": (

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 
 from bert_cls.data.cells import SEPARATORS
-from bert_cls.data.findings import Finding, Severity, plain
+from bert_cls.data.findings import Finding, plain
 from bert_cls.data.label_findings import SPLITS, Labels
 from bert_cls.data.problems import count, some
 
@@ -51,11 +51,11 @@ def _finding(labels: Labels, separator: str, joined: list[str], rows: int) -> Fi
     parts = [part.strip() for part in joined[0].split(separator) if part.strip()]
     remedy = f"write a list, such as {json.dumps(parts, ensure_ascii=False)}"
     if any(survey.file.is_table for survey in labels.surveys):
-        remedy = "" if separator in SEPARATORS else f"write {'|'.join(parts)} in the cell"
-        if labels.task != "multilabel":
-            remedy += " and " if remedy else ""
-            remedy += "rename the column to labels, or give --task multilabel"
-        remedy = remedy or f"write {'|'.join(parts)} in the cell"
+        rename = "rename the column to labels, or give --task multilabel"
+        cell = f"write {'|'.join(parts)} in the cell"
+        if labels.task == "multilabel":
+            remedy = cell
+        else:  # a column of several labels is split there by itself
+            remedy = rename if separator in SEPARATORS else f"{cell} and {rename}"
     places = labels.first(SPLITS, joined)
-    severity: Severity = "warning"
-    return Finding("D32", severity, rows, plain(message), plain(remedy), places)
+    return Finding("D32", "warning", rows, plain(message), plain(remedy), places)
