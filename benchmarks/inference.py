@@ -56,11 +56,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path, help="a model folder trained on the data set")
     parser.add_argument("--data", default="car_aspect")
-    parser.add_argument("--rows", type=int, default=1000)
+    parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--flip-rows", type=int, default=2000)
-    parser.add_argument("--mean", type=int, default=0, help="texts of about so many tokens; 0: all")
+    parser.add_argument(
+        "--mean", type=int, default=0, help="time texts of about so many tokens; 0: as they come"
+    )
     parser.add_argument("--invariance-rows", type=int, default=500)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     if options.invariance_rows < 1:
         parser.error("--invariance-rows must be at least 1.")
@@ -70,15 +72,11 @@ def main() -> None:
             export(options.model, target, lambda message: None)
     classifier = Classifier.load(options.model, engine="torch")
     folder = record.data_set(options.data)
-    texts = _texts(folder, options.mean, classifier)
-    many = classifier.text.encode_in_chunks(texts[: max(options.rows, options.flip_rows)])
-    work = Work(
-        classifier.bundle,
-        first(many, options.rows),
-        texts[: options.rows],
-        options.rounds,
-        first(many, min(_SINGLES, options.rows)),
-    )
+    texts = _timed_texts(folder, options.mean, classifier)[: options.rows]
+    timed = classifier.text.encode_in_chunks(texts)
+    many = classifier.text.encode_in_chunks(_texts(folder, "test", "dev")[: options.flip_rows])
+    singles = first(timed, min(_SINGLES, len(timed)))
+    work = Work(classifier.bundle, timed, texts, options.rounds, singles)
     limit = int8_limit()
     able = {"onnx-int8"} & set(classifier.bundle.details["engines"])
     systems = {n: make for n, make in SYSTEMS.items() if able or make is not _onnx_int8_alone}
@@ -88,17 +86,21 @@ def main() -> None:
     report(work, rows, limit, flips, invariance, options)
 
 
-def _texts(folder: Path, mean: int, classifier: Classifier) -> list[str]:
-    """Test texts, then dev texts; with `mean` those of about so many tokens."""
-    texts = [
-        row["text_a"]
-        for name in ("test", "dev")
-        for row in json.loads((folder / f"{name}.json").read_text("utf-8"))
-    ]
+def _timed_texts(folder: Path, mean: int, classifier: Classifier) -> list[str]:
+    """Test and dev texts; with `mean` those of about so many tokens, of train too."""
     if not mean:
-        return texts
+        return _texts(folder, "test", "dev")
+    texts = _texts(folder, "test", "dev", "train")
     lengths = classifier.text.encode_in_chunks(texts).lengths
     return [text for text, n in zip(texts, lengths, strict=True) if abs(n - mean) <= mean * 0.3]
+
+
+def _texts(folder: Path, *names: str) -> list[str]:
+    return [
+        row["text_a"]
+        for name in names
+        for row in json.loads((folder / f"{name}.json").read_text("utf-8"))
+    ]
 
 
 def int8_limit() -> float:

@@ -69,6 +69,15 @@ def tokens() -> Tokens:
     return rows(60)
 
 
+def test_openvino_that_does_not_know_an_option_computes_all_the_same(bundle, tokens, monkeypatch):
+    from bert_cls.engines import openvino_engine
+
+    known = answers(open_engine(bundle, "openvino"), tokens, bundle)
+    monkeypatch.setattr(openvino_engine, "_UNFUSED", {"NO_SUCH_OPTION": "DISABLE"})
+    found = answers(open_engine(bundle, "openvino"), tokens, bundle)
+    assert np.abs(found - known).max() < 1e-5
+
+
 @pytest.fixture(scope="module")
 def wanted(bundle, tokens):
     return answers(open_engine(bundle, "torch"), tokens, bundle)

@@ -28,6 +28,7 @@ from bert_cls.decision import confidence_margins, label_margins, margins
 from bert_cls.engines import open_engine, run
 from bert_cls.errors import BundleError, ConfigError, EngineError
 from bert_cls.export import export
+from bert_cls.export.activations import Seen, collect
 from bert_cls.export.check import compare, second_look_margins
 from bert_cls.export.graph import to_onnx
 from bert_cls.export.quantise import quantise, sites
@@ -374,10 +375,11 @@ def test_layers_kept_in_float_are_left_alone(folder):
     assert len(places) == 8  # two layers: attention's input and output, the two of the FFN
     generator = np.random.default_rng(0)
     weights = {t.name: list(t.dims) for t in graph.graph.initializer}
-    samples = {
+    drawn = {
         s.tensor: generator.normal(size=(64, weights[s.weights[0]][0])).astype(np.float32)
         for s in places
     }
+    samples = {tensor: Seen(x, x.min(axis=0), x.max(axis=0)) for tensor, x in drawn.items()}
     every, errors = quantise(graph, samples)
     onnx.checker.check_model(every)
     assert set(errors) == {s.tensor for s in places}
@@ -387,6 +389,29 @@ def test_layers_kept_in_float_are_left_alone(folder):
     assert len(sites(some)) == 1
     count = lambda g: sum(n.op_type == "QuantizeLinear" for n in g.graph.node)  # noqa: E731
     assert (count(every), count(some)) == (8, 7)
+
+
+def test_int8_reaches_as_far_as_any_calibration_token_not_only_those_drawn(folder):
+    bundle = bundles.load(folder)
+    graph, rows = to_onnx(bundle), rows_of(bundle)
+    tensors = [site.tensor for site in sites(graph)]
+    seen = collect(graph, tensors, rows, bundle)
+    for each in seen.values():
+        assert (each.sample.min(axis=0) >= each.low).all()
+        assert (each.sample.max(axis=0) <= each.high).all()
+    few = {tensor: Seen(s.sample[:8], s.low, s.high) for tensor, s in seen.items()}
+    near = {t: Seen(s.sample, s.sample.min(0), s.sample.max(0)) for t, s in few.items()}
+    far, short = (_widest_steps(quantise(graph, samples)[0]) for samples in (few, near))
+    assert sum(far) > sum(short)
+
+
+def _widest_steps(graph):
+    """The steps of the activations, by site."""
+    return [
+        float(onnx.numpy_helper.to_array(t))
+        for t in graph.graph.initializer
+        if t.name.endswith("_s") and not t.dims
+    ]
 
 
 def test_the_margin_mends_every_label_that_int8_changed():

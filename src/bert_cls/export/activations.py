@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -17,10 +18,22 @@ _TOKENS = 2048
 _BATCH = 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a tensor was on the calibration rows."""
+
+    sample: NDArray[np.float32]
+    """[tokens, channels], of tokens drawn at random"""
+    low: NDArray[np.float32]
+    """[channels], the least value of any token"""
+    high: NDArray[np.float32]
+    """[channels], the greatest"""
+
+
 def collect(
     graph: onnx.ModelProto, tensors: Sequence[str], rows: Rows, bundle: Bundle
-) -> dict[str, NDArray[np.float32]]:
-    """float32 [tokens, channels] of each tensor: of about 2,048 tokens drawn at random."""
+) -> dict[str, Seen]:
+    """What each tensor is, [tokens, channels]: about 2,048 tokens of it, and the range of all."""
     import openvino
 
     from bert_cls.engines.openvino_engine import compile_model
@@ -32,12 +45,20 @@ def collect(
     tokens = rows.calibration.pieces
     share = min(1.0, _TOKENS / max(1, int(tokens.lengths.sum())))
     generator = np.random.default_rng(0)
-    parts: dict[str, list[NDArray[np.float32]]] = {tensor: [] for tensor in tensors}
+    parts: dict[str, list[Seen]] = {tensor: [] for tensor in tensors}
     for chosen in batches_by_length(tokens.lengths, _BATCH):
         batch = tokens.padded(chosen, bundle.pad_id)
         answers = compiled(feeds(batch, names))
-        drawn = np.flatnonzero(batch.mask & (generator.random(batch.mask.shape) < share))
+        drawn = generator.random(int(batch.mask.sum())) < share
         for tensor, port in zip(tensors, compiled.outputs[1:], strict=True):
-            values = answers[port]
-            parts[tensor].append(values.reshape(-1, values.shape[-1])[drawn])
-    return {tensor: np.concatenate(values) for tensor, values in parts.items()}
+            values = answers[port][batch.mask]
+            parts[tensor].append(Seen(values[drawn], values.min(axis=0), values.max(axis=0)))
+    return {tensor: _together(seen) for tensor, seen in parts.items()}
+
+
+def _together(parts: Sequence[Seen]) -> Seen:
+    return Seen(
+        np.concatenate([part.sample for part in parts]),
+        np.min([part.low for part in parts], axis=0),
+        np.max([part.high for part in parts], axis=0),
+    )

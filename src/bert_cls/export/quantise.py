@@ -19,11 +19,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from bert_cls.export.activations import Seen
+
 Floats = NDArray[np.float32]
 
 _EXPONENTS = (0.0, 0.4, 0.6, 0.8, 1.0)
 _SHRINKS = (1.0, 0.85, 0.7)
-_ROWS = 512  # of the sample, in the search
 _DAMPING = 0.01
 _BLOCK = 64
 
@@ -63,12 +64,12 @@ def sites(model: onnx.ModelProto) -> list[Site]:
 
 
 def quantise(
-    model: onnx.ModelProto, samples: Mapping[str, Floats], *, keep: frozenset[str] = frozenset()
+    model: onnx.ModelProto, samples: Mapping[str, Seen], *, keep: frozenset[str] = frozenset()
 ) -> tuple[onnx.ModelProto, dict[str, float]]:
     """A copy of `model` whose linear layers are int8 but for those reading the tensors in `keep`.
 
-    `samples` gives float32 [tokens, channels] of each site's tensor. Also gives each site's
-    relative squared error of output.
+    `samples` says what each site's tensor was. Also gives each site's relative squared error of
+    output.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
@@ -77,11 +78,11 @@ def quantise(
     replaced: dict[tuple[str, str], tuple[str, str]] = {}
     for number, site in enumerate(s for s in sites(model) if s.tensor not in keep):
         values = [weights[name] for name in site.weights]
-        x = samples[site.tensor]
-        scales = _search(x, values)
+        seen = samples[site.tensor]
+        scales = _search(seen, values)
         errors[site.tensor] = scales.error
         tensor = _insert_input(result, f"int8_{number}", site.tensor, scales)
-        passing = _passing(scales.rounded(x))
+        passing = _passing(scales.rounded(seen.sample))
         for place, (name, value) in enumerate(zip(site.weights, values, strict=True)):
             smooth = value * scales.factors[:, None]
             weight = _insert_weight(result, f"int8_{number}_{place}", smooth, passing)
@@ -90,13 +91,13 @@ def quantise(
     return result, errors
 
 
-def _search(x: Floats, weights: Sequence[Floats]) -> Scales:
+def _search(seen: Seen, weights: Sequence[Floats]) -> Scales:
     """The factors and range with the least squared error of the outputs."""
-    x = x[:: max(1, len(x) // _ROWS)][:_ROWS]
+    x = seen.sample
     joined = np.concatenate(weights, axis=1)
     exact = x @ joined
     power = float(np.square(exact).sum()) or 1.0
-    reach = np.maximum(np.abs(x).max(axis=0), 1e-6)
+    reach = np.maximum(np.maximum(-seen.low, seen.high), 1e-6)
     strength = np.maximum(np.abs(joined).max(axis=1), 1e-6)
     tried = []
     for exponent in _EXPONENTS:
@@ -105,14 +106,15 @@ def _search(x: Floats, weights: Sequence[Floats]) -> Scales:
         smooth = joined * factors[:, None]
         column = _column_scales(smooth)
         coarse = np.rint(smooth / column) * column
-        for candidate in _ranges(x / factors, factors):
+        for candidate in _ranges(seen, factors):
             error = float(np.square(candidate.rounded(x) @ coarse - exact).sum()) / power
             tried.append(replace(candidate, error=error))
     return min(tried, key=lambda scales: scales.error)
 
 
-def _ranges(smooth: Floats, factors: Floats) -> Iterator[Scales]:
-    low, high = min(0.0, float(smooth.min())), max(0.0, float(smooth.max()))
+def _ranges(seen: Seen, factors: Floats) -> Iterator[Scales]:
+    low = min(0.0, float((seen.low / factors).min()))
+    high = max(0.0, float((seen.high / factors).max()))
     for shrink in _SHRINKS:
         least, most = low * shrink, high * shrink
         scale = np.float32(max(most - least, 1e-8) / 255)
