@@ -25,7 +25,7 @@ from sklearn.calibration import calibration_curve
 
 from bert_cls import metrics
 from bert_cls.data.findings import Audit, Finding
-from bert_cls.data.problems import KINDS
+from bert_cls.data.problems import KINDS, NONE_OF_THE_LABELS
 from bert_cls.errors import BundleError
 from bert_cls.metrics import DEFINITIONS, Evaluation, PairedDifference
 from bert_cls.report import About, LinearBar, page, report_data, seen_rows, stored_bar
@@ -300,6 +300,17 @@ def test_the_stored_audit_is_read_errors_first():
         ("error", "D25", 2),
         ("note", "D42", 1),
     ]
+
+
+def test_rows_of_no_label_and_rows_that_nobody_labelled_are_two_findings():
+    findings = [
+        Finding("D31", "note", 3, ""),
+        Finding("D31", "note", 2, "", title=NONE_OF_THE_LABELS),
+    ]
+    found = _found(Audit.summary(SimpleNamespace(findings=findings)))
+    assert [(f.title, f.count) for f in found] == [(KINDS["D31"], 3), (NONE_OF_THE_LABELS, 2)]
+    [odd] = _found([{"code": "D31", "severity": "note", "count": 1, "title": "<script>"}])
+    assert odd.title == KINDS["D31"]
 
 
 def golden(name: str, content: str) -> str:
