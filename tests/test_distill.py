@@ -459,7 +459,7 @@ def test_a_run_that_knows_its_teacher_by_another_mark_says_so(teachers, tmp_path
     taught["manifest"] = taught.pop("fingerprint")
     digest = hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
     (tmp_path / "s" / "run.json").write_bytes(orjson.dumps({**content, "sha256": digest}))
-    with pytest.raises(BundleError, match="started by another version.*fingerprint is not in it"):
+    with pytest.raises(BundleError, match=r"started by another version.*fingerprint is not in it"):
         resumed(tmp_path / "s")
 
 

@@ -238,7 +238,7 @@ def test_the_lines_in_the_documentation_read_what_is_cut(
     export(folder, "onnx", quiet)
     first, cut, _ = documented()
     if pair:  # as the comment in them says
-        single, both = re.findall(r"(encode\(.*?\))  # of pairs: (.*)", cut)[0]
+        single, both = re.findall(r"texts = (.*)  # of a model of pairs: (.*)", cut)[0]
         cut = cut.replace(single, both)
     given = ["尾灯不亮，ＡＢＳ报警[SEP]" * 20], ["后灯坏了" * 20] if pair else None
     cut = cut.replace('["尾灯不亮"]', repr(given[0])).replace('["后灯坏了"]', repr(given[1]))

@@ -360,7 +360,7 @@ def test_the_page_refers_to_nothing_outside_and_is_small(task):
 def test_every_word_is_there_in_both_languages_and_used():
     program = "".join(ASSETS.joinpath(name).read_text("utf-8") for name in PROGRAM)
     literal = set(re.findall(r'"([a-z_]+(?:\.\w+)*)"', program))
-    prefixes = tuple(re.findall(r'"([a-z_.]+\.)" \+', program))
+    prefixes = tuple(re.findall(r'"([a-z_.]+\.)"(?: \+|\))', program))
     for key, (english, chinese) in words().items():
         assert english, key
         assert chinese, key

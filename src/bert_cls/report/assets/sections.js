@@ -395,7 +395,7 @@ function notesSection() {
     [say("notes.max_length"), tokensRead()],
   ];
   const notes = report.notes.filter((note) => !isAlarm(note));
-  const settings = report.settings.map(([key, value, why]) => [key, value, why]);
+  const settings = report.settings.map(([key, value, why]) => [key, value, translated(why, REASONS)]);
   return [
     element("h3", {}, say("notes.rule")),
     table(["", ""], report.task === "regression" ? facts.slice(3) : facts, { texts: [1], narrow: true }),
