@@ -30,10 +30,10 @@ from bert_cls.data.audit import Settings as AuditSettings
 from bert_cls.data.audit import audit, audit_gathered
 from bert_cls.data.dataset import assemble, gather
 from bert_cls.data.duplicates import THRESHOLD, differing, fold, repeats, similarity
-from bert_cls.data.findings import SEVERITIES, Audit, Finding, excerpt
+from bert_cls.data.findings import SEVERITIES, Audit, Finding, excerpt, spelled
 from bert_cls.data.labels import SURROGATE
 from bert_cls.data.lengths import EstimatedLengths, TokenLengths, unknown_id
-from bert_cls.data.problems import KINDS
+from bert_cls.data.problems import KINDS, NONE_OF_THE_LABELS
 from bert_cls.data.raw import Options
 from bert_cls.data.read import ON_BAD_ROW
 from bert_cls.data.repair import CHANGES_FILE, repair
@@ -314,7 +314,7 @@ CASES = [
     case("D31", "note", with_rows(row(label=None)), "1 row of train without a label: set aside."),
     case(
         *("D31", "note", {"train.json": labelled(["a"], [], ["b"], [], [])}),
-        *("3 rows of 5 in train (60.0 %) with no label ([]).",),
+        *("3 rows of 5 in train (60.0 %) labelled [].",),
         n=3,
     ),
     case(
@@ -422,7 +422,7 @@ def test_each_kind_of_finding(tmp_path, code, severity, files, message, rows, re
     assert len(hits) == 1, [str(f) for f in found.findings]
     assert (hits[0].severity, hits[0].count) == (severity, rows)
     assert remedy in (hits[0].remedy or "")
-    assert hits[0].title == KINDS[code]
+    assert hits[0].title in (KINDS[code], NONE_OF_THE_LABELS)
     # what refuses every row, or every label, of a file says so besides
     assert {f.code for f in found.of("error")} <= {code, "D20", "D22", "D25", "D31"}
     for example in hits[0].examples:
@@ -1037,6 +1037,23 @@ def test_an_audit_in_short_has_codes_and_counts_and_no_words_of_rows(tmp_path):
     assert measured.lengths == other
     assert of_code(measured, "D23") == [cut]
     assert len(measured.findings) == len(found.findings) + 1
+
+
+def test_rows_of_no_label_are_not_called_rows_that_nobody_labelled(tmp_path):
+    """[] is an answer; null is none."""
+    found = audit(put(tmp_path, {"train.json": labelled(["a"], [], ["b"], None, [])}))
+    empty, unlabelled = sorted(of_code(found, "D31"), key=lambda finding: -finding.count)
+    assert "\n".join(spelled(empty)) == (
+        "D31 rows with none of the labels: 2 rows of 5 in train (40.0 %) labelled []."
+    )
+    assert spelled(unlabelled)[0] == (
+        "D31 rows without a label: 1 row of train without a label: set aside."
+    )
+    told = [entry for entry in found.summary() if entry["code"] == "D31"]
+    counted = {entry["title"]: entry["count"] for entry in told}
+    assert counted == {"rows with none of the labels": 2, "rows without a label": 1}
+    shown = [f["title"] for f in found.to_dict()["findings"] if f["code"] == "D31"]
+    assert sorted(shown) == sorted(counted)
 
 
 def test_a_class_that_dropping_leaks_takes_away_is_said(tmp_path):

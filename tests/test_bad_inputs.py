@@ -284,7 +284,7 @@ BAD = [
         *(
             "D31",
             {"train.json": rows(*SETS)},
-            "1 row of 4 in train (25.0 %), 1 row of 4 in dev (25.0 %) with no label ([]).",
+            "1 row of 4 in train (25.0 %), 1 row of 4 in dev (25.0 %) labelled [].",
         ),
         others={"dev.json": rows(*SETS, start=10), "test.json": None},
         **QUIETLY,

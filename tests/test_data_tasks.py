@@ -242,7 +242,7 @@ def test_d29_one_class_is_not_enough():
 
 def test_d31_rows_with_an_empty_list_are_counted():
     _, problems = label_space(table(["a"], [], []), task="multilabel")
-    assert [str(p) for p in problems] == ["train.json: 2 rows of 3 with no label ([])."]
+    assert [str(p) for p in problems] == ["train.json: 2 rows of 3 labelled []."]
 
 
 # ---- files of labels ---------------------------------------------------------------------------

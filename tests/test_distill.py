@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import shutil
@@ -10,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pytest
 import torch
 from hypothesis import given
@@ -20,13 +22,15 @@ from bert_cls.cli import main
 from bert_cls.config import RunConfig, resolve_config
 from bert_cls.data import read
 from bert_cls.errors import BundleError, ConfigError, DataError, Interrupted
+from bert_cls.export import export
 from bert_cls.folders import sha256
 from bert_cls.losses import DIVERGENCES, LabelStatistics, make_distillation, make_loss, pack
+from bert_cls.request import read_run
 from bert_cls.training import Request, Silent, resumed, student_request, train
 from bert_cls.training.prepare import read_audited
 from bert_cls.training.ranks import Alone
 from bert_cls.training.setup import make_trainer, set_up
-from bert_cls.training.student import spread
+from bert_cls.training.student import fingerprint, spread
 from bert_cls.training.teaching import Teaching, with_unlabelled
 from small import MAKERS, multilabel_rows, paired, write_folder
 from test_training import FAST, Notes, StopAt, encoder, request_for
@@ -274,7 +278,7 @@ def test_every_task_has_students(task, pair, encoder, teachers, tmp_path):
     details = bundle.load(tmp_path / "student").details["distillation"]
     assert details["layers"] == [0]
     assert details["teacher"] == teacher.name
-    assert details["manifest"] == sha256(teacher / "MANIFEST.json")
+    assert details["fingerprint"] == fingerprint(before.bundle)
 
 
 def test_a_teacher_inside_the_output_folder_is_refused(teachers, tmp_path):
@@ -403,6 +407,14 @@ def test_an_interrupted_student_goes_on_bit_for_bit(teachers, tmp_path):
         train(resumed(tmp_path / "other"), Silent(), resume=True)
 
 
+class Begun(Silent):
+    def __init__(self) -> None:
+        self.phases: list[str] = []
+
+    def phase(self, name):
+        self.phases.append(name)
+
+
 def test_a_teacher_that_changed_stops_a_resume(teachers, tmp_path):
     teacher = Path(shutil.copytree(teachers("multilabel"), tmp_path / "teacher"))
     request = asked(teacher, tmp_path / "s", settings={"training.log_steps": 1})
@@ -410,8 +422,45 @@ def test_a_teacher_that_changed_stops_a_resume(teachers, tmp_path):
         train(request, StopAt(2))
     shutil.rmtree(teacher)
     shutil.copytree(teachers("multiclass"), teacher)
+    begun = Begun()
     with pytest.raises(ConfigError, match=r"the teacher .* changed"):
-        train(resumed(tmp_path / "s"), Silent(), resume=True)
+        train(resumed(tmp_path / "s"), begun, resume=True)
+    assert begun.phases == []  # data are read for nothing else
+
+
+def test_another_rule_of_the_teacher_is_another_teacher(teachers):
+    model = bundle.load(teachers("multilabel"))
+    before = fingerprint(model)
+    engines = {"engines": {"onnx": {"flips": 0}}}
+    assert fingerprint(replace(model, details={**model.details, **engines})) == before
+    rule = replace(model.rule, thresholds=(0.11, 0.12, 0.13))
+    assert fingerprint(replace(model, rule=rule)) != before
+
+
+def test_a_teacher_that_is_exported_meanwhile_stops_no_resume(teachers, tmp_path):
+    teacher = Path(shutil.copytree(teachers("multilabel"), tmp_path / "teacher"))
+    options = {"settings": {"training.log_steps": 1}}
+    train(asked(teacher, tmp_path / "whole", **options), Silent())
+    with pytest.raises(Interrupted):
+        train(asked(teacher, tmp_path / "s", **options), StopAt(2))
+    listed = sha256(teacher / "MANIFEST.json")
+    export(teacher, "openvino", lambda _: None)
+    assert sha256(teacher / "MANIFEST.json") != listed
+    train(resumed(tmp_path / "s"), Silent(), resume=True)
+    assert len({sha256(tmp_path / n / "model.safetensors") for n in ("s", "whole")}) == 1
+
+
+def test_a_run_that_knows_its_teacher_by_another_mark_says_so(teachers, tmp_path):
+    request = asked(teachers("multilabel"), tmp_path / "s", settings={"training.log_steps": 1})
+    with pytest.raises(Interrupted):
+        train(request, StopAt(2))
+    content = read_run(tmp_path / "s")
+    taught = content["distillation"]
+    taught["manifest"] = taught.pop("fingerprint")
+    digest = hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    (tmp_path / "s" / "run.json").write_bytes(orjson.dumps({**content, "sha256": digest}))
+    with pytest.raises(BundleError, match=r"started by another version.*fingerprint is not in it"):
+        resumed(tmp_path / "s")
 
 
 def test_same_seed_same_student(teachers, tmp_path):

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from bert_cls import Classifier
 from bert_cls import bundle as bundles
 from bert_cls.data import Example
-from bert_cls.decision import Rule, confidence_margins, margins
+from bert_cls.decision import Rule, confidence_margins, label_margins, margins
 from bert_cls.engines import ENGINES, FILES, choose, open_engine, passed_over, run
 from bert_cls.engines.engine import ROWS_STEP, even_batches, files_of
 from bert_cls.engines.machine import multiplies_bfloat16, multiplies_int8, processor_flags
@@ -514,6 +514,41 @@ def test_other_thresholds_have_a_margin_of_their_own(three_stages, bundle, wante
     assert not engine.unsure(wanted, bundle.rule).any()
     assert not engine.unsure(wanted, replace(bundle.rule, min_confidence=None)).any()
     assert engine.unsure(wanted, replace(bundle.rule, thresholds=(0.31, 0.32, 0.33))).all()
+
+
+SCALES = {
+    "temperature": {"temperature": 0.1},
+    "bias": {"bias": -2.0},
+    "slopes": {"slopes": (1.0, 1.0, 9.0), "offsets": (0.0,) * 3},
+    "offsets": {"slopes": (1.0,) * 3, "offsets": (0.0, -2.0, 0.0)},
+}
+
+
+@pytest.mark.parametrize("changes", SCALES.values(), ids=SCALES.keys())
+def test_under_another_scale_every_row_is_looked_at_again(changes, three_stages, tokens, wanted):
+    engines = three_stages.details["engines"]
+    facts = {**engines, LOWEST: {**engines[LOWEST], **dict.fromkeys(MARGINS, 0.0)}}
+    model = replace(three_stages, details={"engines": facts})
+    rule = model.rule.changed(changes)
+    engine = open_engine(model, LOWEST)
+    assert not engine.unsure(wanted, model.rule).any()
+    assert engine.unsure(wanted, rule).all()
+    # no stage's margins are those of such scores
+    np.testing.assert_allclose(answers(engine, tokens, model, rule=rule), wanted, atol=1e-5)
+
+
+def test_other_limits_have_the_margin_of_other_thresholds(three_stages, bundle, wanted):
+    """They compare scores that are nowhere near the model's own thresholds."""
+    engines = three_stages.details["engines"]
+    for changes in ({"min_labels": 1}, {"max_labels": 1}):
+        rule = bundle.rule.changed(changes)
+        distances = label_margins(rule, wanted)
+        widest = float(np.median(distances))
+        facts = {"margin": 0.0, "margin_elsewhere": widest, "margin_confidence": 0.0}
+        model = replace(three_stages, details={"engines": {**engines, LOWEST: facts}})
+        engine = open_engine(model, LOWEST)
+        np.testing.assert_array_equal(engine.unsure(wanted, rule), distances <= widest)
+        assert not engine.unsure(wanted, bundle.rule).any()
 
 
 def test_rows_near_the_least_confidence_are_looked_at_again(three_stages, bundle, wanted):

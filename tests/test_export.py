@@ -182,17 +182,32 @@ def test_predictions_are_the_same_through_every_face(folder):
     ]
 
 
-@pytest.mark.parametrize("pair", [False, True], ids=["texts", "pairs"])
-def test_the_lines_in_the_documentation_run_the_onnx_file(pair, folder, encoder, tmp_path):
+def documented():
+    """The Python of "The ONNX file by itself"."""
     page = (Path(__file__).parent.parent / "docs" / "engines.md").read_text("utf-8")
-    lines = page.partition("```python\n")[2].partition("```")[0]
+    return re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("pair", "text"),
+    [
+        (False, "尾灯不亮"),
+        (True, "尾灯不亮"),
+        (False, "尾灯[SEP]不亮[MASK]"),
+        (True, "尾灯[SEP]不亮[MASK]"),
+        (False, "尾灯不亮，天窗漏水。" * 40),
+    ],
+    ids=["text", "pair", "typed special tokens", "typed in a pair", "cut"],
+)
+def test_the_lines_in_the_documentation_run_the_onnx_file(pair, text, folder, encoder, tmp_path):
+    lines, *_ = documented()
     if pair:  # as the comment in them says
         single, _, both = re.findall(r"(encode\(.*?\))(  # of a model of pairs: )(.*)", lines)[0]
         folder = model_folder(encoder("bert"), tmp_path / "model", pair=True)
         export(folder, "onnx", quiet)
         lines = lines.replace(single, both)
     done = subprocess.run(
-        [sys.executable, "-c", lines],
+        [sys.executable, "-c", lines.replace("尾灯不亮", text)],
         capture_output=True,
         text=True,
         check=True,
@@ -201,8 +216,39 @@ def test_the_lines_in_the_documentation_run_the_onnx_file(pair, folder, encoder,
     values = [float(x) for x in re.findall(r"-?\d+\.\d+(?:e-?\d+)?", done.stdout)]
     classifier = Classifier.load(folder, engine="torch")
     second = ["后灯坏了"] if pair else None
-    wanted = classifier.logits(classifier.text.encode(["尾灯不亮"], second))[0]
+    wanted = classifier.logits(classifier.text.encode([text], second))[0]
     np.testing.assert_allclose(values, wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("pair", "settings"),
+    [
+        (False, {"long": "head_tail"}),
+        (False, {"long": "windows", "window_pooling": "max"}),
+        (False, {"normalise": "nfkc"}),
+        (True, {}),
+        (True, {"long": "windows"}),
+    ],
+    ids=["head_tail", "windows", "nfkc", "pair", "pair in windows"],
+)
+def test_the_lines_in_the_documentation_read_what_is_cut(
+    pair, settings, encoder, tmp_path, monkeypatch
+):
+    text = TextSettings(max_length=65, **settings)
+    folder = model_folder(encoder("bert"), tmp_path / "model", pair=pair, text=text)
+    export(folder, "onnx", quiet)
+    first, cut, _ = documented()
+    if pair:  # as the comment in them says
+        single, both = re.findall(r"texts = (.*)  # of a model of pairs: (.*)", cut)[0]
+        cut = cut.replace(single, both)
+    given = ["尾灯不亮，ＡＢＳ报警[SEP]" * 20], ["后灯坏了" * 20] if pair else None
+    cut = cut.replace('["尾灯不亮"]', repr(given[0])).replace('["后灯坏了"]', repr(given[1]))
+    monkeypatch.chdir(tmp_path)
+    found: dict = {}
+    exec(first + cut, found)
+    classifier = Classifier.load(folder, engine="torch")
+    wanted = classifier.logits(classifier.text.encode(*given))
+    np.testing.assert_allclose(found["logits"], wanted, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -223,8 +269,7 @@ def test_the_lines_in_the_documentation_are_the_rule(task, changes, encoder, tmp
     rule = replace(RULES[task], **changes)
     described = json.loads((folder / "bert_cls.json").read_text("utf-8")) | {"rule": rule.to_dict()}
     (folder / "bert_cls.json").write_text(json.dumps(described), "utf-8")
-    page = (Path(__file__).parent.parent / "docs" / "engines.md").read_text("utf-8")
-    made, decided = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    made, _, decided = documented()
     monkeypatch.chdir(tmp_path)
     found: dict = {}
     exec(made + decided, found)

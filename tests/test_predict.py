@@ -515,6 +515,33 @@ def test_rows_of_which_none_is_good_are_told(tmp_path):
     assert told == [8, 8, 4]
 
 
+@pytest.mark.parametrize(("skip", "first"), [(0, 0), (50, 50), (70, 50), (399, 350), (400, 400)])
+def test_rows_that_are_computed_again_are_told_once(skip, first, tmp_path):
+    """The window that a job stopped in is computed whole; its rows were there before."""
+    rows, told = written(tmp_path / "rows.jsonl", 400), []
+    model = counting_classifier()
+    options = {"window": 50, "skip": skip, "computed": told.append}
+    assert len(list(model.predict_stream(stream(rows), **options))) == 400 - skip
+    assert sum(told) == pytest.approx(400 - skip)
+    assert sum(part for part in told if part > 0) <= 400 - first
+
+
+def test_a_job_that_goes_on_counts_every_row_once_and_has_the_rate_of_this_run(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(terminal.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(terminal, "_LOG_SECONDS", 0.0)
+    console = Console(file=io.StringIO(), width=100)
+    with terminal.PredictionProgress(console, Foreseen(), done=500) as progress:
+        # 300 of the 500 are computed again, 100 with the first batch
+        for now[0], rows in ((160.0, 100 - 300), (170.0, 200), (180.0, 400)):
+            progress.computed(rows)
+    assert console.file.getvalue().splitlines() == [
+        "  1:00  500 rows  50%",
+        "  1:10  500 rows  20 rows/s  50%, about 25 s left",
+        "  1:20  900 rows  30 rows/s  90%, about 3 s left",
+    ]
+
+
 class Foreseen:
     """Rows of which 1,000 are expected."""
 

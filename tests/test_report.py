@@ -25,7 +25,7 @@ from sklearn.calibration import calibration_curve
 
 from bert_cls import metrics
 from bert_cls.data.findings import Audit, Finding
-from bert_cls.data.problems import KINDS
+from bert_cls.data.problems import KINDS, NONE_OF_THE_LABELS
 from bert_cls.errors import BundleError
 from bert_cls.metrics import DEFINITIONS, Evaluation, PairedDifference
 from bert_cls.report import About, LinearBar, page, report_data, seen_rows, stored_bar
@@ -302,6 +302,17 @@ def test_the_stored_audit_is_read_errors_first():
     ]
 
 
+def test_rows_of_no_label_and_rows_that_nobody_labelled_are_two_findings():
+    findings = [
+        Finding("D31", "note", 3, ""),
+        Finding("D31", "note", 2, "", title=NONE_OF_THE_LABELS),
+    ]
+    found = _found(Audit.summary(SimpleNamespace(findings=findings)))
+    assert [(f.title, f.count) for f in found] == [(KINDS["D31"], 3), (NONE_OF_THE_LABELS, 2)]
+    [odd] = _found([{"code": "D31", "severity": "note", "count": 1, "title": "<script>"}])
+    assert odd.title == KINDS["D31"]
+
+
 def golden(name: str, content: str) -> str:
     """What was reviewed before; written anew where BERT_CLS_GOLDEN is set."""
     path = GOLDEN / name
@@ -349,7 +360,7 @@ def test_the_page_refers_to_nothing_outside_and_is_small(task):
 def test_every_word_is_there_in_both_languages_and_used():
     program = "".join(ASSETS.joinpath(name).read_text("utf-8") for name in PROGRAM)
     literal = set(re.findall(r'"([a-z_]+(?:\.\w+)*)"', program))
-    prefixes = tuple(re.findall(r'"([a-z_.]+\.)" \+', program))
+    prefixes = tuple(re.findall(r'"([a-z_.]+\.)"(?: \+|\))', program))
     for key, (english, chinese) in words().items():
         assert english, key
         assert chinese, key

@@ -10,12 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bert_cls.config import RunConfig, resolve_config
+from bert_cls.cuts import cut_note
 from bert_cls.data import Example, LabelSpace
+from bert_cls.data.problems import KINDS, NONE_OF_THE_LABELS
+from bert_cls.encoders.facts import EncoderFacts
+from bert_cls.judging import merged, unlabelled_note
+from bert_cls.legacy import flags
 from bert_cls.metrics import Outcome, PairedDifference, evaluate
 from bert_cls.metrics.collapse import alarms
 from bert_cls.report import About, LinearBar, page
-from bert_cls.report.data import NearRow
+from bert_cls.report.data import Found, NearRow
 from bert_cls.terminal import figure
+from bert_cls.text import TextSettings
+from bert_cls.training.recipe import settle
 from browser import CHROMIUM, REASON, Browser
 from judged import TASKS, report_case
 from payloads import PAYLOADS
@@ -297,7 +305,7 @@ def test_an_alarm_is_at_the_top_and_only_there(look):
 
 
 def made_notes() -> list[str]:
-    """Each alarm and each note on intervals, as they are made."""
+    """Each alarm and each note, as they are made."""
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 3, 60)
     cells = truth[:, None] == np.arange(3)
@@ -323,29 +331,123 @@ def made_notes() -> list[str]:
         ("multilabel", tuple(map(str, range(40))), rare, loose, loose > 0.55),
         ("multiclass", tuple(map(str, range(300))), one, np.full((40, 300), 1 / 300), one),
     ):
-        found = evaluate(task, LabelSpace(space), *arrays, resamples=400).notes
-        said += [note for note in found if re.search("^warning|interval|confusion", note)]
+        said += evaluate(task, LabelSpace(space), *arrays, resamples=400).notes
+    return [
+        *said,
+        *alarms(Outcome("multilabel", *many_labels()), range(12)),
+        *left_out(),
+        *on_rows(),
+    ]
+
+
+def many_labels() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Twelve labels that half of the rows have, and that are never given but for the first."""
+    truth = np.tile(np.arange(20)[:, None] % 2 == 0, 12)
+    given = truth & (np.arange(12) == 0)
+    return truth, given * 0.8, given
+
+
+def left_out() -> list[str]:
+    """Why figures are left out, each once."""
+    none, odd = np.zeros((6, 3), bool), np.full((6, 3), np.nan)
+    six, halves = np.arange(6.0), np.full((6, 2), 0.5)
+    three, one = np.arange(6) % 3, np.zeros(6, int)
+    cases = (
+        ("multilabel", none, none * 0.5, none, {"train_counts": [3, 2, 1]}),
+        ("multilabel", none, odd, none, {}),
+        ("multilabel", none, none * 0.5, none, {"calibrated": False}),
+        ("multilabel", none, none + 2.0, none, {}),
+        ("binary", one, halves, one, {}),
+        ("multiclass", three, np.full((6, 3), 0.2), three, {}),
+        ("regression", six * 0, six, None, {}),
+        ("regression", six, six * 0, None, {}),
+        ("regression", six * 0, six * 0, None, {}),
+        ("regression", six * 1e200, six, None, {}),
+    )
+    said = []
+    for task, truth, scores, given, options in cases:
+        space = () if task == "regression" else ("a", "b", "c")[: scores.shape[1]]
+        figures = evaluate(task, LabelSpace(space), truth, scores, given, resamples=0, **options)
+        said += figures.notes
     return said
 
 
-def test_alarms_and_notes_on_intervals_are_in_the_language_of_the_page(look):
-    notes = made_notes()
+def on_rows() -> list[str]:
+    """What is said of rows that are left out, merged or cut."""
+    rows = [Example(i, "文", None, "旧") for i in range(3)]
+    said = [note for n in (1, 3) for note in unlabelled_note(n)]
+    said += [note for n in (1, 3) for note in merged(rows[:n], {"旧": "新"})[1]]
+    figures = report_case("binary").evaluation
+    for count in (3, 12):
+        cut = np.arange(40) < count
+        for settings in (TextSettings(), TextSettings(long="windows")):
+            said.append(str(cut_note(cut, settings, lambda rows: figures)))
+    return said
+
+
+def made_reasons(folder: Path) -> list[str]:
+    """Each reason of a setting, as they are made; `folder` is for data."""
+    (folder / "train.json").write_text("[]", "utf-8")
+    config = RunConfig()
+    known = EncoderFacts("bert", 768, 12, 10**8, 512, None, has_trained_pooler=True)
+    said = []
+    for changes, task, loss, student in (
+        ({}, "multiclass", "cross_entropy", False),
+        ({"width": 312, "sentence_pooling": "mean"}, "multilabel", "bce", False),
+        ({"width": 384, "has_trained_pooler": False}, "multilabel", "multilabel_margin", False),
+        ({"width": 1024, "family": "roberta", "has_trained_pooler": False}, "binary", "bce", True),
+        ({}, "regression", "mse", False),
+    ):
+        facts = replace(known, **changes)
+        recipe = settle(config, facts, task=task, loss=loss, rows=900, student=student)
+        said += [f"recipe: {why}" for why in recipe.reasons.values()]
+    given = {"training.seed": 1}
+    said += resolve_config(flags=given)[1].values()
+    said += resolve_config(flags=given, origin="argument")[1].values()
+    said += resolve_config(inherited=given)[1].values()
+    words = ["--data_dir", str(folder), "--model_type", "bert", "--model_name_or_path", "m"]
+    old = flags.make_parser().parse_args([*words, "--output_dir", "o", "--do_train"])
+    said += flags.resolve(old, encoder="m", lowercase=False)[1].values()
+    return [*said, "preset accurate", "taken over from model", "the command line"]
+
+
+@pytest.mark.parametrize("language", ["zh-CN", "en-US"])
+def test_notes_and_reasons_are_in_the_language_of_the_page(look, language, tmp_path):
+    notes, reasons = made_notes(), made_reasons(tmp_path)
     report = report_case("binary")
+    settings = tuple((f"section.field{i}", "1", why) for i, why in enumerate(reasons))
     evaluation = replace(report.evaluation, notes=tuple(notes))
-    shown = look(replace(report, evaluation=evaluation), language="zh-CN")
-    forms = shown.run(
-        "NOTES.map(key => words[key][1].split(/\\{\\w+\\}/).filter(p => p.length > 1)[0])"
-    )
+    shown = look(replace(report, evaluation=evaluation, settings=settings), language=language)
+    shown.run("document.querySelectorAll('details').forEach(d => d.open = true)")
     said = [*texts(shown, "main > .warning"), *texts(shown, "#notes > ul > li")]
-    assert len(said) == len(notes)
+    why = texts(shown, "#notes details td:nth-child(3)")
+    assert (len(said), len(why)) == (len(notes), len(reasons))
+    if language == "en-US":
+        assert sorted(said) == sorted(re.sub("^warning", "Warning", note) for note in notes)
+        assert why == reasons
+        return
+    forms = shown.run(
+        "[...NOTES, ...REASONS]"
+        ".map(key => words[key][1].split(/\\{\\w+\\}/).filter(p => p.length > 1)[0])"
+    )
     for form in forms:  # every one of them was made, and found
-        assert any(form in sentence for sentence in said), form
-    english = [text for text in said if re.search(r"(row|sample|interval|text|score)s? ", text)]
+        assert any(form in sentence for sentence in [*said, *why]), form
+    said += [text.replace("et al.", "") for text in why]
+    english = [text for text in said if re.search("[a-z]{2,} [a-z]{2,}", text)]
     assert not english
     assert any("a. {why}" in sentence for sentence in said)
-    shown = look(replace(report, evaluation=evaluation))
-    said = [*texts(shown, "main > .warning"), *texts(shown, "#notes > ul > li")]
-    assert sorted(said) == sorted(re.sub("^warning", "Warning", note) for note in notes)
+
+
+def test_what_the_audit_found_is_in_the_language_of_the_page(look):
+    report = report_case("multilabel")
+    entries = [("D31", KINDS["D31"], 3), ("D31", NONE_OF_THE_LABELS, 2)]
+    found = tuple(Found("note", *entry) for entry in entries)
+    for language, names in (
+        ("en-US", ["D31 rows without a label", "D31 rows with none of the labels"]),
+        ("zh-CN", ["D31 未标注的行", "D31 不含任何标签的行（[]）"]),
+    ):
+        shown = look(replace(report, audit=found), language=language)
+        assert [text for text in texts(shown, "#data td") if text.startswith("D")] == names
 
 
 def test_labels_that_are_never_given_are_sorted_by_threshold_too(look):

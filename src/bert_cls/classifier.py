@@ -218,21 +218,26 @@ class Classifier:
         `skip` rows are read and not answered; the others get the answers they would have had
         without it, bit for bit, because windows and batches stay the same. After each batch
         `computed` is told, in the thread, how many rows it had; refused rows are told in equal
-        shares with the batches of their window.
+        shares with the batches of their window. Of the rows of `skip` those in the first window
+        are computed again, and taken off what is told of its first batch: all told is never more
+        than the rows to be answered.
         """
         check_ranges(window=window, skip=skip, top=LEAST["top"] if top is None else top)
         stop = Event()
 
         def compute(ready: _Ready) -> list[Prediction]:
             if ready.tokens is None:
-                computed(len(ready.rows))
+                computed(len(ready.rows) - ready.skip)
                 return []
             rows_a_piece = len(ready.rows) / len(ready.tokens.pieces)
+            again = ready.skip
 
             def told(pieces: int) -> None:
+                nonlocal again
                 if stop.is_set():
                     raise RuntimeError("the engine was stopped.")
-                computed(pieces * rows_a_piece)
+                computed(pieces * rows_a_piece - again)
+                again = 0
 
             logits = self.logits(ready.tokens, told=told)
             return self._decided(ready.tokens, logits, out_of_domain=out_of_domain)

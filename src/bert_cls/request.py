@@ -25,8 +25,8 @@ class Distillation:
 
     teacher: Path
     """a finished model folder"""
-    manifest: str
-    """sha256 of its manifest, which names the sha256 of all its files"""
+    fingerprint: str
+    """sha256 of what its answers depend on; exports of it are not"""
     layers: tuple[int, ...]
     """numbers of the teacher's layers that the student keeps, in order"""
     unlabelled: Path | None = None
@@ -36,7 +36,7 @@ class Distillation:
         """What `run.json` holds."""
         return {
             "teacher": str(self.teacher.absolute()),
-            "manifest": self.manifest,
+            "fingerprint": self.fingerprint,
             "layers": list(self.layers),
             "unlabelled": str(self.unlabelled.absolute()) if self.unlabelled else None,
         }
@@ -47,7 +47,7 @@ class Distillation:
         unlabelled = content["unlabelled"]
         return cls(
             Path(content["teacher"]),
-            content["manifest"],
+            content["fingerprint"],
             tuple(content["layers"]),
             Path(unlabelled) if unlabelled else None,
         )

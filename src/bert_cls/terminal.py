@@ -111,7 +111,8 @@ class TerminalObserver:
 class PredictionProgress:
     """How far a prediction is: a line that is rewritten on a terminal, rare lines in a log.
 
-    `done` rows were there before.
+    `done` rows were there before. Some of them may be computed again, and are told below zero
+    first: the rate has them, the rows do not.
     """
 
     def __init__(self, console: Console, rows: RowStream, *, done: int = 0) -> None:
@@ -149,7 +150,8 @@ class PredictionProgress:
             self.console.print(text, highlight=False)
 
     def _text(self, now: float, since: float, before: float) -> str:
-        done, expected = int(self._done + self._computed), self._rows.expected
+        reached, expected = self._done + self._computed, self._rows.expected
+        done = max(self._done, int(reached))
         seconds, rows = now - since, self._computed - before
         measured = rows > 0 and seconds >= _MEASURED_SECONDS
         text = f"{_clock(self._began)}  {done:,} rows"
@@ -158,7 +160,7 @@ class PredictionProgress:
         if expected is not None:
             text += f"  {done / max(expected, done, 1):.0%}"
         if measured and expected is not None:
-            text += f", about {_duration(max(0, expected - done) * seconds / rows)} left"
+            text += f", about {_duration(max(0, expected - reached) * seconds / rows)} left"
         return text
 
 

@@ -38,7 +38,8 @@ class Occurrence:
 class Finding:
     """One kind of thing that is wrong (`error`, `warning`) or worth knowing (`note`).
 
-    `code` is a key of KINDS. `count` is how many rows, or what else the message counts.
+    `code` is a key of KINDS. `count` is how many rows, or what else the message counts. `title` is
+    the name of this kind of finding, that of its code where no other is given.
     """
 
     code: str
@@ -47,11 +48,11 @@ class Finding:
     message: str
     remedy: str | None = None
     examples: tuple[Occurrence, ...] = ()
+    title: str = ""
 
-    @property
-    def title(self) -> str:
-        """The name of this kind of finding."""
-        return KINDS[self.code]
+    def __post_init__(self) -> None:
+        if not self.title:
+            object.__setattr__(self, "title", KINDS[self.code])
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,19 +130,20 @@ class Audit:
         return ", ".join(count(len(self.of(severity)), severity) for severity in SEVERITIES)
 
     def summary(self) -> list[dict[str, Any]]:
-        """JSON-ready: how many findings of each code and severity, and what they count in all."""
-        table: dict[tuple[Severity, str], list[int]] = {}
+        """JSON-ready: how many findings of each kind and severity, and what they count in all."""
+        table: dict[tuple[Severity, str, str], list[int]] = {}
         for finding in self.findings:
-            table.setdefault((finding.severity, finding.code), []).append(finding.count)
+            kind = (finding.severity, finding.code, finding.title)
+            table.setdefault(kind, []).append(finding.count)
         return [
             {
                 "code": code,
-                "title": KINDS[code],
+                "title": title,
                 "severity": severity,
                 "findings": len(counts),
                 "count": sum(counts),
             }
-            for (severity, code), counts in table.items()
+            for (severity, code, title), counts in table.items()
         ]
 
     def measured(self, lengths: Lengths, findings: Iterable[Finding]) -> Audit:
@@ -151,11 +153,8 @@ class Audit:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
-        found = asdict(self)
-        for finding, entry in zip(self.findings, found["findings"], strict=True):
-            entry["title"] = finding.title
         totals = {severity: len(self.of(severity)) for severity in SEVERITIES}
-        return {"totals": totals, **found}
+        return {"totals": totals, **asdict(self)}
 
 
 def spelled(finding: Finding) -> list[str]:

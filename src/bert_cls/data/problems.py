@@ -153,3 +153,5 @@ KINDS: dict[str, str] = {
     "D41": "unknown tokens",
     "D42": "case and width",
 }
+NONE_OF_THE_LABELS = "rows with none of the labels"
+"""What D31 is called where somebody has labelled the rows, with []."""

@@ -327,7 +327,7 @@ def _empty_lists(rows: Rows) -> list[Problem]:
     empty = sum(example.label == () for example in rows.examples)
     if not empty:
         return []
-    message = f"{count(empty, 'row')} of {len(rows.examples):,} with no label ([])."
+    message = f"{count(empty, 'row')} of {len(rows.examples):,} labelled []."
     return [Problem("D31", rows.file, "", "label", message, "note")]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bert_cls.data.findings import Finding, Severity, percent
 from bert_cls.data.label_findings import Labels
-from bert_cls.data.problems import count
+from bert_cls.data.problems import NONE_OF_THE_LABELS, count
 from bert_cls.data.survey import Survey
 
 LARGE_SHARE = 0.1  # of the rows of a table without a label: none of them was meant, perhaps
@@ -40,7 +40,8 @@ def about_unlabelled(labels: Labels) -> list[Finding]:
             parts.append(part)
     if parts:
         rows = sum(survey.labels.without_any for survey in labels.surveys)
-        found.append(Finding("D31", "note", rows, f"{', '.join(parts)} with no label ([]).", None))
+        message = f"{', '.join(parts)} labelled []."
+        found.append(Finding("D31", "note", rows, message, title=NONE_OF_THE_LABELS))
     return found
 
 

@@ -34,6 +34,10 @@ _CONFIDENCE = "margin_confidence"
 MARGINS = ("margin", "margin_elsewhere", _CONFIDENCE)
 """What an export measures of an engine that is not exact; see Stage."""
 Margins = tuple[float, float, float]
+_SCALE = ("activation", "temperature", "bias", "slopes", "offsets", "weights")
+"""The parts of a rule that make of logits what is compared; margins are distances of that."""
+_CUTS = ("thresholds", "min_labels", "max_labels")
+"""The parts that say where it is compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class Stage:
     margin: float = 0.0
     """within this distance of other labels the next stage is asked, where there is one"""
     margin_elsewhere: float = 0.0
-    """the same where other thresholds than the model's own decide: scores there err otherwise"""
+    """the same where other thresholds or limits than the model's own decide: errors differ there"""
     margin_confidence: float = 0.0
     """the same of a row's confidence from the one below which it is left undecided"""
 
@@ -79,11 +83,19 @@ class SecondLookEngine:
             yield from ((number, self.fast.logits(batch)) for number, batch in batches)
 
     def unsure(self, logits: Logits, rule: Rule) -> NDArray[np.bool_]:
-        """Bool [rows]: answers that the measured error of the first stage could change."""
-        own = (rule.thresholds, rule.weights) == (self._rule.thresholds, self._rule.weights)
-        margin = self._first.margin if own else self._first.margin_elsewhere
+        """Bool [rows]: answers that the measured error of the first stage could change.
+
+        All are, under a rule with another scale: the error of its scores was not measured.
+        """
+        if self._differs(rule, _SCALE):
+            return np.ones(len(logits), dtype=np.bool_)
+        first = self._first
+        margin = first.margin_elsewhere if self._differs(rule, _CUTS) else first.margin
         unsure = label_margins(rule, logits) <= margin
-        return unsure | (confidence_margins(rule, logits) <= self._first.margin_confidence)
+        return unsure | (confidence_margins(rule, logits) <= first.margin_confidence)
+
+    def _differs(self, rule: Rule, parts: Sequence[str]) -> bool:
+        return any(getattr(rule, part) != getattr(self._rule, part) for part in parts)
 
     def surer(self) -> Engine:
         """The stages that follow."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from bert_cls import metrics
 from bert_cls.bundle import Bundle
-from bert_cls.data.problems import KINDS
+from bert_cls.data.problems import KINDS, NONE_OF_THE_LABELS
 from bert_cls.metrics import Evaluation
 from bert_cls.metrics.counts import GROUPS, class_counts, confusion_matrix, label_counts
 from bert_cls.metrics.outcome import Bools, Ints, Outcome
@@ -193,7 +193,7 @@ def _found(stored: object) -> tuple[Found, ...]:
     """The audit as it is stored: a list of {code, severity, count}; other entries are left out."""
     entries = stored if isinstance(stored, list) else []
     found = [
-        Found(entry["severity"], entry["code"], KINDS[entry["code"]], entry["count"])
+        Found(entry["severity"], entry["code"], _title(entry), entry["count"])
         for entry in entries
         if isinstance(entry, dict)
         and isinstance(entry.get("code"), str)
@@ -202,6 +202,11 @@ def _found(stored: object) -> tuple[Found, ...]:
         and isinstance(entry.get("count"), int)
     ]
     return tuple(sorted(found, key=lambda f: (_SEVERITIES.index(f.severity), f.code)))
+
+
+def _title(entry: Mapping[str, Any]) -> str:
+    title = entry.get("title")
+    return NONE_OF_THE_LABELS if title == NONE_OF_THE_LABELS else KINDS[entry["code"]]
 
 
 def _settings(details: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from bert_cls.data.problems import KINDS
+from bert_cls.data.problems import KINDS, NONE_OF_THE_LABELS
 from bert_cls.metrics import DEFINITIONS
 from bert_cls.report.data import ReportData, plain
 
@@ -65,6 +65,7 @@ def words() -> dict[str, tuple[str, str]]:
     table: dict[str, list[str | None]] = orjson.loads(_asset("words.json"))
     english = {f"definition.{name}": sentence for name, sentence in DEFINITIONS.items()}
     english |= {f"audit.{code}": title for code, title in KINDS.items()}
+    english["audit.none_of_the_labels"] = NONE_OF_THE_LABELS
     return {key: (en or english[key], zh or "") for key, (en, zh) in table.items()}
 
 

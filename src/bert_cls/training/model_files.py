@@ -86,7 +86,7 @@ def details(
         teacher = request.distillation.teacher
         taught["distillation"] = {
             "teacher": teacher.resolve().name,
-            "manifest": request.distillation.manifest,
+            "fingerprint": request.distillation.fingerprint,
             "layers": list(request.distillation.layers),
         }
     return {

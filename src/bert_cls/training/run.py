@@ -39,6 +39,7 @@ from bert_cls.training.prepare import Prepared, read_audited
 from bert_cls.training.ranks import agree, local_device, open_ranks, restarted
 from bert_cls.training.restore import put, read_checkpoint, restore_newest
 from bert_cls.training.setup import Setup, make_trainer, set_up
+from bert_cls.training.student import open_teacher
 from bert_cls.training.teaching import with_unlabelled
 
 
@@ -98,10 +99,11 @@ def train(
 
 def _prepared(request: Request, prepared: Prepared | None, observer: Observer) -> Prepared:
     """The audited data set, with the texts a student learns from besides."""
-    config = request.config
+    config, student = request.config, request.distillation
+    if student is not None:
+        open_teacher(student)  # one that changed costs no reading of the data
     if prepared is None:
         observer.phase("reading data")
-        student = request.distillation
         prepared = read_audited(
             request.data,
             config,
@@ -109,9 +111,9 @@ def _prepared(request: Request, prepared: Prepared | None, observer: Observer) -
             labels=request.labels,
             teacher=student.teacher if student else None,
         )
-    if request.distillation is None:
+    if student is None:
         return prepared
-    further = with_unlabelled(prepared.dataset, request.distillation, config, observer)
+    further = with_unlabelled(prepared.dataset, student, config, observer)
     return replace(prepared, dataset=further)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 
 from bert_cls import bundle as bundles
 from bert_cls.bundle import Bundle
@@ -15,11 +17,12 @@ from bert_cls.data.dataset import find_splits
 from bert_cls.encoders.facts import read_config
 from bert_cls.errors import BundleError, ConfigError, DataError
 from bert_cls.files import read_object
-from bert_cls.folders import MANIFEST, sha256
+from bert_cls.folders import read_manifest, sha256
 from bert_cls.request import RUN, Distillation, Request
 
 UNLABELLED = "unlabelled: "
 """Stands before the name of the file of further texts among a run's data files."""
+_ANSWERING = ("config.json", "model.safetensors", "tokenizer.json")
 _INHERITED = ("data", "encoder", "loss", "decision")
 _FIXED = ("data.task", "encoder.name", "encoder.pooling")
 _SPLITTING = ("training.seed", "data.dev_share", "data.test_share")
@@ -62,7 +65,7 @@ def student_request(
         origin=origin,
     )
     _check_fixed(config, origins, inherited, where)
-    distillation = Distillation(teacher, sha256(teacher / MANIFEST), kept, unlabelled)
+    distillation = Distillation(teacher, fingerprint(bundle), kept, unlabelled)
     names = bundle.space.names or None
     return Request(where, output, config, origins, preset, names, distillation)
 
@@ -90,13 +93,25 @@ def spread(wanted: int, available: int) -> tuple[int, ...]:
 def open_teacher(distillation: Distillation) -> Bundle:
     """The teacher's folder; ConfigError when it is another than at the start of the run."""
     bundle = bundles.load(distillation.teacher)
-    if sha256(distillation.teacher / MANIFEST) != distillation.manifest:
+    if fingerprint(bundle) != distillation.fingerprint:
         raise ConfigError(
             f"the teacher {distillation.teacher} changed since the run was started, so it cannot "
             "go on exactly.",
             hint="restore it, or distil anew with --overwrite.",
         )
     return bundle
+
+
+def fingerprint(teacher: Bundle) -> str:
+    """sha256 of what a model's answers depend on; an export of it leaves that as it is."""
+    files = {
+        entry["name"]: entry["sha256"]
+        for entry in read_manifest(teacher.folder)
+        if entry["name"] in _ANSWERING
+    }
+    description = {key: value for key, value in teacher.description().items() if key != "engines"}
+    content = orjson.dumps([files, description], option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(content).hexdigest()
 
 
 def _inherited(bundle: Bundle) -> dict[str, Any]:

@@ -1,30 +1,17 @@
-// Notes on the figures are English sentences in the JSON; here those that have a form known in
-// words.json are said in the language of the page, others as they are.
+// Notes on the figures and the reasons of settings are English sentences in the JSON; here those
+// that have a form known in words.json are said in the language of the page, others as they are.
 
 const ALARM = "warning: ";
 const isAlarm = (note) => note.startsWith(ALARM);
 
 // The first form that fits is taken, so a more special one stands before a more general one.
-const NOTES = [
-  "note.nothing_given",
-  "note.one_answer",
-  "note.constant_output",
-  "note.constant_number",
-  "note.one_class_outweighs",
-  "note.threshold_wrong",
-  "note.never",
-  "note.always",
-  "note.how",
-  "note.no_interval",
-  "note.narrow",
-  "note.without_width",
-  "note.confusion",
-];
+const NOTES = Object.keys(words).filter((key) => key.startsWith("note."));
+const REASONS = Object.keys(words).filter((key) => key.startsWith("why."));
 
-function translated(sentence) {
-  for (const key of NOTES) {
+function translated(sentence, forms = NOTES) {
+  for (const key of forms) {
     const found = formOf(words[key][0]).exec(sentence);
-    if (found) return say(key, Object.fromEntries(Object.entries(found.groups || {}).map(([name, value]) => [name, translated(value)])));
+    if (found) return say(key, Object.fromEntries(Object.entries(found.groups || {}).map(([name, value]) => [name, translated(value, forms)])));
   }
   return sentence;
 }

@@ -294,7 +294,9 @@ function shortened(value) {
 }
 
 function auditTable() {
-  const rows = report.audit.map((found) => [`${found.code} ${say("audit." + found.code)}`, say("severity." + found.severity), whole(found.count)]);
+  const none = words["audit.none_of_the_labels"][0];
+  const name = (found) => say(found.title === none ? "audit.none_of_the_labels" : "audit." + found.code);
+  const rows = report.audit.map((found) => [`${found.code} ${name(found)}`, say("severity." + found.severity), whole(found.count)]);
   return [element("h3", {}, say("audit")), lead(say("audit.lead")), table([say("audit.finding"), say("audit.severity"), say("audit.count")], rows, { texts: [1], narrow: true })];
 }
 
@@ -393,7 +395,7 @@ function notesSection() {
     [say("notes.max_length"), tokensRead()],
   ];
   const notes = report.notes.filter((note) => !isAlarm(note));
-  const settings = report.settings.map(([key, value, why]) => [key, value, why]);
+  const settings = report.settings.map(([key, value, why]) => [key, value, translated(why, REASONS)]);
   return [
     element("h3", {}, say("notes.rule")),
     table(["", ""], report.task === "regression" ? facts.slice(3) : facts, { texts: [1], narrow: true }),
