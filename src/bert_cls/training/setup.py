@@ -143,12 +143,11 @@ def set_up(request: Request, prepared: Prepared, observer: Observer) -> Setup:
     counts = _counts(truth, task, len(dataset.space))
     statistics = LabelStatistics(counts, len(truth))
     weights = _weights(config, loss_name, dataset, statistics, observer, drawn_evenly=drawn)
-    outputs = max(1, len(dataset.space))
-    network, encoder_config = open_start(request, folder, recipe.pooling, outputs=outputs)
+    network, encoder_config = open_start(
+        request, folder, recipe.pooling, outputs=max(1, len(dataset.space))
+    )
     at_priors = recipe.training.prior_bias
     start_head(network, request, dataset, truth, scale, observer, at_priors=at_priors)
-    encoder: Any = network.encoder
-    pad = encoder.config.pad_token_id
     return Setup(
         dataset=dataset,
         audit=audit,
@@ -159,7 +158,7 @@ def set_up(request: Request, prepared: Prepared, observer: Observer) -> Setup:
         encoder_folder=folder,
         encoder_config=encoder_config,
         network=network,
-        pad_id=int(pad) if isinstance(pad, int) else text.template.after[-1],
+        pad_id=_pad_id(network, text),
         counts=counts,
         scale=scale,
         weights=weights,
@@ -168,6 +167,12 @@ def set_up(request: Request, prepared: Prepared, observer: Observer) -> Setup:
         inputs=inputs_of(request, folder),
         teaching=_teaching(request, dataset, splits, text, recipe, observer),
     )
+
+
+def _pad_id(network: Network, text: TextEncoder) -> int:
+    encoder: Any = network.encoder
+    pad = encoder.config.pad_token_id
+    return int(pad) if isinstance(pad, int) else text.template.after[-1]
 
 
 def _labelled(dataset: Dataset) -> dict[str, list[Example]]:
