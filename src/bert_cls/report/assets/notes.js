@@ -18,6 +18,7 @@ const NOTES = [
   "note.no_interval",
   "note.narrow",
   "note.without_width",
+  "note.share",
   "note.confusion",
 ];
 
