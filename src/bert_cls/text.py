@@ -180,17 +180,20 @@ class TextEncoder:
         if second is not None:
             ids_b, full_b = self._ids(second, at)
             full = full + full_b
+        specials = self._specials(second is not None)
+        room, windows = self.settings.max_length - specials, None
         both = list(zip(ids_a, ids_b, strict=True))
-        found = [self._rows(a, b) for a, b in both]
-        windows = None
         if self.settings.long == "windows":
+            found = [self._windows(a, b, room) for a, b in both]
+            rows = list(chain.from_iterable(rows for rows, _ in found))
             known = np.array([len(a) + len(b or ()) for a, b in both], dtype=np.int64)
             lost = np.array([cut for _, cut in found], dtype=np.bool_)
             ends = np.cumsum([0, *(len(rows) for rows, _ in found)], dtype=np.int64)
             windows = Windows(ends, lost | (full > known), self.settings.window_pooling)
-        full = full + self._specials(second is not None)
-        rows = list(chain.from_iterable(rows for rows, _ in found))
-        tokens = joined(rows, full.astype(np.int32), self.template.second_type, windows)
+        else:
+            rows = [self._head(a, b, room) for a, b in both]
+        lengths = (full + specials).astype(np.int32)
+        tokens = joined(rows, lengths, self.template.second_type, windows)
         if self.settings.long == "error" and tokens.cut.any():
             row = int(np.argmax(tokens.cut))
             raise TextError(
@@ -200,17 +203,19 @@ class TextEncoder:
             )
         return tokens
 
-    def _rows(self, a: list[int], b: list[int] | None) -> tuple[list[tuple[list[int], int]], bool]:
-        """The ids of a row, of each of its windows where it is read so; whether these lose some."""
-        settings = self.settings
-        room = settings.max_length - self._specials(b is not None)
-        if settings.long != "windows":
-            return [self._row(self._cut(a, room)) if b is None else self._pair(a, b, room)], False
-        how: dict[str, Any] = {"overlap": settings.window_overlap, "most": settings.max_windows}
+    def _head(self, a: list[int], b: list[int] | None, room: int) -> tuple[list[int], int]:
+        """The ids of a row of at most `room` tokens of texts, head and tail where that is asked."""
+        return self._row(self._cut(a, room)) if b is None else self._pair(a, b, room)
+
+    def _windows(
+        self, a: list[int], b: list[int] | None, room: int
+    ) -> tuple[list[tuple[list[int], int]], bool]:
+        """The ids of each window of a row, and whether tokens are in none of them."""
+        overlap, most = self.settings.window_overlap, self.settings.max_windows
         if b is None:
-            places, lost = spans(len(a), room, **how)
+            places, lost = spans(len(a), room, overlap=overlap, most=most)
             return [self._row(a[start:end]) for start, end in places], lost
-        pairs, lost = pair_spans(len(a), len(b), room, **how)
+        pairs, lost = pair_spans(len(a), len(b), room, overlap=overlap, most=most)
         return [self._row(a[i:j], b[k:m]) for (i, j), (k, m) in pairs], lost
 
     def _specials(self, pair: bool) -> int:
@@ -273,7 +278,12 @@ class TextEncoder:
         """The numbers of a row's tokens, those of `b` after those of `a`; None for special ones."""
         # negative numbers are tokens; special ones keep their ids, which are not
         numbers = [-1 - i for i in range(len(a) + len(b or ()))]
-        rows, _ = self._rows(numbers[: len(a)], None if b is None else numbers[len(a) :])
+        first, second = numbers[: len(a)], None if b is None else numbers[len(a) :]
+        room = self.settings.max_length - self._specials(b is not None)
+        if self.settings.long == "windows":
+            rows, _ = self._windows(first, second, room)
+        else:
+            rows = [self._head(first, second, room)]
         return [-1 - number if number < 0 else None for row, _ in rows for number in row]
 
     def _spans(self, text: str) -> list[Span]:
