@@ -205,6 +205,20 @@ def test_coverage_leaves_out_the_least_certain_rows():
     assert together[0].accuracy == pytest.approx(3 / 7)
 
 
+@pytest.mark.parametrize(
+    ("sure", "cuts"),
+    [
+        ([0.9, 0.8, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1], [0.1, 0.8]),
+        ([0.9, 0.1, 0.1], [0.1, 0.9]),
+        ([0.9, 0.8, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.2, 0.1], [0.1, 0.2, 0.5, 0.8]),
+    ],
+)
+def test_coverage_goes_on_above_rows_of_equal_confidence(sure, cuts):
+    table = coverage_table(np.array(sure), np.array(sure) > 0.4)
+    assert [row.min_confidence for row in table] == cuts
+    assert table[0].coverage == 1.0
+
+
 @pytest.mark.parametrize("task", ["multilabel", "multiclass"])
 def test_confidence_is_the_chance_to_be_right(task):
     rng = np.random.default_rng(0)

@@ -20,6 +20,9 @@ from bert_cls.folders import sha256
 from bert_cls.losses import LabelStatistics, label_weights, make_loss
 from bert_cls.training import Request, Silent, resumed, train
 from bert_cls.training.batches import balanced_weights, epoch_batches
+from bert_cls.training.inherit import inherit
+from bert_cls.training.prepare import read_audited
+from bert_cls.training.setup import set_up
 from small import MAKERS, multilabel_rows, write_folder
 from test_training import StopAt
 from tiny import tiny_encoder
@@ -94,6 +97,7 @@ def test_auto_weighs_lopsided_classes_and_nothing_that_is_adjusted_later():
     assert weights_of("auto") == pytest.approx(weights_of("sqrt"))
     assert weights_of("auto", counts=np.array([40, 30, 30])) is None
     assert weights_of("auto", adjusted_later=True) is None
+    assert weights_of("auto", drawn_evenly=True) is None
     assert weights_of("auto", "bce") is None
     assert weights_of("none") is weights_of("none", "mse") is None
 
@@ -156,6 +160,42 @@ def test_a_run_that_draws_rows_goes_on_bit_for_bit(encoder, tmp_path):
     assert sha256(tmp_path / "part/model.safetensors") == sha256(
         tmp_path / "whole/model.safetensors"
     )
+
+
+def lopsided_rows(count):
+    return [
+        {"index": i, "text_a": f"很好{i}", "text_b": None, "label": "坏" if i % 20 == 0 else "好"}
+        for i in range(count)
+    ]
+
+
+def test_balanced_sampling_leaves_no_rarity_to_weigh_or_to_adjust_to(encoder, tmp_path):
+    data = write_folder(tmp_path / "data", lopsided_rows)
+    rare = {"encoder.name": encoder, **FAST, "loss.class_weights": "auto"}
+    said = {}
+    for sampling in ("shuffled", "balanced"):
+        config, origins = resolve_config(flags=rare | {"training.sampling": sampling})
+        notes = Notes()
+        setup = set_up(
+            Request(data, tmp_path / "out", config, origins),
+            read_audited(data, config, Silent()),
+            notes,
+        )
+        said[sampling] = next(note for note in notes.notes if note.startswith("class weights"))
+        assert (setup.weights is None) == (setup.row_weights is not None)
+    assert "auto: sqrt" in said["shuffled"]
+    assert said["balanced"] == "class weights: auto: none, rows are drawn evenly"
+    wished = {"loss.class_weights": {"坏": 3.0}, "training.sampling": "balanced"}
+    config, origins = resolve_config(flags=rare | wished)
+    request = Request(data, tmp_path / "out", config, origins)
+    setup = set_up(request, read_audited(data, config, Silent()), Silent())
+    assert setup.weights is not None
+    assert setup.row_weights is not None
+    both = {"loss.name": "logit_adjustment", "training.sampling": "balanced"}
+    config, origins = resolve_config(flags={"encoder.name": "/nowhere", **FAST, **both})
+    with pytest.raises(ConfigError, match="made up for twice") as refused:
+        train(Request(data, tmp_path / "out", config, origins), Silent())
+    assert "leave one of the two out" in str(refused.value)
 
 
 # --- adjusting the decision to the priors -------------------------------------------------------
@@ -269,6 +309,24 @@ def test_labels_are_taken_over_renamed_added_and_dropped_by_name(old, tmp_path):
     assert torch.allclose(before[encoder_name], after[encoder_name], atol=1e-6)
     assert trained.bundle.text.max_length == 48
     assert "taken over" in trained.bundle.details["origins"]["text.max_length"]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"training.prior_bias": False}, {"loss.name": "multilabel_margin"}]
+)
+def test_new_labels_start_at_0_without_priors(settings, old, tmp_path):
+    rows = multilabel_rows(80)
+    for row in rows:
+        row["label"] = ["新标签" if name == "轮胎" else name for name in row["label"]]
+    data = write_folder(tmp_path / "data", lambda n: rows[:n])
+    config, origins = frozen(**settings)
+    notes = Notes()
+    request = Request(data, tmp_path / "new", config, origins, init_from=old / "model")
+    inherited = inherit(request)
+    setup = set_up(inherited, read_audited(data, inherited.config, Silent()), notes)
+    bias = setup.network.head.bias.detach().numpy()
+    assert bias[setup.dataset.space.ids["新标签"]] == 0
+    assert any("1 new labels start at 0, 1 are gone" in note for note in notes.notes)
 
 
 def test_a_regression_goes_on_where_it_was(encoder, tmp_path):

@@ -330,6 +330,16 @@ def test_a_reader_that_goes_away_is_no_error_of_the_rows(count, trained, tmp_pat
     assert done.returncode == (141 if count > 1 else 0)
 
 
+@pytest.mark.parametrize("words", ["--help", "", "train --help", "encoders", "encoders list"])
+def test_help_that_nobody_reads_ends_quietly(words):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing) as pipe:
+        command = [str(COMMAND), *words.split()]
+        done = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 def test_the_audit_as_json_on_standard_output(trained, tmp_path):
     done = run("check", trained["data"], "--json", "-")
     assert done.returncode == 0, done.stderr

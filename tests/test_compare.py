@@ -285,6 +285,30 @@ def test_labels_are_corrected_over_all_comparisons(classes, tmp_path):
     assert "of all comparisons" in " ".join(shown.output.split())
 
 
+def test_a_label_that_no_row_has_is_shown_and_not_tested(tmp_path):
+    rows = [{"index": i, "text_a": f"text {i}", "label": ["a"]} for i in range(12)]
+    (tmp_path / "rows.json").write_text(json.dumps(rows), "utf-8")
+    for name, said in (("old", []), ("new", ["a", "b"])):
+        lines = [json.dumps({"index": i, "labels": said, "scores": {}}) for i in range(12)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines), "utf-8")
+    files = [tmp_path / name for name in ("old.jsonl", "new.jsonl")]
+    found = compare(files, tmp_path / "rows.json", resamples=5)
+    a, b = found.comparisons[0].labels
+    assert (b.name, b.support, b.p_value, b.p_holm, b.verdict) == (
+        "b", 0, None, None, "not established"
+    )  # fmt: skip
+    assert a.p_holm == a.p_value == pytest.approx(2 / 2**12)
+    assert a.verdict == "gained"
+    outcomes = [np.array([[False, False]] * 12), np.array([[True, True]] * 12)]
+    truth = np.array([[True, False]] * 12)
+    old, new = (Outcome("multilabel", truth, said * 1.0, said) for said in outcomes)
+    alone = compare_outcomes(new, old, ["a", "b"], resamples=5).labels
+    assert [row.p_holm for row in alone] == [a.p_value, None]
+    command = ["compare", *map(str, files), str(tmp_path / "rows.json")]
+    shown = CliRunner().invoke(app, command, env={"COLUMNS": "160"})
+    assert "1 of 1 labels changed beyond doubt" in " ".join(shown.output.split())
+
+
 def test_a_text_of_several_lines_is_one_line_here(tmp_path):
     rows = [
         {"index": f"a\n{i}", "text_a": "一\r\n二\u2028三\n\n四", "label": "好"} for i in range(3)

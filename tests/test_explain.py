@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from bert_cls.engines import gradients
 from bert_cls.engines.torch_engine import TorchEngine
 from bert_cls.errors import ConfigError, DataError
 from bert_cls.explain import Span, occlude, stand_in, units, weigher, whole_text
+from bert_cls.folding import folded
 from bert_cls.text import TextEncoder, TextSettings
 from bert_cls.training import Request, Silent, train
 from small import paired
@@ -186,6 +189,67 @@ def test_every_tokenizer_has_a_stand_in_or_none_and_traces_its_tokens(family):
             for place in places:
                 if place is not None:
                     assert 0 <= place[1] <= place[2] <= len(texts[place[0]])
+
+
+class Reading:
+    """An engine that remembers which tokens it was shown."""
+
+    name = "reading"
+    max_tokens = 4096
+
+    def __init__(self, engine):
+        self.engine = engine
+        self.seen = set()
+
+    def logits(self, batch):
+        self.seen.update(batch.ids.ravel().tolist())
+        return self.engine.logits(batch)
+
+
+HEAD, UNREAD, TAIL = "zzzz 灯亮 xxxxx 放心 ", "窗漏胎，" * 30, " qqqqq 车好 zzzz 很"
+
+
+@pytest.mark.parametrize(
+    ("long", "first", "second", "unread"),
+    [
+        ("head", HEAD + "亮" * 20 + UNREAD, None, UNREAD),
+        ("head_tail", HEAD[:8] + UNREAD + TAIL + "亮" * 20, None, UNREAD),
+        ("windows", HEAD + "亮" * 40 + UNREAD + TAIL, None, UNREAD),
+        ("head", HEAD + "亮" * 20 + UNREAD, "xxxx 放心" + "亮" * 20 + UNREAD, UNREAD),
+        ("windows", HEAD + "亮" * 80, "xxxx 放心" + "亮" * 20 + UNREAD, UNREAD),
+    ],
+)
+def test_what_is_not_read_weighs_nothing_and_does_not_move_up(long, first, second, unread, model):
+    settings = TextSettings(max_length=24, long=long, max_windows=2, window_overlap=0.0)
+    text = TextEncoder(tiny_tokenizer("bert"), settings)
+    [cut] = text.encode([first], None if second is None else [second]).cut.tolist()
+    assert cut
+    engine = Reading(model.engine)
+    read = Classifier(replace(model.bundle, pair=second is not None), engine, text)
+    [why] = read.explain([Example(0, first, second)], ["灯"], passes=256)
+    assert why.truncated
+    tokens = text.encode([first], None if second is None else [second])
+    known = {*tokens.pieces.ids.tolist(), text.tokenizer.token_to_id("[UNK]")}
+    assert engine.seen <= known | {model.bundle.pad_id}
+    places = [place for place in text.places(first, second) if place]
+    for span in why.labels[0].spans:
+        inside = any(p == span.part and s < span.end and span.start < e for p, s, e in places)
+        assert inside or span.weight == 0
+    a, b = why.parts("灯")
+    assert "".join(piece for piece, _ in a) == first
+    assert "".join(piece for piece, _ in b) == (second or "")
+
+
+def test_normalised_characters_are_traced_also_where_they_are_joined():
+    for text in ("e\u0301ＬＥＤ", "①ｶﾞ灯", "\u1100\u1161\u11a8灯", "q\u0302\u0323x", "㍿灯ﬁ"):
+        joined, origins = folded(text)
+        assert joined == unicodedata.normalize("NFKC", text)
+        assert len(origins) == len(joined)
+        assert origins[0][0] == 0
+        assert origins[-1][1] == len(text)
+        assert all(s < e for s, e in origins)
+    encoder = TextEncoder(tiny_tokenizer("bert"), TextSettings(24, "head", "nfkc"))
+    assert encoder.places("e\u0301灯")[1:-1] == [("a", 0, 2), ("a", 2, 3)]
 
 
 def test_tokens_that_share_a_character_become_one_span():

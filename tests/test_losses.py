@@ -28,6 +28,7 @@ from bert_cls.losses import (
     resolve_name,
     resolve_options,
 )
+from bert_cls.losses.elementwise import asl
 
 COUNTS = (1, 40, 7, 0, 100, 18)
 ROWS = 100
@@ -648,6 +649,20 @@ def test_asl_has_a_slope_where_the_clip_begins(gamma):
     loss = made("asl", {"gamma_negative": gamma, "clip": 0.5})
     _, gradient = loss_and_gradient(loss, torch.zeros(1, LABELS), torch.zeros(1, LABELS))
     assert (gradient == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("clip", [0.0, 1e-300, 1e-8, 3e-8, 1e-7, 1e-3, 0.05])
+def test_asl_is_finite_however_small_its_clip(clip, dtype):
+    how = {"gamma_negative": 4.0, "gamma_positive": 1.0, "clip": clip, "detach_focus": False}
+    logits = torch.tensor([[-1e4, -80.0, 0.0, 17.0, 80.0, 1e4]], dtype=dtype, requires_grad=True)
+    for targets in (torch.zeros(1, 6), torch.ones(1, 6)):
+        value = asl(logits, targets.to(dtype), **how)
+        (slope,) = torch.autograd.grad(value.sum(), logits)
+        assert value.isfinite().all()
+        assert slope.isfinite().all()
+    sure = asl(logits, torch.zeros(1, 6, dtype=dtype), **how)
+    assert sure.item() > 0.5
 
 
 def test_asl_with_detached_focus_has_the_value_but_only_the_outer_slope():

@@ -565,10 +565,24 @@ def test_a_perfect_model_has_intervals_without_width():
         "macro_f1_all",
         "macro_f1_present",
         "samples_f1",
-        "exact_match",
         "map",
     ):
         assert evaluation.intervals[name] == pytest.approx((evaluation.metrics[name],) * 2)
+    wilson = stats.binomtest(100, 100).proportion_ci(0.95, method="wilson")
+    assert evaluation.intervals["exact_match"] == pytest.approx((wilson.low, wilson.high))
+    assert "exact_match: every resample is alike, so the interval is Wilson's" in evaluation.notes
+    [flat] = [note for note in evaluation.notes if "without width" in note]
+    assert flat.endswith("these 100 rows cannot say what others would give")
+    assert "exact_match" not in flat
+
+
+@pytest.mark.parametrize("rows", [1, 30, 128])
+def test_no_row_right_is_not_said_to_be_none_for_sure(rows):
+    truth = np.arange(rows) % 2
+    evaluation = evaluated("binary", (truth, np.eye(2)[1 - truth], 1 - truth), resamples=20)
+    assert evaluation.metrics["accuracy"] == 0
+    wilson = stats.binomtest(0, rows).proportion_ci(0.95, method="wilson")
+    assert evaluation.intervals["accuracy"] == pytest.approx((0, wilson.high))
 
 
 def test_row_weights_draw_every_row_once_on_average_and_the_first_draws_are_stable():
@@ -630,8 +644,8 @@ def test_a_single_value_that_is_always_undefined_has_no_interval():
     assert "precision: no interval, undefined in most resamples" in evaluation.notes
 
 
-@pytest.mark.parametrize(("rows", "said"), [(1, 1), (3, 1), (30, 1), (31, 0)])
-def test_an_interval_without_width_is_said_to_rest_on_few_rows(rows, said):
+@pytest.mark.parametrize(("rows", "said"), [(1, 1), (3, 1), (31, 1), (500, 1)])
+def test_an_interval_without_width_is_said_to_say_little(rows, said):
     truth = np.arange(rows) % 2
     notes = evaluated("binary", (truth, np.eye(2)[truth], truth), resamples=20).notes
     assert sum("an interval without width" in note for note in notes) == said

@@ -26,6 +26,7 @@ from sklearn.calibration import calibration_curve
 from bert_cls import metrics
 from bert_cls.data.findings import Audit, Finding
 from bert_cls.data.problems import KINDS, NONE_OF_THE_LABELS
+from bert_cls.decision import Rule
 from bert_cls.errors import BundleError
 from bert_cls.metrics import DEFINITIONS, Evaluation, PairedDifference
 from bert_cls.report import About, LinearBar, page, report_data, seen_rows, stored_bar
@@ -285,6 +286,15 @@ def test_groups_are_those_of_the_figures():
     ]
     assert report.groups[0].fewest >= report.groups[2].most
     assert report_case("binary").groups == ()
+
+
+def test_the_rule_in_the_json_decides_as_the_model_does():
+    report, third = report_case("multilabel"), 1 / 3
+    thresholds = [third] * (len(report.rule["thresholds"]) - 1) + ["never"]
+    rule = {**report.rule, "thresholds": thresholds, "min_confidence": 2 / 3}
+    written = orjson.loads(orjson.dumps(replace(report, rule=rule).to_dict()))["rule"]
+    assert written == {**rule, **{k: list(v) for k, v in rule.items() if isinstance(v, tuple)}}
+    assert Rule.from_dict(written).thresholds[0] == third
 
 
 def test_scores_that_are_no_probabilities_have_no_calibration():

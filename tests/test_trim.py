@@ -81,6 +81,24 @@ def test_texts_of_kept_pieces_keep_their_hidden_states(encoder, family, tmp_path
             assert np.abs(a - b).max() < 1e-6
 
 
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"a": ' + "[" * 200 + "]" * 200 + "}"])
+def test_a_broken_tokenizer_config_is_named_before_anything_is_written(content, copied, tmp_path):
+    source = copied("bert")
+    (source / "tokenizer_config.json").write_text(content, "utf-8")
+    with pytest.raises(EncoderError, match=r"tokenizer_config\.json cannot be read"):
+        trim(source, tmp_path / "trimmed", layers=[0])
+    assert not (tmp_path / "trimmed").exists()
+
+
+def test_added_tokens_of_another_kind_are_left_alone(copied, tmp_path):
+    source = copied("bert")
+    rewrite(source / "tokenizer_config.json", added_tokens_decoder=[1])
+    target = tmp_path / "trimmed"
+    trim(source, target, keep=pieces_of_texts(open_tokenizer(source), KEPT[:2]))
+    written = json.loads((target / "tokenizer_config.json").read_bytes())
+    assert written["added_tokens_decoder"] == [1]
+
+
 @pytest.mark.parametrize("family", TRIMMED)
 def test_ids_are_renumbered_everywhere(encoder, copied, family, tmp_path):
     source = copied(family)

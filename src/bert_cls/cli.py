@@ -76,6 +76,11 @@ def main() -> None:
     """Run a command; errors of ours become a message and an exit code, never a traceback."""
     try:
         app()
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # rich and click say 1, of help above all
+            _flush()
+            sys.exit(141)
+        raise
     except Exception as error:
         if (known := explained(error)) is None:
             raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from bert_cls.classifier import Classifier
 from bert_cls.data import Example, LabelSpace, Rows, Task, infer_task, read, targets
 from bert_cls.errors import DataError
 from bert_cls.judging import merged, misfit, unlabelled_note
-from bert_cls.metrics import Comparison, Outcome, compare_outcomes, holm
+from bert_cls.metrics import Comparison, Outcome, compare_outcomes, corrected
 from bert_cls.predicted import read_predictions
 from bert_cls.prediction import Prediction
 from bert_cls.report import SEEN, seen_rows
@@ -159,10 +160,9 @@ def compare(
 
 def _corrected(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
     """The same with Holm's correction over the labels of all of them, not of each alone."""
-    over_all = iter(holm([row.p_value for each in comparisons for row in each.labels]))
+    over_all = iter(corrected([row for each in comparisons for row in each.labels]))
     return tuple(
-        replace(each, labels=tuple(replace(row, p_holm=next(over_all)) for row in each.labels))
-        for each in comparisons
+        replace(each, labels=tuple(islice(over_all, len(each.labels)))) for each in comparisons
     )
 
 

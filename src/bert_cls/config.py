@@ -127,9 +127,11 @@ class TrainingConfig(Section):
     patience: int | None = Field(None, ge=1)
     """Stop after this many epochs without a better development score; None never stops early."""
     prior_bias: bool | None = None
-    """Start the head's bias at the labels' log-odds (multilabel), log shares (classes) or mean."""
+    """Start the head's bias at the log-odds of label sets' labels, or at the log shares of classes;
+    of label sets and classes only."""
     sampling: Literal["shuffled", "balanced"] = "shuffled"
-    """Every row once an epoch, or as many rows drawn so that all labels are equally frequent."""
+    """Every row once an epoch, or as many rows drawn so that all classes are equally frequent in
+    the mean; of label sets a row's rarest label counts."""
     save_steps: int | None = Field(None, ge=1)
     """A checkpoint every so many steps; None: after every epoch."""
     keep_checkpoints: int = Field(1, ge=0)
@@ -167,7 +169,8 @@ class DecisionConfig(Section):
 
     tuner: str = "auto"
     """How thresholds are chosen: fixed, global, shrunk, micromacro, or auto: the best of them by
-    cross-fitting on dev. Classes have one only with binary data and objective f1."""
+    cross-fitting on dev. Where no dev row has a label, global stays at one half, whatever the
+    objective would prefer. Classes have one only with binary data and objective f1."""
     objective: str | None = None
     """What is aimed at. Multilabel: micro_macro (None), micro_f1, macro_f1, samples_f1,
     exact_match; classes: accuracy (None), macro_f1, and of binary data f1 of the second class."""

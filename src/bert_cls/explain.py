@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal, Protocol
 
@@ -30,6 +30,8 @@ Margins = Callable[[Sequence[Example]], Floats]
 """Rows to float64 [rows, outputs]."""
 Pieces = list[tuple[str, float]]
 """A text cut into pieces, which joined make it, with how much each speaks for a label."""
+Stretches = tuple[Sequence[tuple[int, int]], Sequence[tuple[int, int]]]
+"""First character and end of what is read of the first text and of the second."""
 Part = Literal["a", "b"]
 PARTS: tuple[Part, Part] = ("a", "b")
 
@@ -194,8 +196,10 @@ def occlude(
     """The spans of each row, their weights float64 [spans, targets of the row], network calls.
 
     `targets` are the output columns to explain, by row. The network is asked at most `passes` + 1
-    times about each row. DataError for a text too long to be explained.
+    times about each row. Texts are to hold what the model reads, no more (`only_read`): where a
+    word is hidden, the rest would move up. DataError for a text too long to be explained.
     """
+    check_lengths(examples)
     rows = [_row(example, list(wanted)) for example, wanted in zip(examples, targets, strict=True)]
     whole = margins(examples)
     for row in rows:
@@ -216,16 +220,44 @@ def occlude(
     return out
 
 
+def check_lengths(examples: Sequence[Example]) -> None:
+    """DataError for a text too long to be explained."""
+    for example in examples:
+        for part in PARTS:
+            if (length := len(_text(example, part))) > LONGEST:
+                raise DataError(
+                    f"text {example.index}: it has {length:,} characters; at most {LONGEST:,} can "
+                    "be explained."
+                )
+
+
+def only_read(example: Example, stretches: Stretches) -> Example:
+    """The row without what the model does not read; a space where something is left out."""
+    a, b = (
+        " ".join(_text(example, part)[start:end] for start, end in kept)
+        for part, kept in zip(PARTS, stretches, strict=True)
+    )
+    return Example(example.index, a, None if example.text_b is None else b)
+
+
+def put_back(spans: Sequence[Span], stretches: Stretches) -> list[Span]:
+    """Spans of `only_read` as spans of the whole texts."""
+    out = []
+    for span in spans:
+        at = 0
+        for start, end in stretches[PARTS.index(span.part)]:
+            if span.start < at + end - start:
+                moved = start - at
+                out.append(replace(span, start=span.start + moved, end=min(span.end + moved, end)))
+                break
+            at += end - start + 1
+    return out
+
+
 def _row(example: Example, targets: list[int]) -> _Row:
     spans: list[tuple[Part, int, int]] = []
     for part in PARTS:
-        text = _text(example, part)
-        if len(text) > LONGEST:
-            raise DataError(
-                f"text {example.index}: it has {len(text):,} characters; at most {LONGEST:,} can "
-                "be explained."
-            )
-        spans += [(part, start, end) for start, end in units(text)]
+        spans += [(part, start, end) for start, end in units(_text(example, part))]
     return _Row(example, spans, targets, [], [], set())
 
 

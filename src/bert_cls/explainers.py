@@ -13,8 +13,11 @@ from bert_cls.explain import (
     Explanation,
     Floats,
     Span,
+    check_lengths,
     label_weights,
     occlude,
+    only_read,
+    put_back,
     stand_in,
     whole_text,
 )
@@ -90,10 +93,23 @@ def _occlusion(
     def margins(rows: Sequence[Example]) -> Any:
         return model.bundle.rule.margins(model.logits(model.tokens(rows)))
 
+    check_lengths(examples)
     tokens = model.tokens(examples)
     columns, scores = _columns(model, model.logits(tokens), labels)
     hidden = stand_in(model.text)
-    found = occlude(examples, columns, margins, passes=passes, hidden=hidden)
+    read = [
+        model.text.stretches(each.text_a, each.text_b) if cut else None
+        for each, cut in zip(examples, tokens.cut.tolist(), strict=True)
+    ]
+    shown = [
+        example if stretches is None else only_read(example, stretches)
+        for example, stretches in zip(examples, read, strict=True)
+    ]
+    found = occlude(shown, columns, margins, passes=passes, hidden=hidden)
+    found = [
+        (spans if stretches is None else put_back(spans, stretches), weights, asked)
+        for (spans, weights, asked), stretches in zip(found, read, strict=True)
+    ]
     return _explanations(model, examples, tokens, columns, scores, found, "occlusion")
 
 

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from bert_cls.errors import BundleError, ConfigError, DataError, shortened
+from bert_cls.folding import folded
 from bert_cls.foreign_tokenizer import is_failure, read_tokenizer
 from bert_cls.tokens import PaddedBatch, Tokens, batches_by_length, concatenated, joined
-from bert_cls.windows import WindowPooling, Windows, pair_spans, spans
+from bert_cls.windows import Span, WindowPooling, Windows, pair_spans, spans
 
 __all__ = [
     "LongText",
@@ -174,21 +175,25 @@ class TextEncoder:
         return self._encode(first, second, at=0)
 
     def _encode(self, first: Sequence[str], second: Sequence[str] | None, *, at: int) -> Tokens:
-        if self.settings.long == "windows":
-            return self._encode_windows(first, second, at=at)
-        ids_a, full_a = self._ids(first, at)
-        if second is None:
-            room = self.settings.max_length - len(self.template.before + self.template.after)
-            rows = [self._row(self._cut(a, room)) for a in ids_a]
-            full = full_a + len(self.template.before + self.template.after)
-        else:
+        ids_a, full = self._ids(first, at)
+        ids_b: Sequence[list[int] | None] = [None] * len(ids_a)
+        if second is not None:
             ids_b, full_b = self._ids(second, at)
-            t = self.template
-            extra = len(t.pair_before + t.pair_between + t.pair_after)
-            room = self.settings.max_length - extra
-            rows = [self._pair(a, b, room) for a, b in zip(ids_a, ids_b, strict=True)]
-            full = full_a + full_b + extra
-        tokens = joined(rows, full.astype(np.int32), self.template.second_type)
+            full = full + full_b
+        specials = self._specials(second is not None)
+        room, windows = self.settings.max_length - specials, None
+        both = list(zip(ids_a, ids_b, strict=True))
+        if self.settings.long == "windows":
+            found = [self._windows(a, b, room) for a, b in both]
+            rows = list(chain.from_iterable(rows for rows, _ in found))
+            known = np.array([len(a) + len(b or ()) for a, b in both], dtype=np.int64)
+            lost = np.array([cut for _, cut in found], dtype=np.bool_)
+            ends = np.cumsum([0, *(len(rows) for rows, _ in found)], dtype=np.int64)
+            windows = Windows(ends, lost | (full > known), self.settings.window_pooling)
+        else:
+            rows = [self._head(a, b, room) for a, b in both]
+        lengths = (full + specials).astype(np.int32)
+        tokens = joined(rows, lengths, self.template.second_type, windows)
         if self.settings.long == "error" and tokens.cut.any():
             row = int(np.argmax(tokens.cut))
             raise TextError(
@@ -198,38 +203,25 @@ class TextEncoder:
             )
         return tokens
 
-    def _encode_windows(
-        self, first: Sequence[str], second: Sequence[str] | None, *, at: int
-    ) -> Tokens:
-        ids_a, full = self._ids(first, at)
-        known = np.array([len(a) for a in ids_a], dtype=np.int64)
-        settings, t = self.settings, self.template
-        overlap, most = settings.window_overlap, settings.max_windows
-        rows: list[tuple[list[int], int]] = []
-        counts, lost = [0], []
-        if second is None:
-            specials = len(t.before + t.after)
-            for a in ids_a:
-                places, cut = spans(
-                    len(a), settings.max_length - specials, overlap=overlap, most=most
-                )
-                rows += [self._row(a[start:end]) for start, end in places]
-                counts.append(len(places))
-                lost.append(cut)
-        else:
-            ids_b, full_b = self._ids(second, at)
-            full = full + full_b
-            known += np.array([len(b) for b in ids_b], dtype=np.int64)
-            specials = len(t.pair_before + t.pair_between + t.pair_after)
-            room = settings.max_length - specials
-            for a, b in zip(ids_a, ids_b, strict=True):
-                pairs, cut = pair_spans(len(a), len(b), room, overlap=overlap, most=most)
-                rows += [self._row(a[i:j], b[k:m]) for (i, j), (k, m) in pairs]
-                counts.append(len(pairs))
-                lost.append(cut)
-        unread = np.array(lost, dtype=np.bool_) | (full > known)
-        windows = Windows(np.cumsum(counts, dtype=np.int64), unread, settings.window_pooling)
-        return joined(rows, (full + specials).astype(np.int32), t.second_type, windows)
+    def _head(self, a: list[int], b: list[int] | None, room: int) -> tuple[list[int], int]:
+        """The ids of a row of at most `room` tokens of texts, head and tail where that is asked."""
+        return self._row(self._cut(a, room)) if b is None else self._pair(a, b, room)
+
+    def _windows(
+        self, a: list[int], b: list[int] | None, room: int
+    ) -> tuple[list[tuple[list[int], int]], bool]:
+        """The ids of each window of a row, and whether tokens are in none of them."""
+        overlap, most = self.settings.window_overlap, self.settings.max_windows
+        if b is None:
+            places, lost = spans(len(a), room, overlap=overlap, most=most)
+            return [self._row(a[start:end]) for start, end in places], lost
+        pairs, lost = pair_spans(len(a), len(b), room, overlap=overlap, most=most)
+        return [self._row(a[i:j], b[k:m]) for (i, j), (k, m) in pairs], lost
+
+    def _specials(self, pair: bool) -> int:
+        t = self.template
+        parts = (t.pair_before, t.pair_between, t.pair_after) if pair else (t.before, t.after)
+        return sum(map(len, parts))
 
     def encode_in_chunks(
         self,
@@ -254,42 +246,58 @@ class TextEncoder:
     ) -> list[tuple[Literal["a", "b"], int, int] | None]:
         """Where each token of a row stands: (text, first character, end); None for special ones.
 
-        DataError when normalising moves characters in a way that cannot be followed.
+        Of a row read in windows, one window after the other.
         """
         a: list[tuple[Literal["a", "b"], int, int]] = [("a", *s) for s in self._spans(first)]
         b: list[tuple[Literal["a", "b"], int, int]] = [("b", *s) for s in self._spans(second or "")]
-        # negative numbers are places in `both`; special tokens keep their ids, which are not
-        both, t = a + b, self.template
-        numbers = [-1 - i for i in range(len(both))]
-        if second is None:
-            row, _ = self._row(
-                self._cut(numbers, self.settings.max_length - len(t.before + t.after))
-            )
-        else:
-            extra = len(t.pair_before + t.pair_between + t.pair_after)
-            row, _ = self._pair(
-                numbers[: len(a)], numbers[len(a) :], self.settings.max_length - extra
-            )
-        return [both[-1 - number] if number < 0 else None for number in row]
+        both = a + b
+        chosen = self._chosen(a, None if second is None else b)
+        return [None if i is None else both[i] for i in chosen]
 
-    def _spans(self, text: str) -> list[tuple[int, int]]:
+    def stretches(self, first: str, second: str | None = None) -> tuple[list[Span], list[Span]]:
+        """First character and end of what is read of each text, in their order.
+
+        One stretch a text, or more where tokens between are in no window or between head and tail.
+        """
+        a, b = self._spans(first), self._spans(second or "")
+        read = {i for i in self._chosen(a, None if second is None else b) if i is not None}
+        out: tuple[list[Span], list[Span]] = ([], [])
+        for found, tokens, offset in zip(out, (a, b), (0, len(a)), strict=True):
+            following = False
+            for i, (start, end) in enumerate(tokens, start=offset):
+                if i not in read:
+                    following = False
+                elif end > start:
+                    if following:
+                        start, end = found[-1][0], max(found.pop()[1], end)
+                    found.append((start, end))
+                    following = True
+        return out
+
+    def _chosen(self, a: Sequence[object], b: Sequence[object] | None) -> list[int | None]:
+        """The numbers of a row's tokens, those of `b` after those of `a`; None for special ones."""
+        # negative numbers are tokens; special ones keep their ids, which are not
+        numbers = [-1 - i for i in range(len(a) + len(b or ()))]
+        first, second = numbers[: len(a)], None if b is None else numbers[len(a) :]
+        room = self.settings.max_length - self._specials(b is not None)
+        if self.settings.long == "windows":
+            rows, _ = self._windows(first, second, room)
+        else:
+            rows = [self._head(first, second, room)]
+        return [-1 - number if number < 0 else None for row, _ in rows for number in row]
+
+    def _spans(self, text: str) -> list[Span]:
         """First character and end of every token of a text, all of it."""
-        origin = list(range(len(text)))
+        origins = [(i, i + 1) for i in range(len(text))]
         if self.settings.normalise == "nfkc":
-            folded = [unicodedata.normalize("NFKC", character) for character in text]
-            origin = [i for i, part in enumerate(folded) for _ in part]
-            if "".join(folded) != (text := unicodedata.normalize("NFKC", text)):
-                raise DataError(
-                    "normalising joins characters of this text, so tokens cannot be traced.",
-                    hint="use the method occlusion.",
-                )
+            text, origins = folded(text)
         try:
             offsets = self.tokenizer.encode(text, add_special_tokens=False).offsets
         except BaseException as error:
             if not is_failure(error):
                 raise
             raise _failed_on(0, error) from None
-        return [(origin[s], origin[e - 1] + 1) if e > s else (0, 0) for s, e in offsets]
+        return [(origins[s][0], origins[e - 1][1]) if e > s else (0, 0) for s, e in offsets]
 
     def _ids(self, texts: Sequence[str], at: int) -> tuple[list[list[int]], NDArray[np.int64]]:
         """Ids of each text, or of as much of its ends as is needed; how many it has at least."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from bert_cls.comparison import Compared
-    from bert_cls.metrics import Comparison
+    from bert_cls.metrics import Comparison, LabelChange
 
 _LABELS = 10
 _STYLES = {"better": "green", "gained": "green", "worse": "red", "lost": "red"}
@@ -99,9 +99,10 @@ def _show(console: Console, compared: Compared, at: int, *, examples: int, label
         console.print(_labels(found, base, other, labels))
         of_all = " of all comparisons" if len(compared.others) > 1 else ""
         sure = sum(row.verdict != "not established" for row in found.labels)
+        tested = sum(row.p_holm is not None for row in found.labels)
         _say(
             console,
-            f"{sure} of {len(found.labels)} labels changed beyond doubt; p: exact swap test of F1, "
+            f"{sure} of {tested} labels changed beyond doubt; p: exact swap test of F1, "
             f"Holm-corrected for all labels{of_all}; not established: p above 0.05",
         )
     for title, rows in (("fixed", found.fixed), ("broken", found.broken)):
@@ -160,7 +161,7 @@ def _labels(found: Comparison, base: str, other: str, shown: int) -> Table:
     table = _table(
         ["F1 of label", escape(base), escape(other), "difference", "95 % interval", "rows", "p"]
     )
-    ordered = sorted(found.labels, key=lambda row: (row.p_holm, -abs(row.difference)))
+    ordered = sorted(found.labels, key=_surest_first)
     for row in ordered[:shown]:
         table.add_row(
             escape(row.name),
@@ -169,10 +170,14 @@ def _labels(found: Comparison, base: str, other: str, shown: int) -> Table:
             f"{row.difference:+.4f}",
             f"{row.low:+.4f} to {row.high:+.4f}",
             str(row.support),
-            f"{row.p_holm:.3g}",
+            "" if row.p_holm is None else f"{row.p_holm:.3g}",
             f"[{_STYLES.get(row.verdict, 'dim')}]{row.verdict}[/]",
         )
     return table
+
+
+def _surest_first(row: LabelChange) -> tuple[bool, float, float]:
+    return row.p_holm is None, row.p_holm or 0.0, -abs(row.difference)
 
 
 def _table(columns: list[str]) -> Table:

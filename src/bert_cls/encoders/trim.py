@@ -24,6 +24,7 @@ from tokenizers import Tokenizer, decoders
 from bert_cls.encoders.facts import read_config
 from bert_cls.encoders.tokenizer_files import open_tokenizer
 from bert_cls.errors import ConfigError, EncoderError, pick
+from bert_cls.files import read_object
 
 _CJK = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0002ffff]+")
 _LATIN = re.compile(r"[A-Za-z]+")
@@ -138,8 +139,9 @@ def trim(
         weights = _keep_layers(weights, layers, layers_before)
         _keep_layer_types(config, layers)
         config[depth] = len(layers)
+    settings = _tokenizer_settings(source, old_ids)
     write_encoder(target, config, tokenizer, weights)
-    _copy_rest(source, target, old_ids)
+    _copy_rest(source, target, settings)
     return TrimReport(
         pieces_before=pieces_before,
         pieces_after=pieces_before if old_ids is None else len(old_ids),
@@ -177,20 +179,26 @@ def write_encoder(
     shutil.copymode(target / "config.json", target / "model.safetensors")
 
 
-def _copy_rest(source: Path, target: Path, old_ids: list[int] | None) -> None:
+def _tokenizer_settings(source: Path, old_ids: list[int] | None) -> dict[str, Any] | None:
+    """The content of tokenizer_config.json with new ids, None where there is no such file."""
+    if not (source / "tokenizer_config.json").is_file():
+        return None
+    settings = read_object(source / "tokenizer_config.json", EncoderError)
+    added = settings.get("added_tokens_decoder")
+    if old_ids is not None and isinstance(added, dict):
+        new = {str(old): str(i) for i, old in enumerate(old_ids)}
+        settings["added_tokens_decoder"] = {
+            new[old]: token for old, token in added.items() if old in new
+        }
+    return settings
+
+
+def _copy_rest(source: Path, target: Path, settings: dict[str, Any] | None) -> None:
     for name in _COPIED:
         if (source / name).is_file():
             (target / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(source / name, target / name)
-    if (source / "tokenizer_config.json").is_file():
-        settings = orjson.loads((source / "tokenizer_config.json").read_bytes())
-        if old_ids is not None and "added_tokens_decoder" in settings:
-            new = {old: i for i, old in enumerate(old_ids)}
-            settings["added_tokens_decoder"] = {
-                str(new[int(old)]): token
-                for old, token in settings["added_tokens_decoder"].items()
-                if int(old) in new
-            }
+    if settings is not None:
         (target / "tokenizer_config.json").write_bytes(orjson.dumps(settings))
 
 

@@ -104,7 +104,7 @@ def asl(
     `detach_focus` takes the powers as constants in the gradient.
     """
     positive, known = known_cells(logits, targets)
-    if clip == 0:
+    if torch.ones((), dtype=logits.dtype) - clip == 1:  # no clip, or one lost in rounding
         negative_side = _focused(-logits, gamma_negative, detach=detach_focus)
     else:
         # Not 0: the slope of 0 ** gamma is infinite where gamma is below 1.

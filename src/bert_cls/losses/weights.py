@@ -26,14 +26,15 @@ def label_weights(
     statistics: LabelStatistics,
     *,
     adjusted_later: bool = False,
+    drawn_evenly: bool = False,
 ) -> tuple[NDArray[np.float64] | None, str]:
     """float64 [labels], or None for no weights, and why.
 
     `wanted` is none, balanced (1 / rows; of label sets rows without / rows with, 20 at most), sqrt
     (the root of that), auto, or {label: weight}, others 1. Class weights are scaled to mean 1 over
     the training rows. `auto` is sqrt for classes of which one has ten times the rows of another,
-    unless the decision will be adjusted to the priors anyway. ConfigError for a loss that takes no
-    weights, an unknown label, or a weight that is not positive.
+    unless the decision will be adjusted to the priors anyway, or rows are drawn evenly. ConfigError
+    for a loss that takes no weights, an unknown label, or a weight that is not positive.
     """
     if wanted == "none":
         return None, wanted
@@ -44,7 +45,7 @@ def label_weights(
         )
     why = "by name" if isinstance(wanted, Mapping) else wanted
     if wanted == "auto":
-        wanted, why = _auto(loss, statistics, adjusted_later)
+        wanted, why = _auto(loss, statistics, adjusted_later, drawn_evenly)
         if wanted == "none":
             return None, why
     if isinstance(wanted, Mapping):
@@ -61,9 +62,13 @@ def label_weights(
     return weights, why
 
 
-def _auto(loss: str, statistics: LabelStatistics, adjusted_later: bool) -> tuple[str, str]:
+def _auto(
+    loss: str, statistics: LabelStatistics, adjusted_later: bool, drawn_evenly: bool
+) -> tuple[str, str]:
     if loss != "cross_entropy":
         return "none", "auto: none, it weighs one class a row only, not label sets"
+    if drawn_evenly:
+        return "none", "auto: none, rows are drawn evenly"
     if adjusted_later:
         return "none", "auto: none, the decision is adjusted to the priors"
     counts = seen_counts(statistics)

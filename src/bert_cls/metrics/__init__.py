@@ -39,6 +39,7 @@ from bert_cls.metrics.paired import (
     LabelChange,
     PairedDifference,
     compare_outcomes,
+    corrected,
     paired_bootstrap,
     paired_differences,
 )
@@ -90,6 +91,7 @@ __all__ = [
     "class_counts",
     "compare_outcomes",
     "confusion_matrix",
+    "corrected",
     "evaluate",
     "expected_calibration_error",
     "f1_of_means",

@@ -19,6 +19,7 @@ from bert_cls.metrics.resampling import (
     recentred,
     resample,
 )
+from bert_cls.metrics.rows import share_interval
 
 RESAMPLES = 1000
 # Efron and Tibshirani (1993, 10.3): a bias below a quarter of the standard error may be ignored.
@@ -28,8 +29,8 @@ CHANCE = 4.0
 # Standard deviation over mean absolute deviation of a normal distribution.
 MAD_TO_SD = 1.2533
 ROUNDING = 1e-12
-FEW_ROWS = 30
-"""Up to so many rows an interval without width is said to promise too much."""
+SHARES = frozenset({"accuracy", "exact_match"})
+"""Shares of rows, which have an interval of their own where every resample is alike."""
 
 
 def families_of(task: Task, metrics: Iterable[str]) -> list[Family]:
@@ -44,9 +45,8 @@ def bootstrap_intervals(
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
-    level: float = LEVEL,
 ) -> tuple[dict[str, tuple[float, float]], tuple[str, ...]]:
-    """Intervals of headline metrics, and notes: how they were made, which to doubt or do without.
+    """95 % intervals of headline metrics, and notes: how made, which to doubt or do without.
 
     `points` is {metric: its finite value on all rows}.
     """
@@ -59,7 +59,7 @@ def bootstrap_intervals(
     notes: list[str] = []
     for name, point in points.items():
         values = drawn[name]
-        interval = percentile_interval(values, point, bounds=RANGES[name], level=level)
+        interval = percentile_interval(values, point, bounds=RANGES[name])
         if len(values) < resamples:
             fewer.append(f"{name} {len(values)}")
         if interval is None:
@@ -74,11 +74,15 @@ def bootstrap_intervals(
                 f"{name}: its interval is too narrow, too few rows or rows per label "
                 f"(resampling alone moves it by {moved:+.4f})"
             )
-    if outcome.rows <= FEW_ROWS and (flat := [n for n, (a, b) in intervals.items() if a == b]):
+    alike = {n for n, (a, b) in intervals.items() if b - a <= ROUNDING * abs(points[n])}
+    if shares := sorted(alike & SHARES):
+        intervals |= {name: share_interval(points[name], outcome.rows) for name in shares}
+        notes.append(f"{', '.join(shares)}: every resample is alike, so the interval is Wilson's")
+    if flat := [name for name in intervals if name in alike - SHARES]:
         notes.append(
             f"{', '.join(flat)}: an interval without width, for every resample is alike: "
-            f"too few rows ({outcome.rows}) to say what others would give"
+            f"these {outcome.rows} rows cannot say what others would give"
         )
-    how = f"intervals: {level:.0%} percentile bootstrap over rows, {resamples} resamples"
+    how = f"intervals: {LEVEL:.0%} percentile bootstrap over rows, {resamples} resamples"
     how += (f" ({', '.join(fewer)})" if fewer else "") + f", seed {seed}"
     return intervals, (how, *notes)

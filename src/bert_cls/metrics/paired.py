@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -166,7 +166,8 @@ class LabelChange:
     """F1 of one label for two models, an interval of `a - b`, and how sure the change is.
 
     `p_value` is that of `swap_test`; `p_holm` the same corrected for the number of labels, in
-    `bert_cls.comparison` of all pairs of models together.
+    `bert_cls.comparison` of all pairs of models together. Both are None for a label that no row
+    has: its F1 is 0 for both models, whatever they give.
     """
 
     name: str
@@ -176,13 +177,13 @@ class LabelChange:
     difference: float
     low: float
     high: float
-    p_value: float
-    p_holm: float
+    p_value: float | None
+    p_holm: float | None
 
     @property
     def verdict(self) -> str:
         """`gained` or `lost` (by a against b), or `not established`."""
-        if self.p_holm > LEAST_P:
+        if self.p_holm is None or self.p_holm > LEAST_P:
             return "not established"
         return "gained" if self.difference > 0 else "lost"
 
@@ -202,21 +203,33 @@ def label_changes(
         for weights in row_weights(a.rows, resamples, seed=seed)
     ]
     lows, highs = _ends(np.concatenate(drawn), f1_a - f1_b) if drawn else (f1_a * 0 - 1,) * 2
-    p_values = [swap_test(truth[:, i], by_a[:, i], by_b[:, i]) for i in range(len(shown))]
-    return [
-        LabelChange(
-            name=names[label],
-            support=int(truth[:, i].sum()),
-            a=float(f1_a[i]),
-            b=float(f1_b[i]),
-            difference=float(f1_a[i] - f1_b[i]),
-            low=float(lows[i]),
-            high=float(highs[i]),
-            p_value=p_values[i],
-            p_holm=corrected,
-        )
-        for i, (label, corrected) in enumerate(zip(shown.tolist(), holm(p_values), strict=True))
+    support = truth.sum(axis=0).tolist()
+    p_values = [
+        swap_test(truth[:, i], by_a[:, i], by_b[:, i]) if rows else None
+        for i, rows in enumerate(support)
     ]
+    return corrected(
+        [
+            LabelChange(
+                name=names[label],
+                support=support[i],
+                a=float(f1_a[i]),
+                b=float(f1_b[i]),
+                difference=float(f1_a[i] - f1_b[i]),
+                low=float(lows[i]),
+                high=float(highs[i]),
+                p_value=p_values[i],
+                p_holm=None,
+            )
+            for i, label in enumerate(shown.tolist())
+        ]
+    )
+
+
+def corrected(changes: Sequence[LabelChange]) -> list[LabelChange]:
+    """The same with Holm's correction for there being so many labels that a row has."""
+    found = iter(holm([each.p_value for each in changes if each.p_value is not None]))
+    return [replace(each, p_holm=None if each.p_value is None else next(found)) for each in changes]
 
 
 def _f1(outcome: Outcome, weights: Weights) -> Floats:

@@ -90,13 +90,18 @@ def mean_interval(values: Floats) -> tuple[float, float]:
     """
     rows, mean = len(values), float(values.mean())
     if np.isin(values, (0.0, 1.0)).all():
-        squared = NORMAL_95**2
-        middle = mean + squared / (2 * rows)
-        half = NORMAL_95 * math.sqrt(mean * (1 - mean) / rows + squared / (4 * rows**2))
-        scale = 1 + squared / rows
-        return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+        return share_interval(mean, rows)
     half = NORMAL_95 * float(values.std(ddof=1)) / math.sqrt(rows) if rows > 1 else 0.0
     return max(0.0, mean - half), mean + half
+
+
+def share_interval(share: float, rows: int) -> tuple[float, float]:
+    """Wilson's (1927) 95 % bounds of a share of `rows` rows, 1 at least."""
+    squared = NORMAL_95**2
+    middle = share + squared / (2 * rows)
+    half = NORMAL_95 * math.sqrt(share * (1 - share) / rows + squared / (4 * rows**2))
+    scale = 1 + squared / rows
+    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
 
 
 def part(outcome: Outcome, rows: Bools) -> Outcome:

@@ -27,11 +27,16 @@ class CoverageRow:
 def coverage_table(confidence: Floats, right: Bools) -> tuple[CoverageRow, ...]:
     """One row for each of COVERAGES, from all rows down; rows of equal confidence stay together.
 
+    Where several of COVERAGES fall on such rows, the next higher confidence has a row too.
     confidence float64 [rows] and right bool [rows], one row or more.
     """
     ordered = -np.sort(-confidence)
-    cuts = [ordered[max(1, round(share * len(ordered))) - 1] for share in COVERAGES]
-    return tuple(at_confidence(float(cut), confidence, right) for cut in dict.fromkeys(cuts))
+    counts = dict.fromkeys(max(1, round(share * len(ordered))) for share in COVERAGES)
+    cuts: set[float] = set()
+    for cut in (ordered[count - 1] for count in counts):
+        above = ordered[ordered > cut]
+        cuts.add(float(above[-1] if cut in cuts and len(above) else cut))
+    return tuple(at_confidence(cut, confidence, right) for cut in sorted(cuts))
 
 
 def at_confidence(cut: float, confidence: Floats, right: Bools) -> CoverageRow:

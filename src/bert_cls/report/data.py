@@ -270,7 +270,8 @@ class ReportData:
     def to_dict(self) -> dict[str, Any]:
         """JSON types: the fields of `Evaluation.to_dict` as they are, and all others beside them.
 
-        Numbers outside the evaluations are rounded to 6 significant digits.
+        Numbers outside the evaluations and the rule, which may be put to scores again, are rounded
+        to 6 significant digits.
         """
         evaluations = ("evaluation", "linear_bar")
         own = {
@@ -278,6 +279,7 @@ class ReportData:
             for field in fields(self)
             if field.name not in evaluations
         }
+        own["rule"] = {k: list(v) if isinstance(v, tuple) else v for k, v in self.rule.items()}
         bar = None if self.linear_bar is None else self.linear_bar.to_dict()
         return {"report": FORMAT, **self.evaluation.to_dict(), "linear_bar": bar, **own}
 

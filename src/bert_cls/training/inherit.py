@@ -1,6 +1,7 @@
 """Starting from a model that was trained before, also when its labels have changed since.
 
-The encoder and the rows of the head are taken over by label name; a new label starts at its prior.
+The encoder and the rows of the head are taken over by label name; a new label starts at its prior,
+or at 0 where `training.prior_bias` is false.
 What the old model reads and how it pools belongs to its weights and stays.
 """
 
@@ -106,14 +107,14 @@ def take_over(
     *,
     renames: Path | Mapping[str, str] | None,
     encoding: str | None,
-    priors: NDArray[np.float32],
+    priors: NDArray[np.float32] | None,
     scale: tuple[float, float],
 ) -> str:
     """Fill the head from the old model, by label name; one line that says what happened.
 
     `renames` are old names to new ones, or a file of them in the data's `encoding`; `priors`
-    float32 [outputs] are the biases of labels that are new. ConfigError when the tasks differ, or a
-    renaming names a label that the old model or the data have not.
+    float32 [outputs] are the biases of labels that are new; None: 0. ConfigError when the tasks
+    differ, or a renaming names a label that the old model or the data have not.
     """
     old = bundles.load(folder, check=False)
     if old.task != task:
@@ -145,14 +146,17 @@ def take_over(
     known = [name for name in space.names if name in places]
     with torch.no_grad():
         head.weight.zero_()
-        head.bias.copy_(torch.from_numpy(priors))
+        head.bias.zero_()
+        if priors is not None:
+            head.bias.copy_(torch.from_numpy(priors))
         for name in known:
             head.weight[space.ids[name]] = weight[places[name]]
             head.bias[space.ids[name]] = bias[places[name]]
     renamed = sum(names.get(name, name) != name for name in old.space.names)
     return (
         f"from {folder.name}: encoder and {len(known)} of {len(old.space)} labels taken over "
-        f"({renamed} renamed), {len(space) - len(known)} new labels start at their prior, "
+        f"({renamed} renamed), {len(space) - len(known)} new labels start at "
+        f"{'0' if priors is None else 'their prior'}, "
         f"{len(old.space) - len(known)} are gone"
     )
 

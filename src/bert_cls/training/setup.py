@@ -115,6 +115,8 @@ def set_up(request: Request, prepared: Prepared, observer: Observer) -> Setup:
     dataset, distillation = prepared.dataset, request.distillation
     config, task = request.config, dataset.task
     check_settings(task, len(dataset.space), **config.decision.model_dump())
+    loss_name = resolve_name(config.loss.name or DEFAULT_LOSS[task], task)
+    drawn = _drawn_evenly(request, task, loss_name, observer)
     if distillation is None:
         folder = resolve(config.encoder.name, notify=observer.phase)
     else:
@@ -122,7 +124,6 @@ def set_up(request: Request, prepared: Prepared, observer: Observer) -> Setup:
     facts = describe(folder)
     check_length(config.text.max_length, facts.positions)
     labelled = _labelled(dataset)
-    loss_name = resolve_name(config.loss.name or DEFAULT_LOSS[task], task)
     recipe = settle(
         config,
         facts,
@@ -140,13 +141,13 @@ def set_up(request: Request, prepared: Prepared, observer: Observer) -> Setup:
     truth = splits["train"].truth
     scale = scale_of(truth, task)
     counts = _counts(truth, task, len(dataset.space))
-    weights = _weights(request, loss_name, dataset, LabelStatistics(counts, len(truth)), observer)
-    outputs = max(1, len(dataset.space))
-    network, encoder_config = open_start(request, folder, recipe.pooling, outputs=outputs)
+    statistics = LabelStatistics(counts, len(truth))
+    weights = _weights(config, loss_name, dataset, statistics, observer, drawn_evenly=drawn)
+    network, encoder_config = open_start(
+        request, folder, recipe.pooling, outputs=max(1, len(dataset.space))
+    )
     at_priors = recipe.training.prior_bias
     start_head(network, request, dataset, truth, scale, observer, at_priors=at_priors)
-    encoder: Any = network.encoder
-    pad = encoder.config.pad_token_id
     return Setup(
         dataset=dataset,
         audit=audit,
@@ -157,15 +158,21 @@ def set_up(request: Request, prepared: Prepared, observer: Observer) -> Setup:
         encoder_folder=folder,
         encoder_config=encoder_config,
         network=network,
-        pad_id=int(pad) if isinstance(pad, int) else text.template.after[-1],
+        pad_id=_pad_id(network, text),
         counts=counts,
         scale=scale,
         weights=weights,
-        row_weights=_row_weights(request, dataset, truth, observer),
+        row_weights=balanced_weights(truth, len(dataset.space)) if drawn else None,
         class_weight_power=float(config.loss.options.get("class_weight_power", 0.0)),
         inputs=inputs_of(request, folder),
         teaching=_teaching(request, dataset, splits, text, recipe, observer),
     )
+
+
+def _pad_id(network: Network, text: TextEncoder) -> int:
+    encoder: Any = network.encoder
+    pad = encoder.config.pad_token_id
+    return int(pad) if isinstance(pad, int) else text.template.after[-1]
 
 
 def _labelled(dataset: Dataset) -> dict[str, list[Example]]:
@@ -189,36 +196,44 @@ def _measured(
 
 
 def _weights(
-    request: Request,
+    config: RunConfig,
     loss_name: str,
     dataset: Dataset,
     statistics: LabelStatistics,
     observer: Observer,
+    *,
+    drawn_evenly: bool,
 ) -> NDArray[np.float64] | None:
-    wanted = request.config.loss.class_weights
+    wanted = config.loss.class_weights
     weights, why = label_weights(
         wanted,
         loss_name,
         dataset.space.names,
         statistics,
-        adjusted_later=request.config.decision.objective == "macro_f1",
+        adjusted_later=config.decision.objective == "macro_f1",
+        drawn_evenly=drawn_evenly,
     )
     if wanted != "none":
         observer.noticed(f"class weights: {why}")
     return weights
 
 
-def _row_weights(
-    request: Request, dataset: Dataset, truth: NDArray[Any], observer: Observer
-) -> NDArray[np.float64] | None:
+def _drawn_evenly(request: Request, task: Task, loss_name: str, observer: Observer) -> bool:
+    """Whether rows are drawn by balanced sampling; ConfigError where that cannot be."""
     if request.config.training.sampling != "balanced":
-        return None
-    if dataset.task == "regression":
+        return False
+    if task == "regression":
         raise ConfigError("training.sampling=balanced is for labels, not for regression.")
     if request.distillation is not None:
         observer.noticed("a student sees every text once an epoch: no balanced sampling")
-        return None
-    return balanced_weights(truth, len(dataset.space))
+        return False
+    if loss_name == "logit_adjustment":
+        raise ConfigError(
+            "--loss logit_adjustment adjusts to the classes' shares of the data, but "
+            "training.sampling=balanced draws them evenly: rare ones would be made up for twice.",
+            hint="leave one of the two out.",
+        )
+    return True
 
 
 def _teaching(

@@ -68,7 +68,7 @@ def start_head(
             dataset.space,
             renames=request.renames,
             encoding=request.config.data.encoding,
-            priors=priors,
+            priors=priors if at_priors else None,
             scale=scale,
         )
         observer.noticed(said)
