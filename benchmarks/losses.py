@@ -44,11 +44,11 @@ def plan(args: argparse.Namespace, parts: Mapping[str, Part]) -> list[Wanted]:
     """What is to be done now; a loss's further seeds once its rate is known."""
     grid = [Wanted(data, BAR, 0.0, 0) for data in args.data]
     grid += [Wanted(data, method, OLD_RATE, 0) for data in args.data for method in OLD]
-    for method in LOSSES:
+    for method in args.losses:
         grid += [Wanted(data, method, rate, 0) for data in args.data for rate in RATES]
     further = []
     for seed in range(1, args.seeds):
-        for method in (*OLD, *LOSSES):
+        for method in (*OLD, *args.losses):
             for data in args.data:
                 rate = OLD_RATE if method in OLD else best_rate(parts, data, method)
                 further += [Wanted(data, method, rate, seed)] if rate else []
@@ -186,6 +186,7 @@ def main() -> None:
     """Train what is missing, then show it."""
     parser = command_line(__doc__, DATA, "losses.json")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--losses", nargs="+", choices=LOSSES, default=list(LOSSES), metavar="LOSS")
     args = parsed(parser, DATA)
     if not args.table:
         train_missing(args, lambda parts: plan(args, parts), run_part)
