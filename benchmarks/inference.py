@@ -96,11 +96,13 @@ def _timed_texts(folder: Path, mean: int, classifier: Classifier) -> list[str]:
 
 
 def _texts(folder: Path, *names: str) -> list[str]:
-    return [
+    """Each once: ours computes those that come again no second time."""
+    texts = (
         row["text_a"]
         for name in names
         for row in json.loads((folder / f"{name}.json").read_text("utf-8"))
-    ]
+    )
+    return list(dict.fromkeys(texts))
 
 
 def int8_limit() -> float:

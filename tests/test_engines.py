@@ -69,6 +69,29 @@ def tokens() -> Tokens:
     return rows(60)
 
 
+@pytest.mark.parametrize("long", ["head", "windows"])
+def test_texts_that_come_again_are_computed_once_and_told_of(long):
+    model = counting_classifier(long=long, max_length=16)
+    texts = ["尾灯不亮", "天窗漏水" * 9, "尾灯不亮", "油耗", "天窗漏水" * 9, "天窗漏水" * 8]
+    tokens = model.text.encode(texts)
+    heard: list[int] = []
+    out = run(model.engine, tokens, pad_id=0, outputs=3, told=heard.append)
+    alone = [run(model.engine, model.text.encode([text]), pad_id=0, outputs=3) for text in texts]
+    assert (out == np.concatenate(alone)).all()
+    assert sum(heard) == len(tokens.pieces)
+    once = counting_classifier(long=long, max_length=16)
+    run(once.engine, tokens, pad_id=0, outputs=3)
+    different = {p.tobytes() for p in np.split(tokens.ids, tokens.starts[1:-1])}
+    assert sum(rows for rows, _ in once.engine.batches) == len(different) < len(tokens.pieces)
+
+
+def test_the_same_text_of_another_type_is_another_row():
+    ids, types = np.array([5, 6, 5, 6], np.int32), np.array([0, 0, 0, 1], np.int8)
+    pair = Tokens(ids, types, np.array([0, 2, 4]), np.array([2, 2], np.int32))
+    assert pair.first_alike().tolist() == [0, 1]
+    assert replace(pair, types=np.zeros(4, np.int8)).first_alike().tolist() == [0, 0]
+
+
 def test_openvino_that_does_not_know_an_option_computes_all_the_same(bundle, tokens, monkeypatch):
     from bert_cls.engines import openvino_engine
 

@@ -523,7 +523,7 @@ def test_rows_that_are_computed_again_are_told_once(skip, first, tmp_path):
     options = {"window": 50, "skip": skip, "computed": told.append}
     assert len(list(model.predict_stream(stream(rows), **options))) == 400 - skip
     assert sum(told) == pytest.approx(400 - skip)
-    assert sum(part for part in told if part > 0) <= 400 - first
+    assert sum(part for part in told if part > 0) <= 400 - first + 1e-6
 
 
 def test_a_job_that_goes_on_counts_every_row_once_and_has_the_rate_of_this_run(monkeypatch):

@@ -53,6 +53,14 @@ class Tokens:
             return self
         return Tokens(self.ids, self.types, self.starts, np.diff(self.starts).astype(np.int32))
 
+    def first_alike(self) -> NDArray[np.int64]:
+        """int64 [pieces]: the number of the first piece with the same tokens, for each."""
+        known: dict[bytes, int] = {}
+        ends = zip(self.starts[:-1].tolist(), self.starts[1:].tolist(), strict=True)
+        keys = (self.ids[at:end].tobytes() + self.types[at:end].tobytes() for at, end in ends)
+        found = (known.setdefault(key, row) for row, key in enumerate(keys))
+        return np.fromiter(found, np.int64)
+
     def pooled(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits float32 [pieces, outputs] become float32 [rows, outputs]."""
         return logits if self.windows is None else self.windows.pooled(logits)

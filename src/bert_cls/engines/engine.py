@@ -78,26 +78,30 @@ def run(
 ) -> Logits:
     """float32 logits [rows, outputs] in the rows' order; batches are of similar length.
 
+    What comes again among them is computed once: the same text has the same answer in one call.
     With the `rule` that will decide, rows about which a SecondLook engine is unsure are computed
     again by its surer engine, and so on: a row's logits are all of the last that saw it. `told`
-    hears of each batch how many pieces it had (a row, or a window of one); what it raises stops
-    the run. EngineError in a process that was forked since the engine was opened.
+    hears of each batch how many pieces it had (a row, or a window of one), and of those that came
+    again; what it raises stops the run. EngineError in a process that was forked since the engine
+    was opened.
     """
     check_process(engine)
     pieces = tokens.pieces
     out = np.zeros((len(pieces), outputs), dtype=np.float32)
-    every = np.arange(len(pieces))
-    _fill(out, engine, pieces, every, pad_id, max_tokens or engine.max_tokens, told)
-    logits = tokens.pooled(out)
+    first = pieces.first_alike()
+    different = np.unique(first)
+    _fill(out, engine, pieces, different, pad_id, max_tokens or engine.max_tokens, told)
+    told(len(pieces) - len(different))
+    logits = tokens.pooled(out[first])
     rows = np.arange(len(logits))
     while rule is not None and isinstance(engine, SecondLook):
         rows = rows[engine.unsure(logits[rows], rule)]
         if not len(rows):
             break
         engine = engine.surer()
-        again = rows if tokens.windows is None else tokens.windows.of(rows)
+        again = np.unique(first[rows if tokens.windows is None else tokens.windows.of(rows)])
         _fill(out, engine, pieces, again, pad_id, engine.max_tokens, lambda _: told(0))
-        logits = tokens.pooled(out)
+        logits = tokens.pooled(out[first])
     return logits
 
 
