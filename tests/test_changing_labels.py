@@ -183,6 +183,9 @@ def test_balanced_sampling_leaves_no_rarity_to_weigh_or_to_adjust_to(encoder, tm
         )
         said[sampling] = next(note for note in notes.notes if note.startswith("class weights"))
         assert (setup.weights is None) == (setup.row_weights is not None)
+        # classes that are drawn evenly start evenly
+        bias = setup.network.head.bias.detach().numpy()
+        assert (bias[0] == bias[1]) == (sampling == "balanced")
     assert "auto: sqrt" in said["shuffled"]
     assert said["balanced"] == "class weights: auto: none, rows are drawn evenly"
     wished = {"loss.class_weights": {"坏": 3.0}, "training.sampling": "balanced"}
@@ -191,6 +194,12 @@ def test_balanced_sampling_leaves_no_rarity_to_weigh_or_to_adjust_to(encoder, tm
     setup = set_up(request, read_audited(data, config, Silent()), Silent())
     assert setup.weights is not None
     assert setup.row_weights is not None
+    twice = {"loss.options": {"class_weight_power": 0.5}, "training.sampling": "balanced"}
+    config, origins = resolve_config(flags={"encoder.name": encoder, **FAST, **twice})
+    notes = Notes()
+    request = Request(data, tmp_path / "out", config, origins)
+    set_up(request, read_audited(data, config, Silent()), notes)
+    assert any("made up for twice" in note for note in notes.notes)
     both = {"loss.name": "logit_adjustment", "training.sampling": "balanced"}
     config, origins = resolve_config(flags={"encoder.name": "/nowhere", **FAST, **both})
     with pytest.raises(ConfigError, match="made up for twice") as refused:

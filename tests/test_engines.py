@@ -92,6 +92,21 @@ def test_the_same_text_of_another_type_is_another_row():
     assert replace(pair, types=np.zeros(4, np.int8)).first_alike().tolist() == [0, 0]
 
 
+def test_openvino_takes_the_option_that_leaves_attention_unfused(bundle, monkeypatch):
+    from bert_cls.engines import openvino_engine
+
+    given: list[dict[str, object]] = []
+
+    class Watched(openvino_engine.openvino.Core):
+        def compile_model(self, model, device, options):
+            given.append(options)
+            return super().compile_model(model, device, options)
+
+    monkeypatch.setattr(openvino_engine.openvino, "Core", Watched)
+    open_engine(bundle, "openvino")
+    assert [options.get("SNIPPETS_MODE") for options in given] == ["DISABLE"]
+
+
 def test_openvino_that_does_not_know_an_option_computes_all_the_same(bundle, tokens, monkeypatch):
     from bert_cls.engines import openvino_engine
 
@@ -556,8 +571,22 @@ def test_under_another_scale_every_row_is_looked_at_again(changes, three_stages,
     engine = open_engine(model, LOWEST)
     assert not engine.unsure(wanted, model.rule).any()
     assert engine.unsure(wanted, rule).all()
+    if "offsets" in changes:  # alone too
+        sloped = replace(model, rule=model.rule.changed(SCALES["slopes"]))
+        moved = sloped.rule.changed({"offsets": (0.0, -2.0, 0.0)})
+        assert open_engine(sloped, LOWEST).unsure(wanted, moved).all()
+        assert not open_engine(sloped, LOWEST).unsure(wanted, sloped.rule).any()
     # no stage's margins are those of such scores
     np.testing.assert_allclose(answers(engine, tokens, model, rule=rule), wanted, atol=1e-5)
+
+
+def test_other_weights_of_classes_are_another_scale(three_stages, wanted):
+    engines = three_stages.details["engines"]
+    facts = {**engines, LOWEST: {**engines[LOWEST], **dict.fromkeys(MARGINS, 0.0)}}
+    rule = Rule(task="multiclass", activation="softmax")
+    engine = open_engine(replace(three_stages, rule=rule, details={"engines": facts}), LOWEST)
+    assert not engine.unsure(wanted, rule).any()
+    assert engine.unsure(wanted, replace(rule, weights=(1.0, 2.0, 1.0))).all()
 
 
 def test_other_limits_have_the_margin_of_other_thresholds(three_stages, bundle, wanted):

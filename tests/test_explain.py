@@ -21,7 +21,17 @@ from bert_cls.data import Example, read
 from bert_cls.engines import gradients
 from bert_cls.engines.torch_engine import TorchEngine
 from bert_cls.errors import ConfigError, DataError
-from bert_cls.explain import Span, occlude, stand_in, units, weigher, whole_text
+from bert_cls.explain import (
+    Span,
+    check_lengths,
+    occlude,
+    only_read,
+    put_back,
+    stand_in,
+    units,
+    weigher,
+    whole_text,
+)
 from bert_cls.folding import folded
 from bert_cls.text import TextEncoder, TextSettings
 from bert_cls.training import Request, Silent, train
@@ -150,7 +160,7 @@ def test_passes_are_bounded_however_long_the_text():
         assert text[spans[int(weights[:, 0].argmax())].start] == "中"
         assert weights[:, 0].max() > 0
     with pytest.raises(DataError, match="at most 100,000"):
-        occlude([Example(7, "啊" * 100_001)], [[0]], margins)
+        check_lengths([Example(7, "啊" * 100_001)])
 
 
 def test_hiding_keeps_everything_else_in_place():
@@ -235,6 +245,13 @@ def test_what_is_not_read_weighs_nothing_and_does_not_move_up(long, first, secon
     for span in why.labels[0].spans:
         inside = any(p == span.part and s < span.end and span.start < e for p, s, e in places)
         assert inside or span.weight == 0
+    stretches = text.stretches(first, second)
+    shown = only_read(Example(0, first, second), stretches)
+    for part, whole, read_of in (("a", first, shown.text_a), ("b", second, shown.text_b)):
+        some = [Span(part, i, i + 1, 0.0) for i, c in enumerate(read_of or "") if not c.isspace()]
+        for span, back in zip(some, put_back(some, stretches), strict=True):
+            assert read_of[span.start] == whole[back.start]
+            assert back.end == back.start + 1
     a, b = why.parts("灯")
     assert "".join(piece for piece, _ in a) == first
     assert "".join(piece for piece, _ in b) == (second or "")

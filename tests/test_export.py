@@ -27,7 +27,7 @@ from bert_cls.config import resolve_config
 from bert_cls.decision import confidence_margins, label_margins, margins
 from bert_cls.engines import open_engine, run
 from bert_cls.errors import BundleError, ConfigError, EngineError
-from bert_cls.export import export
+from bert_cls.export import activations, export
 from bert_cls.export.activations import Seen, collect
 from bert_cls.export.check import compare, second_look_margins
 from bert_cls.export.graph import to_onnx
@@ -436,27 +436,45 @@ def test_layers_kept_in_float_are_left_alone(folder):
     assert (count(every), count(some)) == (8, 7)
 
 
-def test_int8_reaches_as_far_as_any_calibration_token_not_only_those_drawn(folder):
+def test_ranges_are_those_of_every_calibration_token_not_only_of_those_drawn(folder, monkeypatch):
     bundle = bundles.load(folder)
     graph, rows = to_onnx(bundle), rows_of(bundle)
     tensors = [site.tensor for site in sites(graph)]
-    seen = collect(graph, tensors, rows, bundle)
-    for each in seen.values():
-        assert (each.sample.min(axis=0) >= each.low).all()
-        assert (each.sample.max(axis=0) <= each.high).all()
-    few = {tensor: Seen(s.sample[:8], s.low, s.high) for tensor, s in seen.items()}
-    near = {t: Seen(s.sample, s.sample.min(0), s.sample.max(0)) for t, s in few.items()}
-    far, short = (_widest_steps(quantise(graph, samples)[0]) for samples in (few, near))
-    assert sum(far) > sum(short)
+    count = int(rows.calibration.pieces.lengths.sum())
+    monkeypatch.setattr(activations, "_TOKENS", 10 * count)
+    every = collect(graph, tensors, rows, bundle)
+    monkeypatch.setattr(activations, "_TOKENS", 40)
+    some = collect(graph, tensors, rows, bundle)
+    for tensor in tensors:
+        # no padding is among them, and none is missing
+        assert len(every[tensor].sample) == count
+        assert 0 < len(some[tensor].sample) < count / 2
+        for each in (every[tensor], some[tensor]):
+            np.testing.assert_array_equal(each.low, every[tensor].sample.min(axis=0))
+            np.testing.assert_array_equal(each.high, every[tensor].sample.max(axis=0))
+        assert (some[tensor].sample.max(axis=0) < every[tensor].high).any()
 
 
-def _widest_steps(graph):
-    """The steps of the activations, by site."""
-    return [
-        float(onnx.numpy_helper.to_array(t))
-        for t in graph.graph.initializer
-        if t.name.endswith("_s") and not t.dims
-    ]
+@pytest.mark.parametrize("side", ["low", "high"])
+def test_int8_has_room_for_what_was_seen_beyond_the_sample(side, folder):
+    graph = to_onnx(bundles.load(folder))
+    place = sites(graph)[0]
+    width = next(t.dims[0] for t in graph.graph.initializer if t.name == place.weights[0])
+    x = np.random.default_rng(0).normal(size=(64, width)).astype(np.float32)
+    low, high = x.min(axis=0), x.max(axis=0)
+    far = {"low": Seen(x, low * 9, high), "high": Seen(x, low, high * 9)}[side]
+    kept = frozenset(site.tensor for site in sites(graph)[1:])
+    plain, wide = (
+        _steps(quantise(graph, {place.tensor: seen}, keep=kept)[0])
+        for seen in (Seen(x, low, high), far)
+    )
+    assert wide > 2 * plain
+
+
+def _steps(graph):
+    """The step of the only quantised tensor, over the usual factor of its channels."""
+    values = {t.name: onnx.numpy_helper.to_array(t) for t in graph.graph.initializer}
+    return float(values["int8_0_s"]) / float(np.exp(np.log(values["int8_0_by"]).mean()))
 
 
 def test_the_margin_mends_every_label_that_int8_changed():

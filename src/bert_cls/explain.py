@@ -197,9 +197,8 @@ def occlude(
 
     `targets` are the output columns to explain, by row. The network is asked at most `passes` + 1
     times about each row. Texts are to hold what the model reads, no more (`only_read`): where a
-    word is hidden, the rest would move up. DataError for a text too long to be explained.
+    word is hidden, the rest would move up; and `check_lengths` is to have passed them.
     """
-    check_lengths(examples)
     rows = [_row(example, list(wanted)) for example, wanted in zip(examples, targets, strict=True)]
     whole = margins(examples)
     for row in rows:

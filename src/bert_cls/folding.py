@@ -29,7 +29,7 @@ def folded(text: str) -> tuple[str, list[tuple[int, int]]]:
 def _parts(group: str, character: str) -> bool:
     """Whether what is before `character` can be normalised without it."""
     alone = unicodedata.normalize("NFKC", character)
-    if unicodedata.combining(alone[0]):
+    if unicodedata.combining(alone[0]):  # without normalising the growing group for each accent
         return False
     before = unicodedata.normalize("NFKC", group)
     return unicodedata.normalize("NFKC", group + character) == before + alone

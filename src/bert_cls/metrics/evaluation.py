@@ -52,10 +52,11 @@ class Evaluation:
     """Metrics of one model on one set of labelled rows.
 
     A metric that cannot be computed is None in `metrics`, with its reason in `notes`. `headline`
-    names the metrics to show first, in order; `intervals` holds 95 % bootstrap intervals of them;
-    `confusion` counts [true class][predicted class] of binary and multiclass data. `reliability`
-    compares scores with what came true, where scores are probabilities; `coverage` is the accuracy
-    of the most certain rows, where confidences were given.
+    names the metrics to show first, in order; `intervals` holds 95 % bootstrap intervals of them
+    (Wilson's of shares of rows that are alike in every resample); `confusion` counts [true
+    class][predicted class] of binary and multiclass data. `reliability` compares scores with what
+    came true, where scores are probabilities; `coverage` is the accuracy of the most certain rows,
+    where confidences were given.
     """
 
     task: Task

@@ -115,12 +115,18 @@ def settle(
         min(most, max(least, wanted)),
         f"{rows} rows: at least {least} passes, more for small data, at most {most}",
     )
-    if task == "regression":
-        decide("prior_bias", False, "targets are standardised, so 0 is their mean")
-    elif not LOSSES[loss].calibrated:
-        decide("prior_bias", False, f"the outputs of {loss} are no log-odds")
-    decide("prior_bias", True, "starts at the labels' frequencies instead of one half")
+    decide("prior_bias", *_prior_bias(config, task, loss))
     return Recipe(Settled(**open_fields), pooling, reasons)
+
+
+def _prior_bias(config: RunConfig, task: Task, loss: str) -> tuple[bool, str]:
+    if task == "regression":
+        return False, "targets are standardised, so 0 is their mean"
+    if not LOSSES[loss].calibrated:
+        return False, f"the outputs of {loss} are no log-odds"
+    if config.training.sampling == "balanced" and task != "multilabel":
+        return False, "classes are drawn evenly"
+    return True, "starts at the labels' frequencies instead of one half"
 
 
 def _pooling(facts: EncoderFacts) -> tuple[Pooling, str]:

@@ -233,6 +233,12 @@ def _drawn_evenly(request: Request, task: Task, loss_name: str, observer: Observ
             "training.sampling=balanced draws them evenly: rare ones would be made up for twice.",
             hint="leave one of the two out.",
         )
+    by_count = float(request.config.loss.options.get("class_weight_power", 0.0)) > 0
+    if by_count or loss_name == "class_balanced":
+        observer.noticed(
+            "the loss weighs by the labels' counts besides balanced sampling: rare ones are made "
+            "up for twice"
+        )
     return True
 
 
