@@ -401,6 +401,9 @@ def made_reasons(folder: Path) -> list[str]:
         facts = replace(known, **changes)
         recipe = settle(config, facts, task=task, loss=loss, rows=900, student=student)
         said += [f"recipe: {why}" for why in recipe.reasons.values()]
+    drawn, _ = resolve_config(flags={"training.sampling": "balanced"})
+    recipe = settle(drawn, facts, task="binary", loss="cross_entropy", rows=900)
+    said.append(f"recipe: {recipe.reasons['training.prior_bias']}")
     given = {"training.seed": 1}
     said += resolve_config(flags=given)[1].values()
     said += resolve_config(flags=given, origin="argument")[1].values()
