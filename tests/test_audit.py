@@ -19,7 +19,7 @@ import numpy as np
 import orjson
 import pytest
 import typer
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -425,9 +425,9 @@ def test_each_kind_of_finding(tmp_path, code, severity, files, message, rows, re
     assert hits[0].title == (NONE_OF_THE_LABELS if "labelled []" in message else KINDS[code])
     # what refuses every row, or every label, of a file says so besides
     assert {f.code for f in found.of("error")} <= {code, "D20", "D22", "D25", "D31"}
-    for example in hits[0].examples:
-        assert str(example).isprintable()
-        assert example.file in {Path(name).name for name in files} | {"data"}
+    for place in hits[0].examples:
+        assert str(place).isprintable()
+        assert place.file in {Path(name).name for name in files} | {"data"}
 
 
 def test_a_label_that_is_no_number_is_quoted_where_it_stands(tmp_path):
@@ -550,6 +550,16 @@ def split_rows(labels: list, pairs: list[bool], start: int) -> list[dict]:
     bad=st.sampled_from(["fail", "quarantine"]),
     merges=st.sampled_from([{}, {"A": "a", "ｂ": "b"}]),
     keyless=st.booleans(),
+)
+@example(  # the only pair is set aside
+    train=[None, ["a"]],
+    dev=None,
+    task=None,
+    names=None,
+    pairs=[True],
+    bad="quarantine",
+    merges={},
+    keyless=True,
 )
 def test_an_audit_has_errors_just_when_load_refuses(
     tmp_path, train, dev, task, names, pairs, bad, merges, keyless

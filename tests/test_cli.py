@@ -16,6 +16,7 @@ import pytest
 
 from bert_cls import cli
 from bert_cls.commands.other_flags import with_commands
+from bert_cls.export import export
 from bert_cls.resumable import part_of
 from doors import main
 from exported import model_folder
@@ -44,6 +45,7 @@ def trained(tmp_path_factory) -> dict[str, Path]:
         *("--set", "training.batch_size=8", "--set", "report.resamples=50"),
     )
     assert done.returncode == 0, done.stderr
+    export(root / "model", "openvino", lambda message: None)  # predicting imports no torch then
     return {"root": root, "data": data, "model": root / "model", "log": done.stderr}
 
 

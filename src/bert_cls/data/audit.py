@@ -158,9 +158,10 @@ def _audited(
     settled, about_task = settle_task(surveys, options.task, names, shown=shown, strict=strict)
     if settled == "multilabel":
         about_task += _keyless(surveys, settings.row_severity)
+    sides = _sides(surveys, keyless=strict or settled != "multilabel")
     counts = counted(surveys, settled, merges)
     problems.noticed(unmatched_merges(merges, _names_before(surveys, settled), plain(path.name)))
-    found = problems.findings() + about_task + about_pairs(surveys, shown=shown)
+    found = problems.findings() + about_task + about_pairs(surveys, sides, shown=shown)
     corpus = Corpus(surveys, shown=shown)
     if settled is not None:
         dropped = dropped_rows(corpus, leak=settings.leak, conflict=settings.conflict)
@@ -176,7 +177,7 @@ def _audited(
     return Audit(
         data=plain(str(path)),
         task=settled,
-        pair=any(survey.labels.sides[True] for survey in surveys),
+        pair=sides[True] > 0,
         splits={s.file.split: _counts(s) for s in surveys},
         labels=_by_label(counts),
         values=_values(surveys) if settled == "regression" else {},
@@ -191,6 +192,17 @@ def _names_before(surveys: Sequence[Survey], task: Task | None) -> set[str]:
     numbers = {name for tally in tallies for name in tally.whole_numbers}
     names = {name for tally in tallies for name in (*tally.names, *tally.merged_names)}
     return names | numbers if task in CLASS_TASKS else names
+
+
+def _sides(surveys: Sequence[Survey], *, keyless: bool) -> Counter[bool]:
+    """How many rows have no second text (False) and how many one, `keyless` ones too if asked."""
+    sides: Counter[bool] = Counter()
+    for found in surveys:
+        sides += found.labels.sides
+        if found.keyless is not None and not keyless:
+            pairs = found.keyless.pairs
+            sides -= Counter({True: pairs, False: found.keyless.rows - pairs})
+    return sides
 
 
 def _keyless(surveys: Sequence[Survey], severity: Severity) -> list[Finding]:

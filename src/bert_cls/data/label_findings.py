@@ -178,11 +178,8 @@ def _numbers_not_declared(
     return [Finding("D11", "error", rows, plain(message), remedy)]
 
 
-def about_pairs(surveys: Sequence[Survey], *, shown: int) -> list[Finding]:
-    """An error when some rows have a second text and others have none (D37)."""
-    sides: Counter[bool] = Counter()
-    for survey in surveys:
-        sides += survey.labels.sides
+def about_pairs(surveys: Sequence[Survey], sides: Counter[bool], *, shown: int) -> list[Finding]:
+    """An error when some rows have a second text and others have none (D37), of those that stay."""
     if len(sides) < 2:
         return []
     rare = sides[True] <= sides[False]

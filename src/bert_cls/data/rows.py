@@ -43,6 +43,8 @@ class Keyless:
     file: str
     rows: int
     places: tuple[str, ...]
+    pairs: int = 0
+    """how many of them have a second text"""
     examples: tuple[tuple[int, str | None], ...] = ()
     """place in the list of examples and raw text of each, where the file was read whole"""
 
@@ -103,7 +105,7 @@ class RowChecker:
         self._noticed: dict[tuple[str, str, str | None, str | None], tuple[int, At]] = {}
         self._has_label_key = False
         self._numbering = Numbering()
-        self._keyless = 0
+        self._keyless = self._keyless_pairs = 0
         self._first_keyless: list[At] = []
 
     def place(self, position: int, number: int) -> str:
@@ -136,7 +138,7 @@ class RowChecker:
                 label = check_label(label, self._names)
             if not isinstance(label, Fault):
                 if label is None and layout.label not in raw:
-                    self._count_keyless(at)
+                    self._count_keyless(at, text_b)
                 if index is None:
                     index = self._numbered(at)
                 else:
@@ -168,14 +170,15 @@ class RowChecker:
         if not self._keyless or not self._has_label_key:
             return None
         places = tuple(self.place(*at) for at in self._first_keyless)
-        return Keyless(self.file, self._keyless, places)
+        return Keyless(self.file, self._keyless, places, self._keyless_pairs)
 
     def _numbered(self, at: At) -> int:
         self._notice("D13", NUMBERED, "index", at)
         return self._numbering.numbered(at[0])
 
-    def _count_keyless(self, at: At) -> None:
+    def _count_keyless(self, at: At, text_b: object) -> None:
         self._keyless += 1
+        self._keyless_pairs += text_b is not None
         if len(self._first_keyless) < PLACES_SHOWN:
             self._first_keyless.append(at)
 
@@ -214,7 +217,7 @@ class RowChecker:
         label = self._label(raw.get(layout.label), at, faults)
         if index is not None and text_a is not None and not faults:
             if layout.label not in raw:
-                self._count_keyless(at)
+                self._count_keyless(at, text_b)
             return Example(index, text_a, text_b, label)
         written = as_written(raw)
         return [self._problem(fault, at, index, written) for fault in faults]
