@@ -35,7 +35,7 @@ from bert_cls.files import read_bounded, read_object
 from bert_cls.folders import (
     MANIFEST,
     be_like,
-    read_manifest,
+    listed,
     verify,
     write_file,
     write_folder,
@@ -114,8 +114,8 @@ def extend(bundle: Bundle, files: Mapping[str, Path], engines: Mapping[str, Any]
     The folder is replaced as a whole: after a crash it is as it was, or as it was to be. Files of
     the same names are replaced; `files` maps names in the folder to where they are now.
     """
-    names = {entry["name"] for entry in read_manifest(bundle.folder)}
-    listed = {name for name in names if (bundle.folder / name).exists()} | set(files)
+    before = listed(bundle.folder)
+    names = {name for name in before if (bundle.folder / name).exists()} | set(files)
     details = {**bundle.details, "engines": dict(engines)}
     description = orjson.dumps(
         replace(bundle, details=details).description(), option=orjson.OPT_INDENT_2
@@ -128,7 +128,7 @@ def extend(bundle: Bundle, files: Mapping[str, Path], engines: Mapping[str, Any]
             shutil.move(path, scratch / name)
         (scratch / DESCRIPTION).write_bytes(description)
 
-    write_folder(bundle.folder, write, listed=listed)
+    write_folder(bundle.folder, write, listed=names)
 
 
 def check_names(bundle: Bundle, names: Iterable[str]) -> None:
@@ -192,8 +192,8 @@ def load(folder: str | Path, *, check: bool = True) -> Bundle:
         )
     if check:
         verify(folder, spared=_NETWORKS)
-        listed = {entry["name"]: str(entry["sha256"]) for entry in read_manifest(folder)}
-        if unlisted := sorted(set(_REQUIRED) - set(listed)):
+        files = listed(folder)
+        if unlisted := sorted(set(_REQUIRED) - set(files)):
             raise BundleError(f"{folder / MANIFEST} does not list {unlisted[0]}.")
     for name in _REQUIRED:
         if not (folder / name).is_file():
@@ -202,7 +202,7 @@ def load(folder: str | Path, *, check: bool = True) -> Bundle:
     with naming(folder):
         bundle = _parsed(folder, content)
         _check_encoder(bundle)
-    return replace(bundle, weights=listed["model.safetensors"]) if check else bundle
+    return replace(bundle, weights=files["model.safetensors"]) if check else bundle
 
 
 def open_text(bundle: Bundle) -> TextEncoder:

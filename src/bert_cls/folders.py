@@ -320,6 +320,11 @@ def read_manifest(folder: Path) -> list[dict[str, Any]]:
     return entries
 
 
+def listed(folder: Path) -> dict[str, str]:
+    """The sha256 of each file that the manifest lists, by name; see `read_manifest`."""
+    return {entry["name"]: entry["sha256"] for entry in read_manifest(folder)}
+
+
 def _is_entry(entry: object) -> bool:
     return (
         isinstance(entry, dict)

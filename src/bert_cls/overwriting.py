@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bert_cls.data.dataset import is_read_from_folder
 from bert_cls.errors import ConfigError
-from bert_cls.folders import MANIFEST, check_place, followed, is_written_to, read_manifest
+from bert_cls.folders import MANIFEST, check_place, followed, is_written_to, listed
 
 
 def check_output(
@@ -66,7 +66,7 @@ def _files_read(path: Path) -> list[Path]:
         return [path]
     read = [each for each in path.iterdir() if is_read_from_folder(each.name)]
     if (path / MANIFEST).is_file():
-        read += [path / name for name in (MANIFEST, *(e["name"] for e in read_manifest(path)))]
+        read += [path / name for name in (MANIFEST, *listed(path))]
     return read
 
 

@@ -25,7 +25,7 @@ from bert_cls.engines.machine import multiplies_bfloat16
 from bert_cls.engines.onnx_guard import check_onnx
 from bert_cls.engines.openvino_guard import check_openvino
 from bert_cls.errors import BundleError, in_shell
-from bert_cls.folders import MANIFEST, read_manifest
+from bert_cls.folders import MANIFEST, listed
 from bert_cls.text import PaddedBatch
 
 GUARDS: dict[str, Callable[[Path], None]] = {".onnx": check_onnx, ".xml": check_openvino}
@@ -147,8 +147,7 @@ def _weights(bundle: Bundle) -> str | None:
     """The sha256 of the weights as the manifest has it; another export leaves them as they are."""
     if not (bundle.folder / MANIFEST).is_file():
         return None
-    listed = {entry["name"]: entry["sha256"] for entry in read_manifest(bundle.folder)}
-    return listed.get("model.safetensors")
+    return listed(bundle.folder).get("model.safetensors")
 
 
 def _measured(bundle: Bundle, *keys: str) -> Margins | None:

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from bert_cls.errors import BundleError, TrainingError
 from bert_cls.files import read_object
-from bert_cls.folders import nearest_folder, read_manifest, remove_folder, verify, write_folder
+from bert_cls.folders import listed, nearest_folder, remove_folder, verify, write_folder
 from bert_cls.memory import enough_memory, is_shortage
 from bert_cls.network import tensors_by_name
 from bert_cls.request import RUN
@@ -133,7 +133,7 @@ def is_checkpoint(path: Path) -> bool:
     if step_of(path) < 0 or path.is_symlink() or not path.is_dir():
         return False
     with suppress(BundleError):
-        return PROGRESS in {entry["name"] for entry in read_manifest(path)}
+        return PROGRESS in listed(path)
     with suppress(BundleError):
         return {"step", "micro_tokens"} <= set(read_object(path / PROGRESS, BundleError))
     return False

@@ -12,7 +12,7 @@ from bert_cls.bundle import DESCRIPTION
 from bert_cls.decision.domain import FILE as DOMAIN_FILE
 from bert_cls.errors import BundleError, ConfigError, TrainingError
 from bert_cls.files import inside
-from bert_cls.folders import MANIFEST, clean_orphans, is_scratch, read_manifest, remove_folder
+from bert_cls.folders import MANIFEST, clean_orphans, is_scratch, listed, remove_folder
 from bert_cls.locks import Lock
 from bert_cls.request import RUN, read_run
 from bert_cls.sample import SAMPLE
@@ -116,7 +116,7 @@ def _is_ours(output: Path) -> bool:
     with suppress(BundleError):
         return bool(read_run(output))
     with suppress(BundleError):
-        return DESCRIPTION in {entry["name"] for entry in read_manifest(output)}
+        return DESCRIPTION in listed(output)
     return bool(checkpoints(output))
 
 
@@ -149,7 +149,7 @@ def ours(output: Path) -> list[str]:
         return []
     names = [folder.name for folder in checkpoints(output)]
     with suppress(BundleError):  # absent, or damaged: what it listed is written over
-        names += [entry["name"] for entry in read_manifest(output)]
+        names += listed(output)
     if (output / RUN).is_file():
         names += [QUARANTINE, REPORT, REPORT_JSON]
         with suppress(BundleError):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bert_cls.errors import BundleError, ConfigError
 from bert_cls.files import read_object
-from bert_cls.folders import read_manifest, remove_folder, sha256, verify
+from bert_cls.folders import listed, remove_folder, sha256, verify
 from bert_cls.network import load_tensors, tensors_by_name
 from bert_cls.training.checkpoint import MOMENTS, PROGRESS, checkpoints, circumstances
 from bert_cls.training.loop import EpochResult, Progress, Trainer
@@ -71,8 +71,7 @@ def _check_run(folder: Path, trainer: Trainer) -> None:
     """ConfigError when a checkpoint says that it is another run's; a damaged one says nothing."""
     path = folder / PROGRESS
     try:
-        listed = {entry["name"]: entry["sha256"] for entry in read_manifest(folder)}
-        if listed.get(PROGRESS) != sha256(path):
+        if listed(folder).get(PROGRESS) != sha256(path):
             return
         run = read_object(path, BundleError).get("run")
     except (BundleError, OSError):
@@ -125,8 +124,7 @@ def _stepped(moments: Mapping[str, Tensor]) -> list[str]:
 
 def _weights(folder: Path, trainer: Trainer) -> dict[str, Tensor]:
     verify(folder)
-    listed = {entry["name"] for entry in read_manifest(folder)}
-    if missing := sorted(set(_FILES) - listed):
+    if missing := sorted(set(_FILES) - set(listed(folder))):
         raise BundleError(f"{folder} does not list {missing[0]} in its manifest.")
     tensors = _tensors(folder / "model.safetensors")
     wanted = {n: tuple(t.shape) for n, t in tensors_by_name(trainer.network).items()}

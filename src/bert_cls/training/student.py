@@ -17,7 +17,7 @@ from bert_cls.data.dataset import find_splits
 from bert_cls.encoders.facts import read_config
 from bert_cls.errors import BundleError, ConfigError, DataError
 from bert_cls.files import read_object
-from bert_cls.folders import read_manifest, sha256
+from bert_cls.folders import listed, sha256
 from bert_cls.request import RUN, Distillation, Request
 
 UNLABELLED = "unlabelled: "
@@ -104,11 +104,7 @@ def open_teacher(distillation: Distillation) -> Bundle:
 
 def fingerprint(teacher: Bundle) -> str:
     """sha256 of what a model's answers depend on; an export of it leaves that as it is."""
-    files = {
-        entry["name"]: entry["sha256"]
-        for entry in read_manifest(teacher.folder)
-        if entry["name"] in _ANSWERING
-    }
+    files = {name: sha for name, sha in listed(teacher.folder).items() if name in _ANSWERING}
     description = {key: value for key, value in teacher.description().items() if key != "engines"}
     content = orjson.dumps([files, description], option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(content).hexdigest()
