@@ -33,8 +33,12 @@ STRANGE = {
     "kuake_qic": ("waimai_10k", "thucnews_title"),
     "thucnews_title": ("waimai_10k", "kuake_qic"),
     "waimai_10k": ("kuake_qic", "thucnews_title"),
+    "ocnli": (),
+    "cail_labor": (),
+    "goemotions": (),
+    "sms_spam": (),
 }
-"""data set -> those whose texts are strange to its model"""
+"""data set -> those whose texts are strange to its model; of pairs and English none are"""
 STRANGE_ROWS = 1000
 METHODS = ("none", "temperature", "auto")
 SHARES = (1.0, 0.8, 0.5)

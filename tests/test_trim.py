@@ -90,6 +90,16 @@ def test_a_broken_tokenizer_config_is_named_before_anything_is_written(content, 
     assert not (tmp_path / "trimmed").exists()
 
 
+@pytest.mark.parametrize("place", [Path.mkdir, lambda path: path.symlink_to("nowhere.json")])
+def test_a_tokenizer_config_that_is_no_file_is_not_passed_over(place, copied, tmp_path):
+    source = copied("bert")
+    (source / "tokenizer_config.json").unlink()
+    place(source / "tokenizer_config.json")
+    with pytest.raises(EncoderError, match=r"tokenizer_config\.json cannot be read"):
+        trim(source, tmp_path / "trimmed", layers=[0])
+    assert not (tmp_path / "trimmed").exists()
+
+
 def test_added_tokens_of_another_kind_are_left_alone(copied, tmp_path):
     source = copied("bert")
     rewrite(source / "tokenizer_config.json", added_tokens_decoder=[1])

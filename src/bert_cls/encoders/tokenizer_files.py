@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ _DROPPED = ("auto_map", "chat_template", "name_or_path", "tokenizer_file", "voca
 
 def _settings(folder: Path) -> dict[str, Any]:
     path = folder / "tokenizer_config.json"
-    return read_object(path, EncoderError) if path.exists() else {}
+    return read_object(path, EncoderError) if os.path.lexists(path) else {}
 
 
 def _with_lowercase(tokenizer: Tokenizer, lowercase: bool) -> Tokenizer:

@@ -6,6 +6,7 @@ touches, and AdamW updates every one of them at each step.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import unicodedata
@@ -181,9 +182,10 @@ def write_encoder(
 
 def _tokenizer_settings(source: Path, old_ids: list[int] | None) -> dict[str, Any] | None:
     """The content of tokenizer_config.json with new ids, None where there is no such file."""
-    if not (source / "tokenizer_config.json").is_file():
+    path = source / "tokenizer_config.json"
+    if not os.path.lexists(path):
         return None
-    settings = read_object(source / "tokenizer_config.json", EncoderError)
+    settings = read_object(path, EncoderError)
     added = settings.get("added_tokens_decoder")
     if old_ids is not None and isinstance(added, dict):
         new = {str(old): str(i) for i, old in enumerate(old_ids)}
