@@ -25,17 +25,15 @@ LOSSES: dict[str, tuple[str, dict[str, Any]]] = {
     "focal": ("focal", {}),
     "class_balanced": ("class_balanced", {}),
     "hill": ("hill", {}),
-    "bce, head x25": ("bce", {}),
-    "asl, head x25": ("asl", {}),
 }
 """name shown -> the loss and its options"""
+SLOW = ", head x5"
+"""what a method's name ends in where its head learns at 5 times the encoder's rate, which was the
+default; the others have the recipe's own rate, 25 times"""
 OLD: dict[str, tuple[str, dict[str, Any]]] = {
     "old recipe, SoftMargin": ("bce", {}),
     "old recipe, Margin": ("multilabel_margin", {"virtual_zero": False}),
 }
-HEAD_FACTORS = {"bce, head x25": 25, "asl, head x25": 25}
-"""The head's rate over the encoder's, as the recipe has it now; the others keep that of then, 5, so
-that parts of today stand beside earlier ones."""
 OLD_RATE = 5e-5
 OLD_SETTINGS: dict[str, Any] = {
     "encoder.pooling": "cls_pooler",
@@ -87,10 +85,10 @@ def request_of(part: Wanted, place: Path) -> Any:
         loss, options = OLD[part.method]
         flags |= OLD_SETTINGS
     else:
-        loss, options = LOSSES.get(part.method, LOSSES[BASE])
+        loss, options = LOSSES.get(part.method.removesuffix(SLOW), LOSSES[BASE])
         flags |= {"training.learning_rate": part.rate or None}
-        if part.rate:
-            flags["training.head_learning_rate"] = HEAD_FACTORS.get(part.method, 5) * part.rate
+        if part.method.endswith(SLOW):
+            flags["training.head_learning_rate"] = 5 * part.rate
     flags |= {"loss.name": loss, "loss.options": options}
     config, origins = resolve_config(flags=flags)
     return Request(place / part.data, place / "unused", config, origins)

@@ -31,6 +31,7 @@ from loss_parts import (
     OLD,
     OLD_RATE,
     RATES,
+    SLOW,
     Wanted,
     run_part,
 )
@@ -115,8 +116,10 @@ def against(
 
 def lines(parts: Mapping[str, Part], data: str, truth: Any) -> list[list[str]]:
     """A line a method: its rate, seeds, figures in points of 100, and differences from BCE."""
-    out, base = [], of_method(parts, data, BASE)
-    for method in (*LOSSES, *OLD, BAR):
+    out = []
+    for method in (*LOSSES, *(f"{name}{SLOW}" for name in LOSSES), *OLD, BAR):
+        slow = method.endswith(SLOW)
+        base = of_method(parts, data, f"{BASE}{SLOW}" if slow else BASE)
         found = of_method(parts, data, method)
         if not found:
             continue
@@ -129,7 +132,7 @@ def lines(parts: Mapping[str, Part], data: str, truth: Any) -> list[list[str]]:
         line.append("/".join(mean(of_order, name) for name in OF_ORDER[2:]))
         line.append("/".join(mean([part["cuts"]["auto"] for part in found], g) for g in GROUPS))
         for metric in KEPT[:2]:
-            gap = None if method == BASE else against(found, base, truth, metric)
+            gap = None if found == base else against(found, base, truth, metric)
             line.append("–" if gap is None else "{:+.1f} [{:+.1f}, {:+.1f}]".format(*scaled(gap)))
         out.append(line)
     return out

@@ -21,7 +21,16 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from record import RESULTS, ROOT, console, data_set, machine, read_results, write_results
+from record import (
+    RESULTS,
+    ROOT,
+    console,
+    data_set,
+    machine,
+    read_results,
+    source_hash,
+    write_results,
+)
 
 ROWS = {"train": 3000, "dev": 800, "test": 1500}
 LAYERS = (0, 2, 4, 7, 9, 11)
@@ -108,8 +117,10 @@ def _start(threads: int) -> None:
 
 
 def _keep(path: Path, key: str, found: Part) -> None:
-    parts = read_results(path).get("parts", {}) | {key: found}
-    write_results(path, {"machine": machine(), "parts": dict(sorted(parts.items()))})
+    here = machine()
+    made = {"source": source_hash(), "processor": here["processor"], "date": here["date"]}
+    parts = read_results(path).get("parts", {}) | {key: found | made}
+    write_results(path, {"machine": here, "parts": dict(sorted(parts.items()))})
 
 
 # --- the same rows and the same small encoder for all

@@ -9,7 +9,6 @@ neither their settings nor the package's sources change.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import shutil
 import sys
@@ -25,7 +24,16 @@ from rich.console import Console
 from bert_cls.config import PRESETS, resolve_config
 from bert_cls.errors import BertClsError, Interrupted
 from loss_parts import OLD, OLD_SETTINGS
-from record import RESULTS, ROOT, console, data_set, machine, read_results, show, write_results
+from record import (
+    RESULTS,
+    console,
+    data_set,
+    machine,
+    read_results,
+    show,
+    source_hash,
+    write_results,
+)
 
 if TYPE_CHECKING:
     from bert_cls.metrics import PairedDifference
@@ -59,16 +67,6 @@ DATA_SETS: dict[str, DataSet] = {
     "ocnli": DataSet((ACCURACY,), (55.0,), {}),
     "stsb_zh": DataSet((SPEARMAN,), (0.74,), {}),
 }
-
-
-def source_hash() -> str:
-    """One digest of every Python file of the package."""
-    folder = ROOT / "src" / "bert_cls"
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)
-    return digest.hexdigest()[:16]
 
 
 def settings_of(args: argparse.Namespace) -> list[str]:

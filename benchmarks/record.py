@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -47,6 +48,16 @@ def machine() -> dict[str, Any]:
         "versions": {name: v for name in _PACKAGES + _ENGINES if (v := _version(name))},
         "date": time.strftime("%Y-%m-%d"),
     }
+
+
+def source_hash() -> str:
+    """One digest of every Python file of the package."""
+    folder = ROOT / "src" / "bert_cls"
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)
+    return digest.hexdigest()[:16]
 
 
 def read_results(path: Path) -> dict[str, Any]:

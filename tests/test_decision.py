@@ -549,8 +549,16 @@ def test_calibrating_each_label_does_the_work_of_cuts_per_label():
 def test_among_equals_auto_takes_the_simplest():
     truth = np.random.default_rng(0).random((200, 4)) < 0.3
     tuned = tune(np.where(truth, 4.0, -4.0), truth, task="multilabel")
-    assert tuned.rule.tuner == "fixed"
+    assert tuned.rule.tuner == "global"
     assert tuned.crossfit == dict.fromkeys(TUNERS, 1.0)
+
+
+def test_auto_shows_one_half_and_takes_a_tuned_cut():
+    rng = np.random.default_rng(0)
+    z = rng.normal(-2.5, 2.5, (60, 5))
+    tuned = tune(z, rng.random(z.shape) < sigmoid(z), task="multilabel")
+    assert "fixed" in tuned.crossfit
+    assert tuned.rule.tuner != "fixed"
 
 
 def test_auto_takes_the_simplest_tuner_within_half_a_standard_error():

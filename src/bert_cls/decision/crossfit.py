@@ -17,6 +17,8 @@ from bert_cls.decision.tuners import HALF, TUNERS, deal
 from bert_cls.errors import ConfigError, DataError, pick
 
 AUTO, FIXED = "auto", "fixed"
+"""`auto` measures "fixed" and does not take it: the F-measure's best cut of calibrated scores is half
+the best F (Lipton et al. 2014), so one half is right only where nothing is left to mend."""
 NOISE = 0.5
 """A simpler tuner is kept while the best one leads by no more standard errors than this.
 
@@ -115,6 +117,8 @@ def tune(
     scores = _scores(untuned, held_out, dev)
     decisions = _decisions(untuned, held_out, dev, names)
     crossfit = {name: measure(*_judged(rule, dev, decided)) for name, decided in decisions.items()}
+    if dev.folds and len(names) > 1:
+        decisions.pop(FIXED)
     best = _simplest(rule, dev, decisions, crossfit)
     rule = _cut(rule, best, rule.scores(dev.logits), dev.cells)
     said = (*notes, *_remarks(rule, dev, crossfit))
@@ -340,8 +344,8 @@ def _judged(rule: Rule, dev: _Dev, decided: Decided) -> tuple[str, Bools, Bools]
 def _simplest(
     rule: Rule, dev: _Dev, decisions: dict[str, Decided], crossfit: dict[str, float]
 ) -> str:
-    """The first tuner that the best one does not beat by more than noise."""
-    best = max(crossfit, key=lambda name: crossfit[name])
+    """The first of these tuners that the best one does not beat by more than noise."""
+    best = max(decisions, key=lambda name: crossfit[name])
     best_moves = influence(*_judged(rule, dev, decisions[best]))
     for name, decided in decisions.items():
         moves = best_moves - influence(*_judged(rule, dev, decided))
