@@ -17,8 +17,8 @@ from bert_cls.decision.tuners import HALF, TUNERS, deal
 from bert_cls.errors import ConfigError, DataError, pick
 
 AUTO, FIXED = "auto", "fixed"
-"""`auto` measures "fixed" and takes it only where no row can be held out: the best cut of calibrated
-scores is half the best F-measure (Lipton et al. 2014), which is less than one half."""
+"""`auto` measures "fixed" and takes it only where no row can be held out: the best cut of
+calibrated scores is half the best F-measure (Lipton et al. 2014), so less than one half."""
 NOISE = 0.5
 """A simpler tuner is kept while the best one leads by no more standard errors than this.
 
