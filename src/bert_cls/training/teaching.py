@@ -82,6 +82,7 @@ def _read(path: Path, dataset: Dataset, config: RunConfig, observer: Observer) -
     """The texts of a file; labels in it are passed over, and that is said."""
     rows = read(
         path,
+        encoding=config.data.encoding,
         on_bad_row=config.data.on_bad_row,
         coerce_numbers=config.data.coerce_numbers,
         fix_unicode=config.data.fix_unicode,
