@@ -70,7 +70,7 @@ def finish(
         observer.noticed(note)
     observer.phase("evaluating")
     outcomes = outcomes_of(setup, tuned, logits)
-    evaluations = evaluations_of(request, setup, tuned, outcomes)
+    evaluations = evaluations_of(request, setup, tuned, outcomes, by_tokens=True)
     for note in evaluations["dev"].notes:
         if note.startswith(ALARM):
             observer.noticed(f"on dev: {note.removeprefix(ALARM)}")
