@@ -202,7 +202,7 @@ def label_changes(
         _f1(a, weights)[:, shown] - _f1(b, weights)[:, shown]
         for weights in row_weights(a.rows, resamples, seed=seed)
     ]
-    lows, highs = _ends(np.concatenate(drawn), f1_a - f1_b) if drawn else (f1_a * 0 - 1,) * 2
+    lows, highs = _ends(np.concatenate(drawn), f1_a - f1_b)
     support = truth.sum(axis=0).tolist()
     p_values = [
         swap_test(truth[:, i], by_a[:, i], by_b[:, i]) if rows else None
