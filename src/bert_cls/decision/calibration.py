@@ -80,11 +80,6 @@ def fit_per_label(rule: Rule, logits: Floats, truth: Bools) -> Rule:
     )
 
 
-def loss(rule: Rule, logits: Floats, truth: Bools) -> float:
-    """Mean negative log likelihood: of the rows' classes, or of the cells."""
-    return float(row_losses(rule, logits, truth).mean())
-
-
 def row_losses(rule: Rule, logits: Floats, truth: Bools) -> Floats:
     """Negative log likelihood of each row's class, or the mean over its cells; float64 [rows]."""
     if rule.slopes:

@@ -40,7 +40,6 @@ from bert_cls.metrics.paired import (
     PairedDifference,
     compare_outcomes,
     corrected,
-    paired_bootstrap,
     paired_differences,
 )
 from bert_cls.metrics.ranking import (
@@ -113,7 +112,6 @@ __all__ = [
     "mean_interval",
     "mean_squared_error",
     "micro",
-    "paired_bootstrap",
     "paired_differences",
     "part",
     "pearson",
