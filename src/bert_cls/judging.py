@@ -23,7 +23,7 @@ from bert_cls.metrics import Evaluation, Outcome, evaluate
 from bert_cls.metrics.outcome import Bools
 from bert_cls.ranges import check_ranges
 from bert_cls.report import Judged
-from bert_cls.text import TextSettings
+from bert_cls.text import TextEncoder, TextSettings, Tokens
 
 Text = str | tuple[str, str] | Example
 _KINDS = {"multilabel": tuple, "regression": (int, float)}
@@ -58,6 +58,12 @@ def readable(bundle: Bundle, texts: Sequence[Text]) -> list[Example]:
         if problem := misfit(bundle, example):
             raise DataError(f"text {example.index}: {problem}")
     return examples
+
+
+def encode_texts(examples: Sequence[Example], pair: bool, text: TextEncoder) -> Tokens:
+    """Tokens of examples, of both texts where the model reads pairs."""
+    second = [e.text_b or "" for e in examples] if pair else None
+    return text.encode_in_chunks([e.text_a for e in examples], second)
 
 
 def _several(given: Any, what: str, hint: str) -> Any:

@@ -12,10 +12,10 @@ from bert_cls.engines.likeness import most_alike, unit_vectors
 from bert_cls.engines.torch_engine import TorchEngine
 from bert_cls.errors import DataError
 from bert_cls.explain import LONGEST, Explanation, Pieces, label_weights, whole_text
+from bert_cls.judging import encode_texts
 from bert_cls.report import Explain, Nearest
 from bert_cls.tokens import Tokens
 from bert_cls.training.loop import Trainer
-from bert_cls.training.prepare import encode_texts
 from bert_cls.training.setup import Setup
 
 MOST_TOKENS, MOST_ROWS = 4096, 4096
