@@ -6,6 +6,7 @@ from bert_cls.metrics.calibration import (
     expected_calibration_error,
     label_calibration_errors,
     reliability,
+    reliability_of,
     row_log_losses,
 )
 from bert_cls.metrics.counts import (
@@ -120,6 +121,7 @@ __all__ = [
     "rank_labels",
     "rank_rows",
     "reliability",
+    "reliability_of",
     "replacements",
     "row_errors",
     "row_log_losses",

@@ -293,11 +293,7 @@ def _right(a: Outcome, b: Outcome) -> tuple[Bools, Bools]:
     if a.task == "regression":
         gain = _gain(a, b)
         return gain > 0, gain < 0
-    right = []
-    for outcome in (a, b):
-        same = outcome.decided == outcome.truth
-        right.append(same.all(axis=1) if same.ndim == 2 else same)
-    return right[0], right[1]
+    return a.right, b.right
 
 
 def _gain(a: Outcome, b: Outcome) -> Floats:
