@@ -1,4 +1,4 @@
-"""What people see on a terminal: progress, notices, tables. Everything goes to standard error."""
+"""What people see on a terminal: progress, notices, tables; commands say on which stream."""
 
 from __future__ import annotations
 
