@@ -117,7 +117,7 @@ def strangeness(part: Model, setup: Any, logits: dict[str, Any], engine: Any) ->
     from bert_cls.data import Example
     from bert_cls.decision.domain import learn
     from bert_cls.engines import run
-    from bert_cls.training.prepare import encode_texts
+    from bert_cls.judging import encode_texts
 
     domain = learn(logits["dev"], setup.splits["dev"].truth)
     out: Part = {"auroc": {}}

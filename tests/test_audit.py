@@ -466,7 +466,8 @@ def test_lengths_and_unknown_tokens_are_those_of_the_encoder(tmp_path):
     (unknown,) = of_code(found, "D41")
     rows = sum("[UNK]" in t.tokens for t in tokens)
     assert (unknown.severity, unknown.count) == ("warning", rows)
-    assert f"in {rows} row" in unknown.message
+    share = f"{100 * found.lengths.unknown_share:.1f} %"
+    assert unknown.message.startswith(f"{share} of the tokens are unknown")
     assert unknown.examples[0].detail == "12 unknown tokens"
     assert "龘" * 12 in str(unknown.examples[0])
 

@@ -15,7 +15,7 @@ from bert_cls.errors import ConfigError
 from bert_cls.training.recipe import settle
 
 
-def test_flags_beat_settings_beat_files_beat_presets(tmp_path):
+def test_flags_beat_settings_beat_files(tmp_path):
     file = tmp_path / "c.toml"
     file.write_text("[training]\nepochs = 4\nseed = 4\nbatch_size = 4\n")
     config, origins = resolve_config(
@@ -131,7 +131,7 @@ def test_the_recipe_follows_the_encoder():
 
 def test_small_data_gets_more_passes_and_presets_order_the_effort():
     assert recipe(facts(), 300).training.epochs > recipe(facts(), 30_000).training.epochs
-    assert tuple(PRESETS) == ("fast", "balanced", "accurate")
+    assert PRESETS == ("fast", "balanced", "accurate")
     for rows in (300, 1500, 5000, 9000, 30_000):
         epochs = [recipe(facts(), rows, preset=preset).training.epochs for preset in PRESETS]
         assert epochs[0] < epochs[1] < epochs[2]

@@ -709,7 +709,6 @@ def test_regression_is_left_alone():
     [
         ({"tuner": "globl"}, ConfigError, "tuner must be one of"),
         ({"objective": "f1"}, ConfigError, "objective of multilabel data must be one of"),
-        ({"folds": 1}, ConfigError, "folds"),
         ({"min_labels": 2, "max_labels": 1}, ConfigError, "max_labels"),
         ({"truth": np.zeros((4, 3), dtype=bool)}, DataError, r"bool \[4, 2\]"),
         ({"truth": np.zeros((4, 2))}, DataError, "float64"),

@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from bert_cls import Classifier, bundle
 from bert_cls.cli import main
 from bert_cls.config import RunConfig, resolve_config
-from bert_cls.data import read
+from bert_cls.data import load, read
 from bert_cls.errors import BundleError, ConfigError, DataError, Interrupted
 from bert_cls.export import export
 from bert_cls.folders import sha256
 from bert_cls.losses import DIVERGENCES, LabelStatistics, make_distillation, make_loss, pack
-from bert_cls.request import read_run
+from bert_cls.request import Distillation, read_run
 from bert_cls.training import Request, Silent, resumed, student_request, train
 from bert_cls.training.prepare import read_audited
 from bert_cls.training.ranks import Alone
@@ -541,6 +541,16 @@ def test_bad_rows_of_the_further_texts_fail_or_go_to_the_quarantine(teachers, tm
     trained = train(asked(teacher, tmp_path / "b", unlabelled=file, settings=settings), Silent())
     assert trained.bundle.details["data"]["rows"]["unlabelled"] == 1
     assert "pool.jsonl" in (tmp_path / "b" / "quarantine.jsonl").read_text("utf-8")
+
+
+def test_the_further_texts_are_read_in_the_encoding_of_the_data(tmp_path):
+    path = tmp_path / "pool.csv"
+    path.write_bytes("text_a\ncafé crème\n".encode("cp1252"))
+    dataset = load(write_folder(tmp_path / "data", multilabel_rows))
+    config, _ = resolve_config(settings=["data.encoding=cp1252"])
+    asked_for = Distillation(tmp_path, "", (0,), path)
+    found = with_unlabelled(dataset, asked_for, config, Silent()).unlabelled
+    assert [example.text_a for example in found] == ["café crème"]
 
 
 def test_data_of_another_kind_is_refused(teachers, tmp_path):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from bert_cls import Classifier, Example
+from bert_cls.comparison import compare
 from bert_cls.data import LabelSpace
 from bert_cls.decision import Rule
 from bert_cls.errors import BertClsError, ConfigError, DataError
@@ -194,3 +195,10 @@ def test_a_folder_is_a_path(folder):
     text = said(ConfigError, lambda: Classifier.load(folder))
     assert f"Got {folder} instead" in text
     assert 'Classifier.load("model")' in text
+
+
+@pytest.mark.parametrize("resamples", [0, -1, 1.5])
+def test_a_comparison_without_resamples_is_refused(resamples):
+    wanted = f"resamples must be a whole number, at least 1. Got {resamples} instead."
+    paths = Path("a"), Path("b")
+    assert wanted in said(ConfigError, lambda: compare(paths, Path("c"), resamples=resamples))

@@ -15,6 +15,7 @@ from bert_cls.data import load
 from bert_cls.data.audit import audit
 from bert_cls.data.repair import repair
 from test_audit import changes_of, put
+from test_tables import sheet
 
 LISTS = ["a|b", "a;b", "a；b", "a、b", "a; b;", "a | b", "a|a", "A|b", '["a", "b"]', '["a","b"]']
 CELLS = st.sampled_from([*LISTS, "a", " b", "A", "", "  "])
@@ -96,6 +97,24 @@ def test_no_names_are_written_where_there_are_some_or_none_is_lost(tmp_path):
     files["train.jsonl"].append({"text_a": "还有一句", "label": "c"})
     data = put(tmp_path / "more", files)
     assert "labels.json" not in names_in(repair(data, tmp_path / "c").data)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "xlsx"])
+def test_given_names_stay_whole_in_the_cells_of_a_repaired_copy(tmp_path, suffix):
+    cells = [("red|blue", "a"), ("red", "b"), ("crimson;a", "c")]
+    header, rows = ["labels", "text_a"], [(cell, f"第{text}句") for cell, text in cells]
+    if suffix == "xlsx":
+        (tmp_path / "data").mkdir()
+        sheet(tmp_path / "data" / "train.xlsx", header, *rows)
+    else:
+        put(tmp_path / "data", {"train.csv": written("train.csv", [tuple(header), *rows])})
+    given = {"labels": ["red|blue", "crimson", "a"], "label_merges": {"red": "crimson"}}
+    copy = repair(tmp_path / "data", tmp_path / "copy", **given).data
+    rows = load(copy, labels=given["labels"]).train
+    assert [row.label for row in rows] == [("red|blue",), ("crimson",), ("crimson", "a")]
+    assert [change["row"] for change in changes_of(copy) if change["row"]] == [
+        "line 3" if suffix == "csv" else "row 3"
+    ]
 
 
 def names_in(folder: Path) -> set[str]:

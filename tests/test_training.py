@@ -107,6 +107,24 @@ def test_every_task_trains_evaluates_and_predicts(task, pair, encoder, tmp_path)
         assert task == "multilabel" or all(len(p.labels) == 1 for p in predicted)
 
 
+def test_the_notes_of_a_training_are_those_of_evaluate_on_the_same_rows(encoder, tmp_path):
+    rows = MAKERS["multiclass"]
+    data = write_folder(
+        tmp_path / "data",
+        lambda n: [{**r, "text_a": r["text_a"] * (1 + 9 * (i % 2))} for i, r in enumerate(rows(n))],
+    )
+    settings = {"text.max_length": 24, "report.linear_bar": True}
+    request = request_for(data, tmp_path / "model", encoder, **settings)
+    trained = train(request, Silent())
+    found = Classifier.load(tmp_path / "model").evaluate(
+        read(data / "test.json", task="multiclass").examples,
+        resamples=request.config.report.resamples,
+    )
+    assert trained.evaluations["test"].notes == found.notes
+    assert "8 of 16 rows (50.0%) are cut to 24 tokens" in found.notes[-1]
+    assert not any("are cut" in note for note in trained.bars["test"].evaluation.notes)
+
+
 def test_training_learns_what_the_texts_say(encoder, tmp_path):
     data = write_folder(tmp_path / "data", MAKERS["multiclass"], sizes=(160, 30, 60))
     more = {"training.epochs": 8, "training.learning_rate": 4e-3}

@@ -18,7 +18,7 @@ from bert_cls.network import open_network
 from bert_cls.terminal import TerminalObserver
 from bert_cls.training.batches import dealt, epoch_batches, micro_batches
 from bert_cls.training.dropout import ByteDropout, Source, install
-from bert_cls.training.loop import EpochResult, Silent, Trainer
+from bert_cls.training.loop import EpochResult, Progress, Silent, Trainer
 from bert_cls.training.optimiser import make_optimiser, schedule, set_rates
 from bert_cls.training.recipe import Settled
 from tiny import FAMILIES
@@ -333,3 +333,13 @@ def test_a_score_that_rounds_to_nothing_has_no_sign(score, caplog, capsys):
     with caplog.at_level("INFO"):
         LogObserver(batch_size=1).evaluated(result, best=False)
     assert "dev score = 0.0000" in caplog.text
+
+
+def test_the_time_left_counts_the_seconds_of_the_steps_before_a_run_was_gone_on_with(capsys):
+    observer = TerminalObserver(Console(width=200))
+    observer.started(steps=1000, rows=8, precision="float32")
+    epoch = EpochResult(epoch=1, step=500, loss=0.5, score=None, seconds=50.0)
+    progress = Progress(step=950, epoch=1, seconds=45.0, history=[epoch])
+    observer.stepped(progress, loss=0.5, rate=1e-4, rows_per_second=80.0)
+    assert "step 950/1000" in (said := capsys.readouterr().out)
+    assert "about 5 s left" in said

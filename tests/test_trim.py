@@ -402,6 +402,17 @@ def test_the_command_trims_a_folder_that_has_a_vocab_txt_alone(copied, tmp_path)
     assert len(pieces) >= len(built.get_vocab()) > 5
 
 
+def test_the_command_says_how_many_rows_it_cannot_read(encoder, tmp_path):
+    texts, sample = tmp_path / "texts.jsonl", tmp_path / "sample.jsonl"
+    texts.write_text('{"text_a": "尾灯"}\n{"text_a": 3}\n{"text_a": "天窗"}\n[]\n', "utf-8")
+    sample.write_text('{"text_a": ""}\n{"text_a": "天窗"}\n', "utf-8")
+    words = ("--texts", texts, "--sample", sample)
+    done = main("encoders", "trim", encoder("bert"), "-o", tmp_path / "t", *words)
+    assert done.code == 0, done
+    assert "2 bad rows were left out; texts.jsonl: line 2: " in done.err
+    assert "1 bad row was left out; sample.jsonl: line 1: " in done.err
+
+
 def test_the_command_counts_unknown_tokens_in_texts_that_are_not_kept(encoder, tmp_path):
     kept, counted = tmp_path / "kept.json", tmp_path / "counted.json"
     kept.write_text(json.dumps([{"text_a": KEPT[0]}], ensure_ascii=False), "utf-8")

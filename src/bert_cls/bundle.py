@@ -6,11 +6,13 @@ model.safetensors        all weights under Hugging Face's names, the head as `cl
 tokenizer.json           the tokenizer, with tokenizer_config.json for Hugging Face
 evaluation.json          figures on the test (or else development) rows, where there were any
 calibration.safetensors  token ids of a sample of rows, for `bert-cls export` (optional)
+domain.safetensors       what development rows looked like, to tell strange ones (optional)
 openvino.xml, ...        exported networks (`engines.FILES`; optional)
 MANIFEST.json            sizes and sha256 of the above, written last
 
-report.html is beside them and not in the manifest: it holds texts of the data, so that people may
-take it away before they pass the model on.
+Beside them and not in the manifest are run.json, what the run was asked for and what it read,
+report.json, and report.html: that holds texts of the data, so that people may take it away before
+they pass the model on.
 """
 
 from __future__ import annotations

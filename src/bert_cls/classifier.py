@@ -17,7 +17,7 @@ from bert_cls.decision import Domain
 from bert_cls.engines import Engine, open_engine, run
 from bert_cls.explain import PASSES, Explanation
 from bert_cls.explainers import explain as run_explainer
-from bert_cls.judging import Text, evaluation_of, labelled, misfit, read_on, readable
+from bert_cls.judging import Text, encode_texts, evaluation_of, labelled, misfit, read_on, readable
 from bert_cls.lookahead import ahead, windows_of
 from bert_cls.metrics import Evaluation
 from bert_cls.prediction import Prediction, predictions
@@ -380,8 +380,7 @@ class Classifier:
 
     def tokens(self, examples: Sequence[Example]) -> Tokens:
         """Token ids of rows, of both texts where the model reads pairs."""
-        second = [e.text_b or "" for e in examples] if self.bundle.pair else None
-        return self.text.encode_in_chunks([e.text_a for e in examples], second)
+        return encode_texts(examples, self.bundle.pair, self.text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from bert_cls.judging import merged, misfit, unlabelled_note
 from bert_cls.metrics import Comparison, Outcome, compare_outcomes, corrected
 from bert_cls.predicted import read_predictions
 from bert_cls.prediction import Prediction
+from bert_cls.ranges import LEAST, check_ranges
 from bert_cls.report import SEEN, seen_rows
 
 _TEXT_SHOWN = 80
@@ -116,6 +117,7 @@ def compare(
     `file` do not hold the same rows, or when all sources are models and a row has a label that none
     knows.
     """
+    check_ranges(LEAST | {"resamples": 1}, resamples=resamples, seed=seed)
     _check_sources(sources)
     models = {path: Classifier.load(path) for path in dict.fromkeys(sources) if path.is_dir()}
     rows, task, notes = _labelled(file, encoding, [each.bundle for each in models.values()])

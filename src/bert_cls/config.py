@@ -1,6 +1,6 @@
 """Every setting: its one home, its default, and the sentence that says what it does.
 
-Precedence: defaults < preset < file < flags. A field that is None is decided by the recipe
+Precedence: defaults < file < flags. A field that is None is decided by the recipe
 (`training/recipe.py`) from what the encoder is and how many rows there are.
 """
 
@@ -232,17 +232,9 @@ class RunConfig(Section):
     export: ExportConfig = ExportConfig()
 
 
-SECTIONS: dict[str, type[Section]] = {
-    "data": DataConfig,
-    "text": TextConfig,
-    "encoder": EncoderConfig,
-    "training": TrainingConfig,
-    "loss": LossConfig,
-    "distillation": DistillationConfig,
-    "decision": DecisionConfig,
-    "report": ReportConfig,
-    "export": ExportConfig,
-}
+SECTIONS: dict[str, Any] = {name: f.annotation for name, f in RunConfig.model_fields.items()}
+# how many passes each makes depends on the number of rows: see training/recipe.py
+PRESETS = ("fast", "balanced", "accurate")
 FLAGS: dict[str, str] = {
     "encoder.name": "--encoder",
     "data.task": "--task",
@@ -271,17 +263,15 @@ def resolve_config(
     inherited: Mapping[str, Any] | None = None,
     origin: str = "flag",
 ) -> tuple[RunConfig, Origins]:
-    """Merge defaults, a preset, a TOML or JSON file, `section.field=value` and flags.
+    """Merge defaults, a TOML or JSON file, `section.field=value` and flags; check the preset.
 
     `flags` maps "section.field" to a value; a flag that is None was not given; `origin` is what
     they are called. `inherited`, of the same form, is what a student takes over from its teacher:
     above defaults, below all else. Gives the configuration and, for each field that is not a
     default, where its value came from. ConfigError names an unknown field and the nearest one.
     """
-    layers: list[tuple[str, dict[str, Any]]] = [
-        (TEACHER, dict(inherited or {})),
-        (f"preset {preset}", pick(PRESETS, preset, "--preset")),
-    ]
+    pick(dict.fromkeys(PRESETS), preset, "--preset")
+    layers: list[tuple[str, dict[str, Any]]] = [(TEACHER, dict(inherited or {}))]
     if file is not None:
         layers.append((file.name, _flatten(_read_file(file), file.name)))
     layers.append(("--set", dict(_parse_setting(text) for text in settings)))
@@ -369,7 +359,3 @@ def _flatten(content: Mapping[str, Any], origin: str) -> dict[str, Any]:
             raise ConfigError(f"{origin}: {section!r} must be a section with fields in it.")
         flat |= {f"{section}.{field}": value for field, value in fields.items()}
     return flat
-
-
-# how many passes each preset makes depends on the number of rows: see training/recipe.py
-PRESETS: dict[str, dict[str, Any]] = {"fast": {}, "balanced": {}, "accurate": {}}

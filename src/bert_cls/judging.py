@@ -7,19 +7,23 @@ from dataclasses import replace
 from os import PathLike
 from typing import Any
 
+from numpy.typing import ArrayLike
+
 from bert_cls.bundle import Bundle
 from bert_cls.cuts import cut_note
-from bert_cls.data import Example, Problem
+from bert_cls.data import Example, LabelSpace, Problem
 from bert_cls.data.labels import SURROGATE, check_label
 from bert_cls.data.problems import count
 from bert_cls.data.raw import Fault
 from bert_cls.data.rows import is_visible
 from bert_cls.data.task import merged as merged_label
-from bert_cls.decision import confidence
+from bert_cls.decision import Rule, confidence
 from bert_cls.errors import DataError
-from bert_cls.metrics import Evaluation, evaluate
+from bert_cls.metrics import Evaluation, Outcome, evaluate
+from bert_cls.metrics.outcome import Bools
 from bert_cls.ranges import check_ranges
 from bert_cls.report import Judged
+from bert_cls.text import TextEncoder, TextSettings, Tokens
 
 Text = str | tuple[str, str] | Example
 _KINDS = {"multilabel": tuple, "regression": (int, float)}
@@ -54,6 +58,12 @@ def readable(bundle: Bundle, texts: Sequence[Text]) -> list[Example]:
         if problem := misfit(bundle, example):
             raise DataError(f"text {example.index}: {problem}")
     return examples
+
+
+def encode_texts(examples: Sequence[Example], pair: bool, text: TextEncoder) -> Tokens:
+    """Tokens of examples, of both texts where the model reads pairs."""
+    second = [e.text_b or "" for e in examples] if pair else None
+    return text.encode_in_chunks([e.text_a for e in examples], second)
 
 
 def _several(given: Any, what: str, hint: str) -> Any:
@@ -155,27 +165,53 @@ def _with_label(bundle: Bundle, example: Example) -> Example:
 
 def evaluation_of(bundle: Bundle, judged: Judged, *, resamples: int, seed: int) -> Evaluation:
     """Figures of judged rows, every row decided; notes on the rows and on what cutting costs."""
-    truth, scores = judged.outcome.truth, judged.outcome.scores
-    predicted = judged.outcome.predicted
-    decided: Any = scores if predicted is None else predicted
-    sure = confidence(bundle.rule, scores, decided)
+    check_ranges(resamples=resamples, seed=seed)
     counts = bundle.details.get("data", {}).get("label_counts") or None
+    return figures_of(
+        judged.outcome,
+        bundle.rule,
+        bundle.space,
+        cut=judged.cut,
+        text=bundle.text,
+        train_counts=[counts[name] for name in bundle.space.names] if counts else None,
+        notes=judged.notes,
+        resamples=resamples,
+        seed=seed,
+    )
+
+
+def figures_of(
+    outcome: Outcome,
+    rule: Rule,
+    space: LabelSpace,
+    *,
+    cut: Bools,
+    text: TextSettings,
+    train_counts: ArrayLike | None,
+    notes: tuple[str, ...] = (),
+    resamples: int,
+    seed: int,
+) -> Evaluation:
+    """Figures of an outcome; `notes`, and one on what cutting costs, stand behind their own.
+
+    `cut` bool [rows]: rows that lost tokens to the maximum length of `text`.
+    """
+    sure = confidence(rule, outcome.scores, outcome.decided)
 
     def figures(rows: Any, resamples: int) -> Evaluation:
         return evaluate(
-            bundle.task,
-            bundle.space,
-            truth[rows],
-            scores[rows],
-            decided[rows],
-            train_counts=[counts[name] for name in bundle.space.names] if counts else None,
-            calibrated=bundle.rule.calibrated,
+            outcome.task,
+            space,
+            outcome.truth[rows],
+            outcome.scores[rows],
+            outcome.decided[rows],
+            train_counts=train_counts,
+            calibrated=rule.calibrated,
             confidence=None if sure is None else sure[rows],
             resamples=resamples,
             seed=seed,
         )
 
-    check_ranges(resamples=resamples, seed=seed)
     whole = figures(slice(None), resamples)
-    note = cut_note(judged.cut, bundle.text, lambda rows: figures(rows, 0))
-    return replace(whole, notes=(*whole.notes, *judged.notes, *((note,) if note else ())))
+    note = cut_note(cut, text, lambda rows: figures(rows, 0))
+    return replace(whole, notes=(*whole.notes, *notes, *((note,) if note else ())))

@@ -16,7 +16,7 @@ from bert_cls.classifier import Classifier
 from bert_cls.config import RunConfig
 from bert_cls.data import Example, load
 from bert_cls.data.problems import count
-from bert_cls.engines.likeness import most_alike, unit_vectors
+from bert_cls.engines.likeness import most_alike
 from bert_cls.errors import BundleError, DataError, in_shell
 from bert_cls.judging import misfit
 from bert_cls.report import Nearest
@@ -130,11 +130,8 @@ def nearest(
     model: Classifier, texts: Sequence[Example], rows: Sequence[Example], *, count: int
 ) -> list[list[Neighbour]]:
     """The `count` rows most like each text, the most alike first."""
-    known, asked = (
-        unit_vectors(model.engine, model.tokens(part), pad_id=model.bundle.pad_id)
-        for part in (rows, texts)
-    )
-    alike = most_alike(asked, known, count=count)
+    asked, known = model.tokens(texts), model.tokens(rows)
+    alike = most_alike(model.engine, asked, known, count=count, pad_id=model.bundle.pad_id)
     return [[Neighbour(rows[i], similar) for i, similar in found] for found in alike]
 
 

@@ -1,4 +1,4 @@
-"""What people see on a terminal: progress, notices, tables. Everything goes to standard error."""
+"""What people see on a terminal: progress, notices, tables; commands say on which stream."""
 
 from __future__ import annotations
 
@@ -43,7 +43,6 @@ class TerminalObserver:
         self._began = time.perf_counter()
         self._bar: Progress | None = None
         self._task: Any = None
-        self._first_step: int | None = None
 
     def phase(self, message: str) -> None:
         """What is being done now."""
@@ -60,7 +59,6 @@ class TerminalObserver:
         """Before the first step."""
         self.phase(f"training: {rows} rows, {steps} steps, {precision}")
         self._steps = steps
-        self._training_began = time.perf_counter()
         if self.console.is_terminal:
             self._bar = Progress(
                 TextColumn("       {task.description}"),
@@ -81,10 +79,9 @@ class TerminalObserver:
         if self._bar is not None:
             self._bar.update(self._task, completed=progress.step, description=text)
             return
-        if self._first_step is None:
-            self._first_step = progress.step
-        left = (time.perf_counter() - self._training_began) / progress.step
-        left *= self._steps - progress.step
+        # the seconds of all steps: those before a run was gone on with are in progress too
+        seconds = progress.seconds + sum(epoch.seconds for epoch in progress.history)
+        left = seconds / progress.step * (self._steps - progress.step)
         self.console.print(
             f"{_clock(self._began)}  step {progress.step}/{self._steps}  {text}  rate {rate:.2g}  "
             f"about {_duration(left)} left",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bert_cls.commands.console import open_console
 from bert_cls.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def list_encoders() -> None:
@@ -75,13 +78,13 @@ def trim_encoder(
     console = open_console()
     source = resolve(name, notify=lambda line: console.print(line, highlight=False))
     tokenizer = open_tokenizer(source)  # from vocab.txt where there is no tokenizer.json
-    kept = [] if texts is None else _texts_of(texts)
+    kept = [] if texts is None else _texts_of(texts, console)
     keep: set[str] | None = None
     if script is not None:
         keep = pieces_of_script(orjson.loads(tokenizer.to_str()), script)
     if texts is not None:
         keep = (keep or set()) | pieces_of_texts(tokenizer, kept)
-    counted = kept if sample is None else _texts_of(sample)
+    counted = kept if sample is None else _texts_of(sample, console)
     report = run(source, output, keep=keep, layers=_numbers(layers), sample=counted)
     lines = [
         f"pieces      {report.pieces_before:>12,} -> {report.pieces_after:,}",
@@ -95,11 +98,18 @@ def trim_encoder(
     typer.echo("\n".join([*lines, str(output)]))
 
 
-def _texts_of(file: Path) -> list[str]:
+def _texts_of(file: Path, console: Console) -> list[str]:
+    """All texts of the rows that can be read; how many cannot is said."""
     from bert_cls.data import Example, stream
+    from bert_cls.data.problems import count
 
-    rows = (row for row in stream(file) if isinstance(row, Example))
-    return [part for row in rows for part in (row.text_a, row.text_b) if part]
+    rows = list(stream(file))
+    if bad := [row for row in rows if not isinstance(row, Example) and row.severity == "error"]:
+        were = "was" if len(bad) == 1 else "were"
+        said = f"{count(len(bad), 'bad row')} {were} left out; {bad[0]}"
+        console.print(said, markup=False, highlight=False, soft_wrap=True)
+    found = [row for row in rows if isinstance(row, Example)]
+    return [part for row in found for part in (row.text_a, row.text_b) if part]
 
 
 def _numbers(text: str | None) -> list[int] | None:

@@ -30,7 +30,7 @@ def export(
         console.print(message, highlight=False, markup=False, soft_wrap=True)
 
     done = export_model(model, to, say)
-    is_regression = load(model).task == "regression"
+    is_regression = load(model, check=False).task == "regression"
     for one in done:
         facts = one.facts
         agreement = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,6 +31,7 @@ from bert_cls.data.task import (
     unmatched_merges,
 )
 from bert_cls.errors import DataError
+from bert_cls.folders import sha256
 
 LABELS_FILE = "labels.json"
 SPLITS: dict[str, tuple[str, ...]] = {
@@ -166,7 +166,7 @@ def assemble(
         task,
         space,
         notes,
-        {p.name: _sha256(p) for p in hashed},
+        {p.name: sha256(p) for p in hashed},
         unlabelled,
         pair,
         {old: new for old, new in label_merges.items() if old != new and new in ids},
@@ -360,8 +360,3 @@ def _doubts(splits: Mapping[str, Rows], task: Task, space: LabelSpace) -> list[P
 
 def _note(code: str, file: str, message: str) -> Problem:
     return Problem(code, file, "", None, message, "note")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -182,7 +182,7 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def percent(part: int, whole: int) -> str:
+def percent(part: float, whole: int) -> str:
     """`4.2 %`; `under 0.1 %` rather than 0 for what exists."""
     share = 100 * part / whole if whole else 0.0
     return "under 0.1 %" if 0 < share < 0.1 else f"{share:.1f} %"

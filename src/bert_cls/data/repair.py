@@ -99,7 +99,7 @@ def repair(
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
         raise DataError(f"{target}: is not empty.", hint="name a new folder for the copy")
     paths, _ = find_splits(path)
-    names = whole_names(path, None, label_merges or {}, encoding=encoding)
+    names = whole_names(path, labels, label_merges or {}, encoding=encoding)
     options = Options(coerce_numbers=True, task=task, every_column=True, names=names)
     held = array("q")
     copies: dict[str, _Copy] = {}

@@ -342,9 +342,8 @@ def unknown_tokens(found: Lengths, with_one: int, rows: int) -> list[Finding]:
     share = found.unknown_share
     if not share:
         return []
-    said = "under 0.1 %" if share < 0.001 else f"{share:.1%}"
-    message = f"{said} of the tokens are unknown to the encoder, in {count(with_one, 'row')} "
-    message += f"({percent(with_one, rows)})."
+    message = f"{percent(share, 1)} of the tokens are unknown to the encoder, in "
+    message += f"{count(with_one, 'row')} ({percent(with_one, rows)})."
     severity: Severity = "warning" if share >= MANY_UNKNOWN else "note"
     remedy = "take an encoder of this language; one piece stands for all that is unknown"
     return [Finding("D41", severity, with_one, message, remedy)]

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bert_cls.decision.rule import MOST_SHIFT, Bools, Floats, Rule, sigmoid, softmax
+from bert_cls.decision.rule import MOST_SHIFT, Bools, Floats, Rule, log_sum_exp, sigmoid, softmax
 
 COLDEST, HOTTEST = 0.05, 20.0
 MOST_POINTS = 4096
@@ -80,19 +80,11 @@ def fit_per_label(rule: Rule, logits: Floats, truth: Bools) -> Rule:
     )
 
 
-def loss(rule: Rule, logits: Floats, truth: Bools) -> float:
-    """Mean negative log likelihood: of the rows' classes, or of the cells."""
-    return float(row_losses(rule, logits, truth).mean())
-
-
 def row_losses(rule: Rule, logits: Floats, truth: Bools) -> Floats:
     """Negative log likelihood of each row's class, or the mean over its cells; float64 [rows]."""
-    if rule.slopes:
-        x = logits * np.array(rule.slopes) + np.array(rule.offsets)
-    else:
-        x = logits / rule.temperature + rule.bias
+    x = rule.scaled(logits)
     if rule.activation == "softmax":
-        return np.asarray(_log_sum_exp(x) - x[truth])
+        return np.asarray(log_sum_exp(x) - x[truth])
     return np.asarray((_softplus(x) - x * truth[:, -x.shape[1] :]).mean(axis=1))
 
 
@@ -122,7 +114,7 @@ def _softmax_slope(logits: Floats, truth: Bools) -> float:
         p = softmax(scaled)
         mean = (p * logits).sum(axis=1)
         spread = float((p * logits**2).sum() - (mean**2).sum())
-        value = float(_log_sum_exp(scaled).sum()) - float(theta[0]) * aim
+        value = float(log_sum_exp(scaled).sum()) - float(theta[0]) * aim
         return value / rows, np.array([mean.sum() - aim]) / rows, np.array([[spread]]) / rows
 
     return float(_minimise(slopes, np.ones(1))[0])
@@ -193,11 +185,6 @@ def _minimise(slopes: Callable[[Floats], Slopes], theta: Floats) -> Floats:
 
 def _softplus(x: Floats) -> Floats:
     return np.asarray(np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))))
-
-
-def _log_sum_exp(x: Floats) -> Floats:
-    top = x.max(axis=1)
-    return np.asarray(top + np.log(np.exp(x - top[:, None]).sum(axis=1)))
 
 
 CALIBRATIONS: dict[str, Callable[[Rule, Floats, Bools], Rule]] = {

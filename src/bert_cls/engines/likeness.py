@@ -30,10 +30,13 @@ def unit_vectors(engine: Engine, tokens: Tokens, *, pad_id: int) -> Vectors:
     return unit
 
 
-def most_alike(asked: Vectors, known: Vectors, *, count: int) -> list[list[tuple[int, float]]]:
+def most_alike(
+    engine: Engine, asked: Tokens, known: Tokens, *, count: int, pad_id: int
+) -> list[list[tuple[int, float]]]:
     """The rows of `known` most like each row of `asked`, with their cosines, the greatest first."""
+    here, there = (unit_vectors(engine, part, pad_id=pad_id) for part in (asked, known))
     out = []
-    for similar in asked @ known.T:
+    for similar in here @ there.T:
         order = np.argsort(-similar, kind="stable")[:count].tolist()
         out.append([(row, float(similar[row])) for row in order])
     return out

@@ -11,12 +11,12 @@ from bert_cls.bundle import Bundle, open_text
 from bert_cls.config import RunConfig
 from bert_cls.encoders.facts import read_config
 from bert_cls.errors import BertClsError, EngineError
+from bert_cls.judging import encode_texts
 from bert_cls.request import read_run
 from bert_cls.run_rows import is_of_the_run, read_dataset
 from bert_cls.sample import read_sample
 from bert_cls.text import Tokens
 from bert_cls.tokens import subset
-from bert_cls.training.prepare import encode_texts
 
 _ROWS = 300
 

@@ -17,11 +17,11 @@ from bert_cls.decision import tune
 from bert_cls.engines.torch_engine import open_torch
 from bert_cls.errors import DataError
 from bert_cls.folders import verify, write_file
+from bert_cls.judging import encode_texts
 from bert_cls.legacy.log import LOG
 from bert_cls.losses import LOSSES
 from bert_cls.metrics import Evaluation, evaluate, legacy_block
 from bert_cls.network import load_tensors
-from bert_cls.training.prepare import encode_texts
 from bert_cls.training.start import unscale
 
 

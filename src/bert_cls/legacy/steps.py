@@ -24,7 +24,7 @@ from bert_cls.request import add_file, resumed
 from bert_cls.training import Request, Trained
 from bert_cls.training import train as run_training
 from bert_cls.training.checkpoint import checkpoints
-from bert_cls.training.claim import check_place, is_in_use
+from bert_cls.training.claim import check_folder, is_in_use
 from bert_cls.training.prepare import read_audited
 
 EVAL_RESULTS = "eval_results.txt"
@@ -163,7 +163,7 @@ def _labels(arguments: Namespace) -> Path | None:
 
 
 def _check_output(output: Path, *, overwrite: bool) -> None:
-    check_place(output)
+    check_folder(output)
     if overwrite or not is_in_use(output):
         return
     if _is_unfinished(output):

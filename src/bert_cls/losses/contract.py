@@ -95,7 +95,6 @@ class LossSpec:
 
     `make(statistics, **options)` gives the Formula. `calibrated`: with the default options, the
     best logits are those whose sigmoid (multilabel) or softmax (classes) are the probabilities.
-    `threshold` is the cut on sigmoid(logit) before any tuning; classes and numbers do not use it.
     """
 
     name: str
@@ -104,7 +103,6 @@ class LossSpec:
     calibrated: bool
     source: str
     options: Mapping[str, Option] = field(default_factory=dict)
-    threshold: float = 0.5
 
     @property
     def defaults(self) -> dict[str, OptionValue]:
@@ -137,7 +135,6 @@ class Loss(nn.Module):
         self.name = spec.name
         self.options = dict(options)
         self.outputs = outputs
-        self.threshold = spec.threshold
         self.calibrated = spec.calibrated and self.options == spec.defaults
         self._per_row = formula.per_row
         for name, values in formula.buffers.items():

@@ -6,6 +6,7 @@ from bert_cls.metrics.calibration import (
     expected_calibration_error,
     label_calibration_errors,
     reliability,
+    reliability_of,
     row_log_losses,
 )
 from bert_cls.metrics.counts import (
@@ -40,7 +41,6 @@ from bert_cls.metrics.paired import (
     PairedDifference,
     compare_outcomes,
     corrected,
-    paired_bootstrap,
     paired_differences,
 )
 from bert_cls.metrics.ranking import (
@@ -113,7 +113,6 @@ __all__ = [
     "mean_interval",
     "mean_squared_error",
     "micro",
-    "paired_bootstrap",
     "paired_differences",
     "part",
     "pearson",
@@ -122,6 +121,7 @@ __all__ = [
     "rank_labels",
     "rank_rows",
     "reliability",
+    "reliability_of",
     "replacements",
     "row_errors",
     "row_log_losses",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bert_cls.metrics.outcome import Bools, Floats, Ints
+from bert_cls.metrics.outcome import Bools, Floats, Ints, Outcome
 
 BINS = 15
 
@@ -31,6 +31,15 @@ def reliability(truth: Bools, probabilities: Floats, *, bins: int = BINS) -> Rel
         confidence=np.bincount(bin_of, weights=probabilities, minlength=bins).astype(np.float64),
         hits=np.bincount(bin_of[truth], minlength=bins),
     )
+
+
+def reliability_of(outcome: Outcome, scores: Floats) -> Reliability:
+    """`reliability` of the positive class (binary), the rows' best class, or all cells."""
+    if outcome.task == "multilabel":
+        return reliability(outcome.truth.ravel(), scores.ravel())
+    if outcome.task == "binary":
+        return reliability(outcome.truth == 1, scores[:, 1])
+    return reliability(scores.argmax(axis=1) == outcome.truth, scores.max(axis=1))
 
 
 def bin_edges(bins: int = BINS) -> Floats:

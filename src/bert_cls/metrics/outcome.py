@@ -69,6 +69,12 @@ class Outcome:
         """`predicted`, never None."""
         return self.scores if self.predicted is None else self.predicted
 
+    @property
+    def right(self) -> Bools:
+        """Where what was decided is the truth, of label sets all of it, bool [rows]."""
+        same: Bools = self.decided == self.truth
+        return np.asarray(same.all(axis=1)) if same.ndim == 2 else same
+
     def _check_numbers(self, predicted: NDArray[Any]) -> None:
         truth = self.truth.astype(np.float64)
         object.__setattr__(self, "truth", truth)

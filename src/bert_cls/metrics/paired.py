@@ -79,7 +79,6 @@ def paired_differences(
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
-    level: float = LEVEL,
 ) -> tuple[list[PairedDifference], list[str]]:
     """Compare two models by resampling rows; and the metrics that cannot be compared, with reasons.
 
@@ -99,7 +98,7 @@ def paired_differences(
     for metric in metrics:
         point = points_a[metric] - points_b[metric]
         differences = drawn_a[metric] - drawn_b[metric]
-        interval = percentile_interval(differences, point, level=level)
+        interval = percentile_interval(differences, point)
         if interval is None or not math.isfinite(point):
             skipped.append(f"{metric} is undefined on these rows, so it cannot be compared.")
             continue
@@ -131,29 +130,6 @@ def _differing(a: Outcome, b: Outcome, metric: str) -> int:
     scored = a.task == "regression" or metric in _OF_SCORES
     unlike = a.scores != b.scores if scored else a.decided != b.decided
     return int(np.count_nonzero(unlike.any(axis=1) if unlike.ndim == 2 else unlike))
-
-
-def paired_bootstrap(
-    a: Outcome,
-    b: Outcome,
-    metric: str,
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-    level: float = LEVEL,
-) -> PairedDifference:
-    """One metric of `paired_differences`.
-
-    DataError also when it is undefined for a model or in most resamples, or scores are not finite.
-    """
-    _check_same_rows(a, b)
-    for side, outcome in (("a", a), ("b", b)):
-        if not np.isfinite(outcome.scores).all():
-            raise DataError(f"the scores of {side} must be finite to compare {metric}.")
-    found, skipped = paired_differences(a, b, [metric], resamples=resamples, seed=seed, level=level)
-    if skipped:
-        raise DataError(skipped[0])
-    return found[0]
 
 
 def _check_same_rows(a: Outcome, b: Outcome) -> None:
@@ -202,7 +178,7 @@ def label_changes(
         _f1(a, weights)[:, shown] - _f1(b, weights)[:, shown]
         for weights in row_weights(a.rows, resamples, seed=seed)
     ]
-    lows, highs = _ends(np.concatenate(drawn), f1_a - f1_b) if drawn else (f1_a * 0 - 1,) * 2
+    lows, highs = _ends(np.concatenate(drawn), f1_a - f1_b)
     support = truth.sum(axis=0).tolist()
     p_values = [
         swap_test(truth[:, i], by_a[:, i], by_b[:, i]) if rows else None
@@ -317,11 +293,7 @@ def _right(a: Outcome, b: Outcome) -> tuple[Bools, Bools]:
     if a.task == "regression":
         gain = _gain(a, b)
         return gain > 0, gain < 0
-    right = []
-    for outcome in (a, b):
-        same = outcome.decided == outcome.truth
-        right.append(same.all(axis=1) if same.ndim == 2 else same)
-    return right[0], right[1]
+    return a.right, b.right
 
 
 def _gain(a: Outcome, b: Outcome) -> Floats:

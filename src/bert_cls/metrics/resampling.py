@@ -127,14 +127,13 @@ def percentile_interval(
     point: float,
     *,
     bounds: tuple[float, float] = (-np.inf, np.inf),
-    level: float = LEVEL,
 ) -> tuple[float, float] | None:
-    """The middle `level` of the recentred values, cut to the metric's bounds.
+    """The middle `LEVEL` of the recentred values, cut to the metric's bounds.
 
     `point` is the metric on all rows. None when fewer than half of the resamples define it.
     """
     shifted = recentred(values, point)
     if 2 * len(shifted) < len(values) or not len(shifted):
         return None
-    low, high = np.percentile(shifted, [50 * (1 - level), 50 * (1 + level)])
+    low, high = np.percentile(shifted, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     return max(float(low), bounds[0]), min(float(high), bounds[1])

@@ -84,13 +84,7 @@ def _reliability(case: Case) -> tuple[ReliabilityRow, ...]:
     outcome = case.outcome
     if outcome.task == "regression" or case.unfit is not None:
         return ()
-    if outcome.task == "multilabel":
-        hit, chance = outcome.truth.ravel(), outcome.scores.ravel()
-    elif outcome.task == "binary":
-        hit, chance = outcome.truth == 1, outcome.scores[:, 1]
-    else:
-        hit, chance = outcome.scores.argmax(axis=1) == outcome.truth, outcome.scores.max(axis=1)
-    table, edges = calibration.reliability(hit, chance), calibration.bin_edges()
+    table, edges = calibration.reliability_of(outcome, outcome.scores), calibration.bin_edges()
     return tuple(
         ReliabilityRow(
             low=float(edges[i]),
@@ -106,8 +100,7 @@ def _reliability(case: Case) -> tuple[ReliabilityRow, ...]:
 def _coverage(outcome: Outcome, confidence: Floats) -> tuple[CoverageRow, ...]:
     if outcome.task == "regression":
         return ()
-    same = outcome.decided == outcome.truth
-    return coverage_table(confidence, same.all(axis=1) if same.ndim == 2 else same)
+    return coverage_table(confidence, outcome.right)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -293,10 +286,9 @@ def describe_binary(case: Case, sheet: Sheet) -> Description:
     else:
         sheet.skip(("auroc", "average_precision"), NO_ORDER)
     if case.unfit is None:
-        positive, chance = outcome.truth == 1, outcome.scores[:, 1]
-        table = calibration.reliability(positive, chance)
+        table = calibration.reliability_of(outcome, outcome.scores)
         sheet.put("ece", calibration.expected_calibration_error(table))
-        sheet.put("brier", calibration.brier(positive, chance))
+        sheet.put("brier", calibration.brier(outcome.truth == 1, outcome.scores[:, 1]))
     else:
         sheet.skip(("ece", "brier"), case.unfit)
     return description
@@ -314,8 +306,7 @@ def describe_multiclass(case: Case, sheet: Sheet) -> Description:
     if case.unfit is not None:
         sheet.skip(("ece", "log_loss"), case.unfit)
         return description
-    top = outcome.scores.argmax(axis=1)
-    table = calibration.reliability(top == outcome.truth, outcome.scores.max(axis=1))
+    table = calibration.reliability_of(outcome, outcome.scores)
     sheet.put("ece", calibration.expected_calibration_error(table))
     if np.abs(outcome.scores.sum(axis=1) - 1).max() > 1e-3:
         sheet.skip(("log_loss",), "the scores of a row do not sum to 1")

@@ -13,7 +13,7 @@ from bert_cls.metrics import (
     average_precision,
     expected_calibration_error,
     precision_recall,
-    reliability,
+    reliability_of,
     thinned,
 )
 from bert_cls.metrics.curves import POINTS
@@ -109,13 +109,7 @@ def calibration_curves(judged: Judged, rule: Rule) -> tuple[CalibrationCurve, ..
 
 
 def _calibration(when: str, outcome: Outcome, scores: Floats) -> CalibrationCurve:
-    if outcome.task == "multilabel":
-        truth, chance = outcome.truth.ravel(), scores.ravel()
-    elif outcome.task == "binary":
-        truth, chance = outcome.truth == 1, scores[:, 1]
-    else:
-        truth, chance = scores.argmax(axis=1) == outcome.truth, scores.max(axis=1)
-    table = reliability(truth, chance)
+    table = reliability_of(outcome, scores)
     held = table.rows > 0
     rows = table.rows[held]
     return CalibrationCurve(

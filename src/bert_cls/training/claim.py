@@ -7,12 +7,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from bert_cls import folders
 from bert_cls.bundle import DESCRIPTION
 from bert_cls.decision.domain import FILE as DOMAIN_FILE
 from bert_cls.errors import BundleError, ConfigError, TrainingError
 from bert_cls.files import inside
-from bert_cls.folders import MANIFEST, clean_orphans, is_scratch, listed, remove_folder
+from bert_cls.folders import MANIFEST, check_place, clean_orphans, is_scratch, listed, remove_folder
 from bert_cls.locks import Lock
 from bert_cls.request import RUN, read_run
 from bert_cls.sample import SAMPLE
@@ -53,7 +52,7 @@ def claim(lock: Lock, *, resume: bool, overwrite: bool, notice: Callable[[str], 
     ours wrote would be replaced.
     """
     output = lock.folder
-    check_place(output)
+    check_folder(output)
     with writing(output, need=0):
         lock.take()
         if not resume and not overwrite and is_in_use(output):
@@ -80,14 +79,14 @@ def check_in_place(lock: Lock) -> None:
         )
 
 
-def check_place(output: Path) -> None:
+def check_folder(output: Path) -> None:
     """ConfigError when there is, and can be, no folder at this path that we may write to."""
     if output.is_symlink() and not output.exists():
         raise ConfigError(
             f"output folder {output} is a link that leads nowhere.", hint="give another folder."
         )
     if not output.exists():
-        folders.check_place(output)
+        check_place(output)
     elif not output.is_dir():
         raise ConfigError(f"output folder {output} is a file.", hint="give another folder.")
     elif not os.access(output, os.W_OK | os.X_OK):

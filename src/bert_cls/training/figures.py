@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bert_cls.decision import Tuned, confidence, tune, with_abstention
+from bert_cls.decision import Tuned, tune, with_abstention
+from bert_cls.judging import figures_of
 from bert_cls.metrics import (
     HEADLINES,
     Evaluation,
     Outcome,
     PairedDifference,
-    evaluate,
     paired_differences,
 )
 from bert_cls.report import LinearBar
@@ -54,19 +54,22 @@ def _priors(setup: Setup) -> Any:
 
 
 def evaluations_of(
-    request: Request, setup: Setup, tuned: Tuned, outcomes: Mapping[str, Outcome]
+    request: Request,
+    setup: Setup,
+    tuned: Tuned,
+    outcomes: Mapping[str, Outcome],
+    *,
+    by_tokens: bool = False,
 ) -> dict[str, Evaluation]:
-    """Figures of each split's outcome."""
+    """Figures of each split's outcome; `by_tokens`: of the rows as they are cut, not whole."""
     return {
-        name: evaluate(
-            setup.dataset.task,
+        name: figures_of(
+            outcome,
+            tuned.rule,
             setup.dataset.space,
-            outcome.truth,
-            outcome.scores,
-            outcome.predicted,
+            cut=setup.splits[name].tokens.cut & by_tokens,
+            text=setup.text.settings,
             train_counts=setup.counts if len(setup.counts) else None,
-            calibrated=tuned.rule.calibrated,
-            confidence=confidence(tuned.rule, outcome.scores, outcome.decided),
             resamples=request.config.report.resamples,
             seed=request.config.training.seed,
         )

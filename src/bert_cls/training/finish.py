@@ -16,7 +16,7 @@ from bert_cls.decision.domain import learn
 from bert_cls.engines.torch_engine import TorchEngine
 from bert_cls.folders import write_file
 from bert_cls.locks import Lock
-from bert_cls.metrics import Evaluation
+from bert_cls.metrics import Evaluation, Outcome
 from bert_cls.metrics.collapse import ALARM
 from bert_cls.report import About, LinearBar, ReportData, Split, judge, page, report_data
 from bert_cls.request import Request
@@ -70,7 +70,7 @@ def finish(
         observer.noticed(note)
     observer.phase("evaluating")
     outcomes = outcomes_of(setup, tuned, logits)
-    evaluations = evaluations_of(request, setup, tuned, outcomes)
+    evaluations = evaluations_of(request, setup, tuned, outcomes, by_tokens=True)
     for note in evaluations["dev"].notes:
         if note.startswith(ALARM):
             observer.noticed(f"on dev: {note.removeprefix(ALARM)}")
@@ -93,7 +93,7 @@ def finish(
     trained = Trained(bundle, evaluations, bars, teacher, tuned, trainer.progress.history)
     if trainer.ranks.rank == 0:
         observer.phase("making the report")
-        found = _report(request, setup, trainer, trained, engine, logits)
+        found = _report(request, setup, trainer, trained, engine, logits, outcomes)
         observer.phase("writing the model")
         _write(request, setup, trained, logits, found, lock)
     agree(trainer.ranks, "the end of the run")
@@ -140,17 +140,18 @@ def _report(
     trained: Trained,
     engine: TorchEngine,
     logits: Mapping[str, Any],
+    outcomes: Mapping[str, Outcome],
 ) -> ReportData:
     """The report on the test rows, or where there are none on the dev rows, cross-fitted."""
     split: Split = "test" if "test" in setup.splits else "dev"
-    rows, tuned, settings = setup.splits[split], trained.tuned, request.config.report
+    rows, settings = setup.splits[split], request.config.report
     judged = judge(
-        tuned.rule,
+        trained.tuned.rule,
         rows.examples,
         rows.tokens,
         rows.truth,
         logits[split],
-        outcome=outcomes_of(setup, tuned, {split: logits[split]})[split],
+        outcome=outcomes[split],
     )
     return report_data(
         judged,

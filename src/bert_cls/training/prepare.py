@@ -20,6 +20,7 @@ from bert_cls.data.raw import Options
 from bert_cls.data.text_findings import summed, too_long, unknown_tokens
 from bert_cls.encoders import describe, open_tokenizer, resolve
 from bert_cls.errors import ConfigError
+from bert_cls.judging import encode_texts
 from bert_cls.run_rows import Labels, merges_of, of_a_run
 from bert_cls.text import TextEncoder, TextSettings, Tokens
 from bert_cls.training.check_command import check_command
@@ -122,12 +123,6 @@ def encode(examples: Sequence[Example], dataset: Dataset, text: TextEncoder) -> 
         encode_texts(examples, dataset.pair, text),
         targets(examples, dataset.task, dataset.space),
     )
-
-
-def encode_texts(examples: Sequence[Example], pair: bool, text: TextEncoder) -> Tokens:
-    """Tokens of examples, of both texts where the model reads pairs."""
-    second = [e.text_b or "" for e in examples] if pair else None
-    return text.encode_in_chunks([e.text_a for e in examples], second)
 
 
 def check_length(max_length: int, positions: int) -> None:

@@ -24,8 +24,8 @@ from bert_cls.training.checkpoint import (
 )
 from bert_cls.training.claim import (
     QUARANTINE,
+    check_folder,
     check_in_place,
-    check_place,
     claim,
     clear,
     ours,
@@ -71,7 +71,7 @@ def train(
         goes_on = resume or (restarted() and is_same(request))
         stage.resume = resume = bool(ranks.gather(goes_on)[0][0])  # as the first rank sees it
         if ranks.rank == 0:
-            check_place(output)
+            check_folder(output)
             if not resume:
                 _check_sources(asked)
             claim(lock, resume=resume, overwrite=overwrite, notice=observer.noticed)

@@ -11,12 +11,6 @@ from bert_cls.data.example import Task
 from bert_cls.decision.rule import softmax
 from bert_cls.metrics import mean_average_precision, spearman
 
-NAMES: dict[Task, str] = {
-    "multilabel": "mAP",
-    "binary": "accuracy",
-    "multiclass": "accuracy",
-    "regression": "Spearman",
-}
 _TIE = 1e-6
 
 

@@ -8,14 +8,14 @@ import numpy as np
 
 from bert_cls.data import Example
 from bert_cls.engines.gradients import STEPS, gradient_spans
-from bert_cls.engines.likeness import most_alike, unit_vectors
+from bert_cls.engines.likeness import most_alike
 from bert_cls.engines.torch_engine import TorchEngine
 from bert_cls.errors import DataError
 from bert_cls.explain import LONGEST, Explanation, Pieces, label_weights, whole_text
+from bert_cls.judging import encode_texts
 from bert_cls.report import Explain, Nearest
 from bert_cls.tokens import Tokens
 from bert_cls.training.loop import Trainer
-from bert_cls.training.prepare import encode_texts
 from bert_cls.training.setup import Setup
 
 MOST_TOKENS, MOST_ROWS = 4096, 4096
@@ -49,13 +49,8 @@ def nearest_by(engine: TorchEngine, setup: Setup, trainer: Trainer, count: int) 
         known = [train.examples[row] for row in sorted(drawn.tolist())]
         if not rows or not known or not count:
             return [[] for _ in rows]
-        asked, there = (
-            unit_vectors(
-                engine, encode_texts(part, setup.dataset.pair, setup.text), pad_id=setup.pad_id
-            )
-            for part in (rows, known)
-        )
-        alike = most_alike(asked, there, count=count)
+        asked, there = (encode_texts(p, setup.dataset.pair, setup.text) for p in (rows, known))
+        alike = most_alike(engine, asked, there, count=count, pad_id=setup.pad_id)
         return [[(known[row], similar) for row, similar in found] for found in alike]
 
     return nearest

@@ -44,8 +44,8 @@ def student_request(
     """The run that trains a student of `layers` layers from the model folder `teacher`.
 
     Without `data` the teacher's own is taken, if its files are what they were. Configuration:
-    defaults < the teacher's data, text, loss and decision settings < preset < `file` < `settings`
-    < `flags`. BundleError, ConfigError and DataError say what does not fit.
+    defaults < the teacher's data, text, loss and decision settings < `file` < `settings` < `flags`.
+    BundleError, ConfigError and DataError say what does not fit.
     """
     bundle = bundles.load(teacher)
     if output.resolve() == teacher.resolve():

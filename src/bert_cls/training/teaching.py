@@ -22,11 +22,12 @@ from bert_cls.engines import open_engine
 from bert_cls.engines import run as run_engine
 from bert_cls.errors import DataError
 from bert_cls.folders import sha256
+from bert_cls.judging import encode_texts
 from bert_cls.network import Network, load_tensors, open_network
 from bert_cls.request import Distillation
 from bert_cls.text import TextEncoder, Tokens
 from bert_cls.training.loop import Observer
-from bert_cls.training.prepare import Encoded, encode_texts
+from bert_cls.training.prepare import Encoded
 from bert_cls.training.student import UNLABELLED, open_teacher
 
 ENGINE = "torch"
@@ -82,6 +83,7 @@ def _read(path: Path, dataset: Dataset, config: RunConfig, observer: Observer) -
     """The texts of a file; labels in it are passed over, and that is said."""
     rows = read(
         path,
+        encoding=config.data.encoding,
         on_bad_row=config.data.on_bad_row,
         coerce_numbers=config.data.coerce_numbers,
         fix_unicode=config.data.fix_unicode,
