@@ -117,8 +117,7 @@ def take_over(
 
     `renames` are old names to new ones, or a file of them in the data's `encoding`; `priors`
     float32 [outputs] are the biases of labels that are new; None: 0. ConfigError when the tasks
-    differ other than in two classes or more, a renaming names a label that the old model or the
-    data have not, or two labels are to be called the same.
+    differ (two classes or more are one), or a renaming names no label or gives a name twice.
     """
     old = bundles.load(folder, check=False)
     if old.task != task and not {old.task, task} <= _CLASSES:
