@@ -139,7 +139,7 @@ def measure(setup: Any, logits: Mapping[str, Any], *, calibrated: bool) -> Part:
             test,
             scores,
             decided,
-            train_counts=setup.counts,
+            train_counts=setup.statistics.counts,
             calibrated=False,
             resamples=0,
         )

@@ -28,7 +28,7 @@ from bert_cls.decision import tune
 from bert_cls.engines import run as run_engine
 from bert_cls.engines.torch_engine import TorchEngine
 from bert_cls.errors import BertClsError
-from bert_cls.losses import LabelStatistics, Loss, make_loss
+from bert_cls.losses import Loss, make_loss
 from bert_cls.metrics import mean_average_precision
 from bert_cls.network import Network
 from bert_cls.text import Tokens
@@ -107,11 +107,10 @@ def prepare(args: argparse.Namespace) -> Bench:
     setup = set_up(request, read_audited(request.data, config, Silent()), Silent())
     if setup.dataset.task != "multilabel":
         sys.exit(f"{args.data} holds {setup.dataset.task} data. This benchmark takes multilabel.")
-    statistics = LabelStatistics(setup.counts, len(setup.splits["train"].truth))
     return Bench(
         setup=setup,
         settings=setup.recipe.training,
-        loss=make_loss(setup.loss_name, "multilabel", statistics),
+        loss=make_loss(setup.loss_name, "multilabel", setup.statistics),
         parameters=sum(
             p.numel() for n, p in setup.network.named_parameters() if "embeddings." not in n
         ),

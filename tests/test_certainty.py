@@ -383,6 +383,17 @@ def test_the_alarm_says_that_scores_differ_where_only_the_decision_is_the_same(t
     assert said.endswith(" of 60 rows.")
 
 
+@pytest.mark.parametrize("labels", [2, 3])
+def test_a_class_that_is_the_highest_of_every_row_has_no_threshold_to_blame(labels):
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, labels, 60)
+    first = np.linspace(0.6, 0.95, 60)[:, None]
+    scores = np.hstack([first, *[(1 - first) / (labels - 1)] * (labels - 1)])
+    task = "binary" if labels == 2 else "multiclass"
+    [said] = alarms(Outcome(task, truth, scores, truth * 0), "abc"[:labels])
+    assert said.endswith("one class outweighs the other" + "s" * (labels > 2) + ".")
+
+
 @pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
 def test_rows_of_one_class_that_are_all_right_raise_no_alarm(task):
     truth = np.zeros(60, int)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 
 from bert_cls import Classifier
 from bert_cls.config import resolve_config
+from bert_cls.data import LabelSpace
 from bert_cls.decision import Rule, tune
 from bert_cls.decision.rule import softmax
 from bert_cls.errors import ConfigError, Interrupted
@@ -20,10 +22,11 @@ from bert_cls.folders import sha256
 from bert_cls.losses import LabelStatistics, label_weights, make_loss
 from bert_cls.training import Request, Silent, resumed, train
 from bert_cls.training.batches import balanced_weights, epoch_batches
-from bert_cls.training.inherit import inherit
+from bert_cls.training.inherit import inherit, take_over
 from bert_cls.training.prepare import read_audited
 from bert_cls.training.setup import set_up
-from small import MAKERS, multilabel_rows, write_folder
+from bert_cls.training.start import prior_bias
+from small import MAKERS, class_rows, multilabel_rows, write_folder
 from test_training import StopAt
 from tiny import tiny_encoder
 
@@ -63,11 +66,6 @@ def test_balanced_classes_weigh_the_same_together_and_rows_one_in_the_mean():
         weights = weights_of(wanted)
         assert (weights * COUNTS).sum() == pytest.approx(COUNTS.sum())
         assert weights[2] / weights[0] == pytest.approx((80 / 5) ** power)
-        option = {"class_weight_power": power}
-        loss = make_loss(
-            "cross_entropy", "multiclass", LabelStatistics(COUNTS, 100), options=option
-        )
-        assert loss.class_weight.numpy() == pytest.approx(weights, rel=1e-6)
 
 
 def test_positives_of_rare_labels_weigh_more_up_to_a_cap():
@@ -106,7 +104,8 @@ def test_auto_weighs_lopsided_classes_and_nothing_that_is_adjusted_later():
     ("wanted", "loss", "words"),
     [
         ({"d": 2.0}, "cross_entropy", "must be one of"),
-        ({"a": 0.0}, "cross_entropy", "more than 0"),
+        ({"a": 0.0}, "cross_entropy", "must weigh from 1e-06"),
+        ({"a": 1e308}, "cross_entropy", "must weigh from 1e-06"),
         ("balanced", "zlpr", "is for the losses"),
         ("auto", "zlpr", "is for the losses"),
         ("auto", "focal_softmax", "is for the losses"),
@@ -194,17 +193,48 @@ def test_balanced_sampling_leaves_no_rarity_to_weigh_or_to_adjust_to(encoder, tm
     setup = set_up(request, read_audited(data, config, Silent()), Silent())
     assert setup.weights is not None
     assert setup.row_weights is not None
-    twice = {"loss.options": {"class_weight_power": 0.5}, "training.sampling": "balanced"}
-    config, origins = resolve_config(flags={"encoder.name": encoder, **FAST, **twice})
-    notes = Notes()
-    request = Request(data, tmp_path / "out", config, origins)
-    set_up(request, read_audited(data, config, Silent()), notes)
-    assert any("made up for twice" in note for note in notes.notes)
     both = {"loss.name": "logit_adjustment", "training.sampling": "balanced"}
     config, origins = resolve_config(flags={"encoder.name": "/nowhere", **FAST, **both})
     with pytest.raises(ConfigError, match="made up for twice") as refused:
         train(Request(data, tmp_path / "out", config, origins), Silent())
     assert "leave one of the two out" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("task", "settings", "said"),
+    [
+        ("multiclass", {"loss.class_weights": "balanced"}, True),
+        ("multiclass", {"loss.class_weights": "auto"}, False),
+        ("multilabel", {"loss.class_weights": {"尾灯": 2.0}}, True),
+        ("multilabel", {"loss.name": "bce_weighted"}, True),
+        ("multilabel", {"loss.name": "class_balanced"}, True),
+        ("multilabel", {}, False),
+    ],
+)
+def test_weights_besides_balanced_sampling_are_said(task, settings, said, encoder, tmp_path):
+    data = write_folder(tmp_path / "data", MAKERS[task])
+    flags = {"encoder.name": encoder, **FAST, **settings, "training.sampling": "balanced"}
+    config, origins = resolve_config(flags=flags)
+    notes = Notes()
+    request = Request(data, tmp_path / "out", config, origins)
+    set_up(request, read_audited(data, config, Silent()), notes)
+    assert any("made up for twice" in note for note in notes.notes) == said
+
+
+@pytest.mark.parametrize("wanted", ["balanced", "sqrt"])
+@pytest.mark.parametrize(("task", "loss"), [("multiclass", "cross_entropy"), ("multilabel", "bce")])
+def test_a_weighted_loss_starts_where_it_is_least(task, loss, wanted):
+    truth = np.repeat([0, 1, 2], COUNTS)
+    truth = truth if task == "multiclass" else np.arange(3) == truth[:, None]
+    statistics = LabelStatistics(COUNTS, 100)
+    weights, _ = label_weights(wanted, loss, list("abc"), statistics)
+    start = torch.from_numpy(prior_bias(truth, task, 3, weights)).requires_grad_()
+    weighed = make_loss(loss, task, statistics, weights=weights)
+    mean = weighed(start.expand(100, 3), torch.from_numpy(truth)).mean()
+    mean.backward()
+    assert start.grad.abs().max() < 1e-5
+    if (task, wanted) == ("multiclass", "balanced"):
+        assert mean.item() == pytest.approx(np.log(3), rel=1e-5)
 
 
 # --- adjusting the decision to the priors -------------------------------------------------------
@@ -395,8 +425,8 @@ def test_other_tasks_and_impossible_renamings_are_refused(old, tmp_path):
         train(request, Silent())
     for content, words in (
         ({"车灯": "后灯"}, "a label of the old model must be one of"),
-        ({"尾灯": "天窗"}, "more than one label of the old model would be called '天窗'"),
-        ({"尾灯": "轮胎", "天窗": "轮胎"}, "more than one label"),
+        ({"尾灯": "轮胎", "天窗": "轮胎"}, "more than one label of the old model .* '轮胎'"),
+        ({"尾灯": "天窗", "天窗": "天窗"}, "more than one label of the old model .* '天窗'"),
         (
             {"尾灯": "尾灯", "天窗": "天穿"},
             "'天穿', which is no label of the data.*did you mean '天窗'",
@@ -414,6 +444,48 @@ def test_other_tasks_and_impossible_renamings_are_refused(old, tmp_path):
         )
         with pytest.raises(ConfigError, match=f"(?s){words}"):
             train(request, Silent())
+
+
+@pytest.mark.parametrize(("before", "after"), [("甲乙丙", "甲丙"), ("甲乙", "丙乙甲")])
+def test_classes_are_taken_over_whether_there_are_two_or_more(before, after, encoder, tmp_path):
+    config, origins = resolve_config(flags={"encoder.name": encoder, **FAST})
+    data = write_folder(tmp_path / "before", lambda n: class_rows(n, list(before)))
+    train(Request(data, tmp_path / "old", config, origins), Silent())
+    data = write_folder(tmp_path / "after", lambda n: class_rows(n, list(after)))
+    config, origins = frozen()
+    request = Request(data, tmp_path / "new", config, origins, init_from=tmp_path / "old")
+    train(request, Silent())
+    heads, names = {}, {}
+    for name in ("old", "new"):
+        heads[name] = load_file(tmp_path / name / "model.safetensors")
+        names[name] = Classifier.load(tmp_path / name).labels
+    shared = set(names["old"]) & set(names["new"])
+    assert len(shared) == 2
+    for label in shared:
+        for kind in ("weight", "bias"):
+            is_, was = (
+                heads[n][f"classifier.{kind}"][names[n].index(label)] for n in ("new", "old")
+            )
+            assert torch.allclose(is_, was, atol=1e-6)
+
+
+def test_a_renamed_label_takes_the_name_of_one_that_is_gone(old):
+    space = LabelSpace(("天窗", "新标签"))
+    network = SimpleNamespace(head=torch.nn.Linear(32, 2))
+    said = take_over(
+        network,
+        old / "model",
+        "multilabel",
+        space,
+        renames={"尾灯": "天窗"},
+        encoding=None,
+        priors=None,
+        scale=(0.0, 1.0),
+    )
+    assert "1 of 3 labels taken over (1 renamed), 1 new labels start at 0, 2 are gone" in said
+    before = load_file(old / "model/model.safetensors")["classifier.weight"]
+    assert torch.equal(network.head.weight[0], before[0])
+    assert not network.head.weight[1].any()
 
 
 def test_two_labels_can_change_names(old, tmp_path):

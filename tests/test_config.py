@@ -63,6 +63,25 @@ def test_a_broken_file_is_named(tmp_path, content):
         resolve_config(file=file)
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "training.adam_epsilon=Infinity",
+        "training.learning_rate=Infinity",
+        "training.weight_decay=Infinity",
+        "training.max_grad_norm=NaN",
+        "training.seed=99999999999999999999999",
+        "training.seed=4294967296",
+        "distillation.temperature=1e-38",
+        'loss.class_weights={"a":Infinity}',
+        'loss.options={"gamma":Infinity}',
+    ],
+)
+def test_numbers_that_nothing_can_be_computed_with_are_refused(setting):
+    with pytest.raises(ConfigError, match=setting.partition("=")[0]):
+        resolve_config(settings=[setting])
+
+
 @given(st.text(max_size=30))
 def test_no_setting_text_ends_in_a_traceback(text):
     try:

@@ -21,12 +21,22 @@ from bert_cls import Classifier, bundle
 from bert_cls.cli import main
 from bert_cls.config import RunConfig, resolve_config
 from bert_cls.data import load, read
+from bert_cls.decision import tune
 from bert_cls.errors import BundleError, ConfigError, DataError, Interrupted
 from bert_cls.export import export
 from bert_cls.folders import sha256
 from bert_cls.losses import DIVERGENCES, LabelStatistics, make_distillation, make_loss, pack
 from bert_cls.request import Distillation, read_run
-from bert_cls.training import Request, Silent, resumed, student_request, train
+from bert_cls.run_rows import check_held_out
+from bert_cls.training import (
+    Request,
+    Silent,
+    aims,
+    figures,
+    resumed,
+    student_request,
+    train,
+)
 from bert_cls.training.prepare import read_audited
 from bert_cls.training.ranks import Alone
 from bert_cls.training.setup import make_trainer, set_up
@@ -329,14 +339,43 @@ def test_classes_that_the_teacher_favours_are_no_probabilities(key, encoder, tmp
     assert trained.teacher["test"].metrics["log_loss"] is None
 
 
+def test_a_student_is_not_adjusted_to_the_priors_where_its_teacher_was(encoder, tmp_path):
+    data = write_folder(tmp_path / "data", MAKERS["multiclass"])
+    settings = {"training.sampling": "balanced", "decision.objective": "macro_f1"}
+    settings |= {"training.epochs": 1}
+    train(request_for(data, tmp_path / "teacher", encoder, **settings), Silent())
+    teacher = bundle.load(tmp_path / "teacher")
+    assert aims.adjusted(teacher)
+    tried = {}
+
+    def watched(*rows, **options):
+        tuned = tune(*rows, **options)
+        tried.setdefault(options["priors"] is not None, []).append(set(tuned.crossfit))
+        return tuned
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(figures, "tune", watched)
+        bar = {"report.linear_bar": True}
+        train(asked(tmp_path / "teacher", tmp_path / "student", settings=bar), Silent())
+    # its own rule and its teacher's are not, the bar's is
+    assert tried == {False: [{"argmax"}] * 2, True: [{"argmax", "half_adjusted", "adjusted"}]}
+    assert aims.adjusted(bundle.load(tmp_path / "student"))
+    # a folder of an earlier version does not say it
+    older = dict(teacher.details) | {"tuning": {"crossfit": {"argmax": 0.5}, "notes": []}}
+    assert aims.adjusted(replace(teacher, details=older))
+    assert not aims.calibrated(replace(teacher, details=older))
+    older["tuning"] = {"crossfit": {"argmax": 0.5, "adjusted": 0.6}, "notes": []}
+    assert not aims.adjusted(replace(teacher, details=older))
+
+
 def test_a_teacher_that_needs_an_offset_is_tuned_with_one(teachers):
     """Its rule's scores are probabilities, its logits are not."""
     teacher = Classifier.load(teachers("multilabel"))
     model, tokens = teacher.bundle, teacher.text.encode(["尾灯很亮"])
-    for changed, aims in (({}, True), ({"bias": -1.0}, False), ({"calibrated": False}, False)):
+    for changed, aimed in (({}, True), ({"bias": -1.0}, False), ({"calibrated": False}, False)):
         rule = replace(model.rule, temperature=1.0, slopes=(), offsets=(), **changed)
         taught = Teaching(replace(model, rule=rule), tokens, np.zeros((1, 3), np.float32), {})
-        assert taught.calibrated == aims
+        assert taught.calibrated == aimed
 
 
 # Unlabelled texts.
@@ -509,6 +548,14 @@ def test_rows_the_teacher_learnt_are_never_held_out(encoder, tmp_path):
     trained = train(asked(tmp_path / "t", tmp_path / "s"), Silent())
     before = bundle.load(tmp_path / "t").details["data"]["rows"]
     assert trained.bundle.details["data"]["rows"] == before | {"unlabelled": 0}
+    # a teacher of an earlier version, which held fewer rows out
+    dataset = read_audited(file, RunConfig(), Silent()).dataset
+    teacher = bundle.load(tmp_path / "t")
+    check_held_out(file, dataset, teacher)
+    earlier = {**teacher.details["data"], "rows": before | {"dev": before["dev"] - 1}}
+    older = replace(teacher, details={**teacher.details, "data": earlier})
+    with pytest.raises(DataError, match="may have learnt from some of these"):
+        check_held_out(file, dataset, older)
 
 
 def test_data_that_changed_or_went_away_must_be_named(encoder, tmp_path):

@@ -26,7 +26,6 @@ from bert_cls.decision import TUNERS, tune
 from bert_cls.encoders import FAMILIES, EncoderFacts
 from bert_cls.errors import ConfigError
 from bert_cls.folders import MANIFEST, sha256, write_manifest
-from bert_cls.legacy import figures as legacy_figures
 from bert_cls.legacy import flags, main
 from bert_cls.legacy.figures import crossfitted, show
 from bert_cls.legacy.log import LogObserver, logging_to_stderr
@@ -36,6 +35,7 @@ from bert_cls.metrics import evaluate, legacy_block
 from bert_cls.request import resumed
 from bert_cls.text import Tokens
 from bert_cls.training import Silent
+from bert_cls.training import figures as training_figures
 from bert_cls.training import run as training_run
 from small import MAKERS, PARTS, multilabel_rows, write_folder
 
@@ -1121,6 +1121,28 @@ def test_dev_figures_never_come_from_thresholds_tuned_on_the_row(
     assert run(*words)[0] == 0
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"loss.class_weights": {"尾灯": 8.0}},
+        {"training.sampling": "balanced"},
+        {"loss.options": {"label_smoothing": 0.2}},
+    ],
+)
+def test_dev_figures_know_whether_the_loss_aimed_at_probabilities(
+    settings, run, encoder, data, tmp_path
+):
+    output = tmp_path / "model"
+    chosen = {**settings, "decision.tuner": "fixed", "training.epochs": 1}
+    chosen |= {"report.linear_bar": False}
+    where = data["multilabel"]
+    Classifier.train(where, output, encoder=str(encoder("bert")), settings=chosen)
+    stored = json.loads((output / "evaluation.json").read_text("utf-8"))["evaluations"]["dev"]
+    assert not Classifier.load(output).bundle.details["tuning"]["calibrated"]
+    assert run("--data_dir", where, "--output_dir", output, "--do_eval", "--multilabel")[0] == 0
+    assert figures_of(output)["F1_macro"] == f"{stored['metrics']['macro_f1_all']:.4f}"
+
+
 def test_classes_that_training_decided_by_their_shares_are_judged_so_again(
     run, encoder, tmp_path, monkeypatch
 ):
@@ -1143,7 +1165,7 @@ def test_classes_that_training_decided_by_their_shares_are_judged_so_again(
         again.update(tuned.crossfit)
         return tuned
 
-    monkeypatch.setattr(legacy_figures, "tune", watched)
+    monkeypatch.setattr(training_figures, "tune", watched)
     assert run("--data_dir", folder, "--output_dir", output, "--do_eval")[0] == 0
     assert figures_of(output)["F1_macro"] == f"{stored['metrics']['macro_f1_all']:.4f}"
     assert again == pytest.approx(crossfit)

@@ -23,6 +23,7 @@ from bert_cls.losses import (
     LabelStatistics,
     Loss,
     label_statistics,
+    label_weights,
     make_loss,
     priors,
     resolve_name,
@@ -42,8 +43,6 @@ NEEDS_STATISTICS = ["bce_weighted", "class_balanced", "distribution_balanced"]
 # Options other than the defaults that each formula is checked with as well.
 OTHER_OPTIONS = {
     "cross_entropy": [
-        {"class_weight_power": 1.0},
-        {"class_weight_power": 0.5, "label_smoothing": 0.2},
         {"label_smoothing": 0.1},
     ],
     "focal_softmax": [{"gamma": 0.5}, {"gamma": 0.0}],
@@ -99,15 +98,13 @@ def by_cell(cell):
     return row
 
 
-def cross_entropy_row(x, y, *, class_weight_power, label_smoothing):
-    weights = [max(n, 1) ** -class_weight_power for n in COUNTS]
-    mean = sum(w * n for w, n in zip(weights, COUNTS, strict=True)) / sum(COUNTS)
+def cross_entropy_row(x, y, *, label_smoothing):
     p = softmax(x)
     loss = 0.0
     for c in range(len(x)):
         target = label_smoothing / len(x) + (1 - label_smoothing) * (c == y)
         loss -= target * math.log(p[c])
-    return loss * weights[y] / mean
+    return loss
 
 
 def focal_softmax_row(x, y, *, gamma):
@@ -235,8 +232,9 @@ def statistics_of(name, counts=COUNTS, rows=ROWS):
     return LabelStatistics(counts=np.array(used, dtype=np.int64), rows=rows)
 
 
-def made(name, options=None, counts=COUNTS, rows=ROWS):
-    return make_loss(name, task_of(name), statistics_of(name, counts, rows), options=options or {})
+def made(name, options=None, counts=COUNTS, rows=ROWS, weights=None):
+    statistics = statistics_of(name, counts, rows)
+    return make_loss(name, task_of(name), statistics, options=options or {}, weights=weights)
 
 
 def draw(name, rows=9, labels=LABELS, seed=0, spread=2.0):
@@ -694,22 +692,41 @@ def test_neutral_options_are_binary_cross_entropy():
         assert_close(made(name, options)(logits, targets), expected)
 
 
-@given(st.lists(st.integers(0, 50), min_size=2, max_size=8).filter(any), st.floats(0, 1))
+@given(
+    st.lists(st.integers(0, 50), min_size=2, max_size=8).filter(any),
+    st.sampled_from(["balanced", "sqrt"]),
+)
 @settings(max_examples=50, deadline=None)
-def test_class_weights_average_1_over_the_training_rows(counts, power):
-    targets = torch.tensor([c for c, n in enumerate(counts) for _ in range(n)])
-    loss = made("cross_entropy", {"class_weight_power": power}, counts=counts, rows=sum(counts))
-    flat = loss(torch.zeros(len(targets), len(counts)), targets)
+def test_class_weights_average_1_over_the_training_rows(counts, wanted):
+    weights, targets = weights_and_targets(counts, wanted)
+    flat = made("cross_entropy", counts=counts, rows=sum(counts), weights=weights)(
+        torch.zeros(len(targets), len(counts)), targets
+    )
     assert flat.mean().item() == pytest.approx(math.log(len(counts)), rel=1e-4)
 
 
 def test_full_class_weight_makes_classes_count_the_same():
     counts = (1, 4, 20)
-    targets = torch.tensor([c for c, n in enumerate(counts) for _ in range(n)])
-    loss = made("cross_entropy", {"class_weight_power": 1.0}, counts=counts, rows=25)
+    weights, targets = weights_and_targets(counts, "balanced")
+    loss = made("cross_entropy", counts=counts, rows=25, weights=weights)
     flat = loss(torch.zeros(25, 3), targets)
     totals = [flat[targets == c].sum().item() for c in range(3)]
     assert totals == pytest.approx([totals[0]] * 3, rel=1e-5)
+
+
+def weights_and_targets(counts, wanted):
+    statistics = LabelStatistics(np.array(counts), sum(counts))
+    names = [str(c) for c in range(len(counts))]
+    weights, _ = label_weights(wanted, "cross_entropy", names, statistics)
+    return weights, torch.tensor([c for c, n in enumerate(counts) for _ in range(n)])
+
+
+def test_a_class_weight_is_of_the_whole_row_smoothed_part_and_all():
+    logits, targets = torch.tensor([[1.0, 0.0, -1.0]]), torch.tensor([1])
+    weights, options = np.array([1.0, 2.0, 0.5]), {"label_smoothing": 0.3}
+    counts = {"counts": (1, 1, 1), "rows": 3}
+    weighed = made("cross_entropy", options, weights=weights, **counts)(logits, targets)
+    assert_close(weighed, 2 * made("cross_entropy", options, **counts)(logits, targets))
 
 
 def test_smoothing_keeps_the_number_of_positives():

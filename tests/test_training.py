@@ -32,7 +32,8 @@ from bert_cls.network import Network
 from bert_cls.training import Request, Silent, resumed, train
 from bert_cls.training.loop import Trainer
 from bert_cls.training.prepare import read_audited
-from bert_cls.training.setup import set_up
+from bert_cls.training.ranks import Alone
+from bert_cls.training.setup import make_trainer, set_up
 from doors import main
 from small import MAKERS, multilabel_rows, paired, write_folder
 from tiny import tiny_encoder
@@ -427,7 +428,7 @@ def test_the_head_s_biases_start_where_the_recipe_says(loss, encoder, multilabel
     for asked in (None, True, False):
         settings = {"loss.name": loss, "training.prior_bias": asked}
         setup = start(multilabel_data, tmp_path / "out", encoder, **settings)
-        counts, rows = setup.counts, len(setup.splits["train"].truth)
+        counts, rows = setup.statistics.counts, len(setup.splits["train"].truth)
         wanted = np.log(counts / rows) - np.log1p(-counts / rows)
         applied = LOSSES[loss].calibrated if asked is None else asked
         assert setup.recipe.training.prior_bias is applied
@@ -461,11 +462,35 @@ def test_settings_that_fit_no_regression_are_refused(encoder, tmp_path):
         start(data, tmp_path / "out", encoder, **{"training.sampling": "balanced"})
 
 
-def test_weights_by_the_loss_s_own_option_count_as_weights(encoder, tmp_path):
+@pytest.mark.parametrize("option", [{"label_smoothing": "abc"}, {"class_weight_power": 1}])
+def test_options_that_fit_no_loss_are_refused_before_an_encoder_is_fetched(option, tmp_path):
     data = write_folder(tmp_path / "data", MAKERS["multiclass"])
-    for power, adjusted in ((0.0, False), (1.0, True)):
-        options = {"loss.options": {"class_weight_power": power}}
-        assert start(data, tmp_path / "out", encoder, **options).adjusted is adjusted
+    with pytest.raises(ConfigError, match=r"option .*of loss 'cross_entropy'"):
+        start(data, tmp_path / "out", "/nowhere", **{"loss.options": option})
+
+
+@pytest.mark.parametrize(("steps", "said"), [(5, False), (6, True), (100_000, True)])
+def test_a_warm_up_as_long_as_the_run_is_said(steps, said, encoder, multilabel_data, tmp_path):
+    settings = {"training.epochs": 1, "training.warmup_steps": steps}
+    request, notes = request_for(multilabel_data, tmp_path / "out", encoder, **settings), Notes()
+    setup = set_up(request, read_audited(multilabel_data, request.config, Silent()), notes)
+    trainer = make_trainer(setup, notes, request, device=torch.device("cpu"), ranks=Alone())
+    assert trainer.steps == 6
+    assert any("the warm-up" in note for note in notes.notes) == said
+
+
+def test_both_held_out_shares_are_of_all_rows(tmp_path):
+    rows = MAKERS["binary"](400)
+    (tmp_path / "all.json").write_text(json.dumps(rows, ensure_ascii=False), "utf-8")
+    shares = {"data.dev_share": 0.3, "data.test_share": 0.3}
+    config, _ = resolve_config(flags=shares)
+    found = read_audited(tmp_path / "all.json", config, Silent()).dataset
+    assert [len(part) for part in (found.train, found.dev, found.test)] == pytest.approx(
+        [160, 120, 120], abs=3
+    )
+    config, _ = resolve_config(flags=shares | {"data.dev_share": 0.7})
+    with pytest.raises(ConfigError, match="leave no row to train on"):
+        read_audited(tmp_path / "all.json", config, Silent())
 
 
 @pytest.fixture(scope="module")

@@ -305,7 +305,7 @@ def test_rates_are_set_from_their_base():
 
 def test_what_a_loss_knows_of_the_labels_is_where_the_network_is():
     statistics = LabelStatistics(np.array([30, 10]), 40)
-    loss = make_loss("cross_entropy", "multiclass", statistics, options={"class_weight_power": 1.0})
+    loss = make_loss("cross_entropy", "multiclass", statistics, weights=np.array([0.5, 2.5]))
     network = nn.ModuleDict({"encoder": nn.Linear(4, 4), "head": nn.Linear(4, 2)})
     fields = {"epochs": 1, "batch_size": 8, "learning_rate": 1e-4, "head_learning_rate": 1e-4}
     trainer = Trainer(

@@ -24,9 +24,11 @@ TEACHER = "teacher"
 
 
 class Section(BaseModel):
-    """Frozen; unknown keys are refused."""
+    """Frozen; unknown keys and numbers that are not finite are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class DataConfig(Section):
@@ -45,9 +47,9 @@ class DataConfig(Section):
     merge_labels: Path | None = None
     """JSON object {label: the label it is merged into}, for spellings of one label."""
     dev_share: float = Field(0.1, gt=0, lt=1)
-    """Share of the rows that becomes the development split when there is no dev file."""
+    """Share of all rows that becomes the development split when there is no dev file."""
     test_share: float = Field(0.1, ge=0, lt=1)
-    """Share that becomes the test split when a single file is given; 0 for none."""
+    """Share of all rows that becomes the test split when a single file is given; 0 for none."""
     leak: Literal["error", "drop", "allow"] = "error"
     """Texts of train that are also in dev or test: stop, drop them from train, or accept."""
     conflict: Literal["keep", "drop", "error"] = "keep"
@@ -103,13 +105,13 @@ class TrainingConfig(Section):
     """Passes over the training rows; the best one by development score is kept."""
     batch_size: int | None = Field(None, ge=1)
     """Rows of one optimiser step."""
-    learning_rate: float | None = Field(None, gt=0)
+    learning_rate: float | None = Field(None, gt=0, le=1)
     """Peak rate of the encoder."""
-    head_learning_rate: float | None = Field(None, gt=0)
+    head_learning_rate: float | None = Field(None, gt=0, le=100)
     """Peak rate of the head, which starts from nothing."""
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(0.01, ge=0, le=100)
     """AdamW's decay; biases and norms have none."""
-    adam_epsilon: float = Field(1e-8, gt=0)
+    adam_epsilon: float = Field(1e-8, gt=0, le=1)
     """AdamW's epsilon."""
     warmup_share: float = Field(0.1, ge=0, lt=1)
     """Share of the steps in which the rate rises linearly; afterwards it falls to 0."""
@@ -127,8 +129,8 @@ class TrainingConfig(Section):
     patience: int | None = Field(None, ge=1)
     """Stop after this many epochs without a better development score; None never stops early."""
     prior_bias: bool | None = None
-    """Start the head's bias at the log-odds of label sets' labels, or at the log shares of classes;
-    of label sets and classes only."""
+    """Start the head's bias at the log-odds of label sets' labels, or at the log shares of classes,
+    with `loss.class_weights` of the weighted rows; of label sets and classes only."""
     sampling: Literal["shuffled", "balanced"] = "shuffled"
     """Every row once an epoch, or as many rows drawn so that all classes are equally frequent in
     the mean; of label sets a row's rarest label counts."""
@@ -138,7 +140,7 @@ class TrainingConfig(Section):
     """Newest checkpoints kept; the best one is kept besides. 0 keeps all."""
     log_steps: int = Field(50, ge=1)
     """Steps between two progress reports."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=2**32 - 1)
     """Seeds the split, the order of rows, dropout and the head."""
 
 
@@ -158,7 +160,7 @@ class LossConfig(Section):
 class DistillationConfig(Section):
     """How a student learns from its teacher (`bert-cls distill`)."""
 
-    temperature: float = Field(2.0, gt=0, le=100)
+    temperature: float = Field(2.0, ge=0.1, le=100)
     """Teacher's and student's logits are divided by it before they are compared."""
     label_weight: float = Field(0.5, ge=0, le=1)
     """Share of the labels in the loss of a labelled row, the rest is the teacher's."""

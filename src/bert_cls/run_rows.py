@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from bert_cls.bundle import Bundle
 from bert_cls.config import RunConfig
 from bert_cls.data import Dataset, Example, Label, load, read_label_merges
 from bert_cls.data.dataset import LABELS_FILE, find_splits, is_read_from_folder
 from bert_cls.data.label_findings import UNJUDGED
 from bert_cls.data.problems import count, some
 from bert_cls.data.split import RARE_ROWS, split, text_key
-from bert_cls.errors import DataError
+from bert_cls.errors import ConfigError, DataError
 from bert_cls.folders import sha256
 
 Noticed = Callable[[str], None]
@@ -59,6 +60,26 @@ def is_of_the_run(data: Path, files: Mapping[str, str]) -> bool:
     return not gone and all(files.get(name) == sha256(path) for name, path in here.items())
 
 
+def check_held_out(data: Path, dataset: Dataset, model: Bundle) -> None:
+    """DataError where a model's training held other rows out of the same files than are now.
+
+    Earlier versions took the dev rows' share of the rows that the test rows left.
+    """
+    known = model.details.get("data", {})
+    before, files = known.get("rows", {}), known.get("files", {})
+    if "dev" in find_splits(data)[0] or any(files.get(n) != s for n, s in dataset.files.items()):
+        return
+    for name, rows in (("dev", dataset.dev), ("test", dataset.test)):
+        held = sum(example.label is not None for example in rows or [])
+        if held != before.get(name, held):
+            raise DataError(
+                f"{data}: {held:,} {name} rows would be held out, when {model.folder} was trained "
+                f"it were {before[name]:,}: it may have learnt from some of these.",
+                hint="an earlier version, or other settings of data, held rows out otherwise: keep "
+                "the model's settings, train it anew, or give train, dev and test files.",
+            )
+
+
 def merges_of(config: RunConfig) -> dict[str, str]:
     """The label names that a run merges: old to new."""
     path = config.data.merge_labels
@@ -76,11 +97,19 @@ def of_a_run(dataset: Dataset, data: Path, config: RunConfig, noticed: Noticed) 
             f"{data}: no row of the dev file has a label.",
             hint="label some, or take the file away: dev rows are then held out of train.",
         )
-    seed = config.training.seed
-    if dataset.test is None and dataset.dev is None and config.data.test_share > 0:
-        dataset = _hold_out(dataset, "test", config.data.test_share, seed, noticed)
+    seed, dev_share = config.training.seed, config.data.dev_share
+    test_share = config.data.test_share
+    if dataset.test is None and dataset.dev is None and test_share > 0:
+        if dev_share + test_share >= 1:
+            raise ConfigError(
+                f"data.dev_share {dev_share:g} and data.test_share {test_share:g} leave no row to "
+                "train on.",
+                hint="both are shares of all rows.",
+            )
+        dataset = _hold_out(dataset, "test", test_share, seed, noticed)
+        dev_share /= 1 - test_share  # of the rows that are left
     if dataset.dev is None:
-        dataset = _hold_out(dataset, "dev", config.data.dev_share, seed, noticed)
+        dataset = _hold_out(dataset, "dev", dev_share, seed, noticed)
     dataset = without_leaks(dataset, config, noticed)
     if not dataset.train:
         raise DataError(

@@ -5,23 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from bert_cls.bundle import Bundle
 from bert_cls.classifier import Classifier
 from bert_cls.config import RunConfig
 from bert_cls.data import Example, targets
-from bert_cls.decision import tune
 from bert_cls.engines.torch_engine import open_torch
 from bert_cls.errors import DataError
 from bert_cls.folders import verify, write_file
 from bert_cls.judging import encode_texts
 from bert_cls.legacy.log import LOG
-from bert_cls.losses import LOSSES
 from bert_cls.metrics import Evaluation, evaluate, legacy_block
 from bert_cls.network import load_tensors
+from bert_cls.training import aims
+from bert_cls.training.figures import tuned
 from bert_cls.training.start import unscale
 
 
@@ -67,35 +64,22 @@ def crossfitted(classifier: Classifier, examples: Sequence[Example]) -> Evaluati
         raise DataError("no row of dev has a label, so there is nothing to evaluate.")
     truth = targets(labelled, bundle.task, bundle.space)
     logits = classifier.logits(encode_texts(labelled, bundle.pair, classifier.text))
-    tuned = tune(
+    counts = bundle.details["data"]["label_counts"]
+    found = tuned(
+        config,
+        bundle.task,
         logits,
         truth,
-        task=bundle.task,
-        tuner=config.decision.tuner,
-        objective=config.decision.objective,
-        calibrated=LOSSES[str(config.loss.name)].calibrated,
-        calibrate=config.decision.calibrate,
-        seed=config.training.seed,
-        min_labels=config.decision.min_labels,
-        max_labels=config.decision.max_labels,
-        priors=_priors(bundle),
+        calibrated=aims.calibrated(bundle),
+        adjusted=aims.adjusted(bundle),
+        counts=[counts[name] for name in bundle.space.names],
     )
     return evaluate(
         bundle.task,
         bundle.space,
         truth,
-        tuned.scores_crossfit,
-        tuned.predicted_crossfit,
-        calibrated=tuned.rule.calibrated,
+        found.scores_crossfit,
+        found.predicted_crossfit,
+        calibrated=found.rule.calibrated,
         resamples=0,
     )
-
-
-def _priors(bundle: Bundle) -> NDArray[np.float64] | None:
-    """The classes' training shares; None where the model's own rule was tuned without them."""
-    if "adjusted" not in bundle.details["tuning"]["crossfit"]:
-        return None
-    counts = bundle.details["data"]["label_counts"]
-    rows = np.array([counts[name] for name in bundle.space.names], dtype=np.float64)
-    shares: NDArray[np.float64] = rows / rows.sum()
-    return shares

@@ -36,7 +36,7 @@ from bert_cls.losses.elementwise import (
     make_class_balanced,
     make_distribution_balanced,
 )
-from bert_cls.losses.multiclass import focal_softmax, make_cross_entropy, make_logit_adjustment
+from bert_cls.losses.multiclass import cross_entropy, focal_softmax, make_logit_adjustment
 from bert_cls.losses.regression import huber, mse
 from bert_cls.losses.rowwise import multilabel_margin, zlpr
 from bert_cls.losses.weights import WEIGHTED, label_weights
@@ -190,13 +190,11 @@ LOSSES: dict[str, LossSpec] = {
     "cross_entropy": LossSpec(
         name="cross_entropy",
         tasks=_CLASSES,
-        make=make_cross_entropy,
+        make=without_statistics(cross_entropy),
         calibrated=True,
-        source="torch.nn.CrossEntropyLoss, apart from how class weights are averaged",
+        source="torch.nn.CrossEntropyLoss, apart from class weights: how they are averaged, and "
+        "what they do to label smoothing",
         options={
-            "class_weight_power": Option(
-                0.0, "0: rows weigh the same; 1: classes weigh the same; 0.5: between", 0, 1
-            ),
             "label_smoothing": Option(0.0, "share of the target spread over all classes", 0, 0.99),
         },
     ),

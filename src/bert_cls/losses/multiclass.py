@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 from torch import Tensor
 
-from bert_cls.losses.contract import Formula, LabelStatistics, known_classes, priors, seen_counts
+from bert_cls.losses.contract import Formula, LabelStatistics, known_classes, priors
 
 
 def cross_entropy(
@@ -19,7 +17,9 @@ def cross_entropy(
 ) -> Tensor:
     """Cross-entropy with the target (1 - label_smoothing) one-hot + label_smoothing / classes.
 
-    A row counts `class_weight[its class]` times.
+    A row counts `class_weight[its class]` times, smoothed part and all; torch weighs the smoothed
+    part of each class by that class's weight, and divides by the sum of the weights in a batch,
+    which lets a small batch of one rare class count as much as any other.
     """
     classes, known = known_classes(logits, targets)
     log_p = logits.log_softmax(dim=1)
@@ -29,25 +29,6 @@ def cross_entropy(
     if class_weight is not None:
         loss = loss * class_weight[classes]
     return loss.masked_fill(~known, 0.0)
-
-
-def make_cross_entropy(
-    statistics: LabelStatistics, *, class_weight_power: float, label_smoothing: float
-) -> Formula:
-    """Cross-entropy with rows weighted by (1 / rows of their class) ** class_weight_power.
-
-    Power 0 is no weights, 1 is "balanced", 0.5 its square root. The weights are divided by their
-    mean over the training rows, once; torch divides by the sum of the weights in each batch,
-    which lets a small batch of one rare class count as much as any other.
-    """
-    rows_loss = partial(cross_entropy, label_smoothing=label_smoothing)
-    if class_weight_power == 0:
-        return Formula(rows_loss)
-    weight = seen_counts(statistics) ** -class_weight_power
-    total = float((weight * statistics.counts).sum())
-    if total > 0:
-        weight *= statistics.counts.sum() / total
-    return Formula(rows_loss, {"class_weight": weight})
 
 
 def focal_softmax(logits: Tensor, targets: Tensor, *, gamma: float) -> Tensor:

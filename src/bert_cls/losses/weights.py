@@ -15,6 +15,8 @@ WEIGHTED = {"cross_entropy": "class_weight", "bce": "positive_weight"}
 POWERS = {"balanced": 1.0, "sqrt": 0.5}
 CAP = 20.0
 """Greatest weight of a label's positives that its rarity gives (multilabel)."""
+LEAST, MOST = 1e-6, 1e6
+"""Bounds of a weight given by name."""
 LOPSIDED = 10.0
 """Ratio of the most to the least frequent class from which `auto` weighs."""
 
@@ -34,7 +36,7 @@ def label_weights(
     (the root of that), auto, or {label: weight}, others 1. Class weights are scaled to mean 1 over
     the training rows. `auto` is sqrt for classes of which one has ten times the rows of another,
     unless the decision will be adjusted to the priors anyway, or rows are drawn evenly. ConfigError
-    for a loss that takes no weights, an unknown label, or a weight that is not positive.
+    for a loss that takes no weights, an unknown label, or a weight out of bounds.
     """
     if wanted == "none":
         return None, wanted
@@ -83,9 +85,10 @@ def _by_name(wanted: Mapping[str, float], names: Sequence[str]) -> NDArray[np.fl
     weights = np.ones(len(names))
     for name, weight in wanted.items():
         place = pick(ids, name, "a label of loss.class_weights")
-        if not np.isfinite(weight) or weight <= 0:
+        if not LEAST <= weight <= MOST:
             raise ConfigError(
-                f"loss.class_weights: {name!r} must weigh more than 0. Got {weight!r} instead."
+                f"loss.class_weights: {name!r} must weigh from {LEAST:g} to {MOST:g}. "
+                f"Got {weight!r} instead."
             )
         weights[place] = weight
     return weights

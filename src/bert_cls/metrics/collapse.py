@@ -64,8 +64,12 @@ def _why(outcome: Outcome, truth: Bools) -> str:
     with np.errstate(over="ignore"):  # scores may be any numbers
         if (outcome.scores.std(axis=0) < FLAT * wanted).all():
             return ": the output does not depend on the text."
-    if outcome.task == "multiclass":
-        return ", though the scores differ from row to row: one class outweighs the others."
+    highest = outcome.scores.argmax(axis=1)
+    if outcome.task == "multiclass" or (
+        outcome.task == "binary" and (highest == outcome.decided).all()
+    ):
+        others = "other" if outcome.labels == 2 else "others"
+        return f", though the scores differ from row to row: one class outweighs the {others}."
     return ", though the scores differ from row to row: it is the threshold that is wrong."
 
 

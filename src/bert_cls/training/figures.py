@@ -6,6 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bert_cls.config import RunConfig
+from bert_cls.data import Task
 from bert_cls.decision import Tuned, tune, with_abstention
 from bert_cls.judging import figures_of
 from bert_cls.metrics import (
@@ -20,37 +25,58 @@ from bert_cls.request import Request
 from bert_cls.training.setup import Setup
 
 
-def tuned_on(request: Request, setup: Setup, logits: Any, *, calibrated: bool) -> Tuned:
-    """The rule for logits of the development rows."""
+def tuned(
+    config: RunConfig,
+    task: Task,
+    logits: ArrayLike,
+    truth: NDArray[Any],
+    *,
+    calibrated: bool,
+    adjusted: bool,
+    counts: ArrayLike,
+) -> Tuned:
+    """The rule for logits of the development rows, by a run's settings, without abstaining.
+
+    `counts` [labels] are the training rows of each label, empty for regression; `adjusted` where
+    training made up for rare classes already.
+    """
+    rows = np.asarray(counts, dtype=np.float64)
+    return tune(
+        logits,
+        truth,
+        task=task,
+        tuner=config.decision.tuner,
+        objective=config.decision.objective,
+        calibrated=calibrated,
+        calibrate=config.decision.calibrate,
+        seed=config.training.seed,
+        min_labels=config.decision.min_labels,
+        max_labels=config.decision.max_labels,
+        priors=None if adjusted or not len(rows) else rows / rows.sum(),
+    )
+
+
+def tuned_on(
+    request: Request, setup: Setup, logits: Any, *, calibrated: bool, adjusted: bool
+) -> Tuned:
+    """The rule for logits of the development rows of a run."""
     decision = request.config.decision
-    task = setup.dataset.task
-    tuned = tune(
+    found = tuned(
+        request.config,
+        setup.dataset.task,
         logits,
         setup.splits["dev"].truth,
-        task=task,
-        tuner=decision.tuner,
-        objective=decision.objective,
         calibrated=calibrated,
-        calibrate=decision.calibrate,
-        seed=request.config.training.seed,
-        min_labels=decision.min_labels,
-        max_labels=decision.max_labels,
-        priors=_priors(setup),
+        adjusted=adjusted,
+        counts=setup.statistics.counts,
     )
     rule = with_abstention(
-        tuned.rule,
-        tuned.rule.scores(logits),
+        found.rule,
+        found.rule.scores(logits),
         share=decision.abstain,
         least=decision.min_confidence,
     )
-    return replace(tuned, rule=rule)
-
-
-def _priors(setup: Setup) -> Any:
-    """Training shares of the classes; None where training was adjusted to them already."""
-    if setup.adjusted or not len(setup.counts):
-        return None
-    return setup.counts / setup.counts.sum()
+    return replace(found, rule=rule)
 
 
 def evaluations_of(
@@ -69,7 +95,7 @@ def evaluations_of(
             setup.dataset.space,
             cut=setup.splits[name].tokens.cut & by_tokens,
             text=setup.text.settings,
-            train_counts=setup.counts if len(setup.counts) else None,
+            train_counts=setup.statistics.counts if len(setup.dataset.space) else None,
             resamples=request.config.report.resamples,
             seed=request.config.training.seed,
         )
@@ -109,7 +135,7 @@ def bars_of(
         seed=request.config.training.seed,
     )
     logits = {n: bar.logits(list(s.examples)) for n, s in setup.splits.items() if n != "train"}
-    tuned = tuned_on(request, setup, logits["dev"], calibrated=False)
+    tuned = tuned_on(request, setup, logits["dev"], calibrated=False, adjusted=False)
     of_bar = outcomes_of(setup, tuned, logits)
     evaluations = evaluations_of(request, setup, tuned, of_bar)
     return {
@@ -137,5 +163,11 @@ def teacher_of(request: Request, setup: Setup) -> dict[str, Evaluation]:
     """A student's teacher on the same rows, tuned the same way; nothing for other runs."""
     if (teaching := setup.teaching) is None:
         return {}
-    tuned = tuned_on(request, setup, teaching.held_out["dev"], calibrated=teaching.calibrated)
+    tuned = tuned_on(
+        request,
+        setup,
+        teaching.held_out["dev"],
+        calibrated=teaching.calibrated,
+        adjusted=teaching.adjusted,
+    )
     return evaluations_of(request, setup, tuned, outcomes_of(setup, tuned, teaching.held_out))

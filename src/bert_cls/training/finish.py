@@ -65,7 +65,8 @@ def finish(
         for name in ("dev", "test")
         if name in setup.splits
     }
-    tuned = tuned_on(request, setup, logits["dev"], calibrated=trainer.loss.calibrated)
+    calibrated = trainer.loss.calibrated
+    tuned = tuned_on(request, setup, logits["dev"], calibrated=calibrated, adjusted=setup.adjusted)
     for note in tuned.notes:
         observer.noticed(note)
     observer.phase("evaluating")

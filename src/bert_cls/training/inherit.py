@@ -30,6 +30,9 @@ from bert_cls.folders import sha256
 from bert_cls.network import Network, check_floats
 from bert_cls.request import Request
 
+_CLASSES: frozenset[Task] = frozenset({"binary", "multiclass"})
+"""tasks whose heads are the same but for their number of labels"""
+
 
 def inherit(request: Request) -> Request:
     """The request with the old model's encoder, pooling and text settings.
@@ -114,10 +117,10 @@ def take_over(
 
     `renames` are old names to new ones, or a file of them in the data's `encoding`; `priors`
     float32 [outputs] are the biases of labels that are new; None: 0. ConfigError when the tasks
-    differ, or a renaming names a label that the old model or the data have not.
+    differ (two classes or more are one), or a renaming names no label or gives a name twice.
     """
     old = bundles.load(folder, check=False)
-    if old.task != task:
+    if old.task != task and not {old.task, task} <= _CLASSES:
         raise ConfigError(
             f"{folder} is a {old.task} model, the data are {task}.",
             hint=f"start from its encoder alone: --encoder {folder} instead of --init-from.",
@@ -142,7 +145,7 @@ def take_over(
             head.bias.copy_((bias - mean) / spread)
         return f"from {folder.name}: encoder and head taken over"
     names = _renames(renames, encoding, old, space)
-    places = {names.get(name, name): i for i, name in enumerate(old.space.names)}
+    places = _places(old, names)
     known = [name for name in space.names if name in places]
     with torch.no_grad():
         head.weight.zero_()
@@ -159,6 +162,12 @@ def take_over(
         f"{'0' if priors is None else 'their prior'}, "
         f"{len(old.space) - len(known)} are gone"
     )
+
+
+def _places(old: Bundle, names: Mapping[str, str]) -> dict[str, int]:
+    """Rows of the old head by new name; an old label whose name another is given is gone."""
+    places = {name: i for i, name in enumerate(old.space.names) if name not in names}
+    return places | {new: old.space.ids[name] for name, new in names.items()}
 
 
 def _said(renames: Path | Mapping[str, str]) -> str:
@@ -180,7 +189,7 @@ def _renames(
                 f"{said}: {name!r} is to be called {new!r}, which is no label of the data.",
                 hint=f"did you mean {near!r}?" if near else "new names are labels of the data.",
             )
-    after = [renames.get(name, name) for name in old.space.names]
+    after = list(renames.values())
     if twice := sorted({name for name in after if after.count(name) > 1}):
         raise ConfigError(
             f"{said}: more than one label of the old model would be called {twice[0]!r}.",

@@ -101,10 +101,15 @@ def details(
             "lengths": asdict(setup.audit.lengths) if setup.audit.lengths else None,
             "scale": list(setup.scale),
             "label_counts": dict(
-                zip(setup.dataset.space.names, setup.counts.tolist(), strict=False)
+                zip(setup.dataset.space.names, setup.statistics.counts.tolist(), strict=False)
             ),
         },
-        "tuning": {"crossfit": tuned.crossfit, "notes": list(tuned.notes)},
+        "tuning": {
+            "crossfit": tuned.crossfit,
+            "notes": list(tuned.notes),
+            "calibrated": trainer.loss.calibrated,
+            "adjusted": setup.adjusted,
+        },
         "history": [asdict(result) for result in trainer.progress.history],
         "versions": {"python": platform.python_version()}
         | {name: metadata.version(name) for name in _PACKAGES},

@@ -13,6 +13,7 @@ from bert_cls.errors import BertClsError, ConfigError, Interrupted, TrainingErro
 from bert_cls.locks import Lock
 from bert_cls.memory import enough_memory
 from bert_cls.request import RUN, Request, anchored, is_same, read_run, remember
+from bert_cls.run_rows import check_held_out
 from bert_cls.signals import Explained, Signals, stoppable
 from bert_cls.training.checkpoint import (
     check_space,
@@ -100,8 +101,8 @@ def train(
 def _prepared(request: Request, prepared: Prepared | None, observer: Observer) -> Prepared:
     """The audited data set, with the texts a student learns from besides."""
     config, student = request.config, request.distillation
-    if student is not None:
-        open_teacher(student)  # one that changed costs no reading of the data
+    # a teacher that changed costs no reading of the data
+    teacher = open_teacher(student) if student else None
     if prepared is None:
         observer.phase("reading data")
         prepared = read_audited(
@@ -111,8 +112,9 @@ def _prepared(request: Request, prepared: Prepared | None, observer: Observer) -
             labels=request.labels,
             teacher=student.teacher if student else None,
         )
-    if student is None:
+    if student is None or teacher is None:
         return prepared
+    check_held_out(request.data, prepared.dataset, teacher)
     further = with_unlabelled(prepared.dataset, student, config, observer)
     return replace(prepared, dataset=further)
 

@@ -25,11 +25,13 @@ from bert_cls.errors import ConfigError
 from bert_cls.losses import (
     LabelStatistics,
     Loss,
+    label_statistics,
     label_weights,
     make_distillation,
     make_loss,
     pack,
     resolve_name,
+    resolve_options,
 )
 from bert_cls.network import Network
 from bert_cls.request import Request, identity
@@ -43,7 +45,7 @@ from bert_cls.training.prepare import Encoded, Prepared, check_length, encode, l
 from bert_cls.training.ranks import Ranks, Shared, local_device
 from bert_cls.training.recipe import Recipe, settle
 from bert_cls.training.selection import selection_score
-from bert_cls.training.start import open_start, scale_of, start_head
+from bert_cls.training.start import open_start, prior_bias, scale_of, start_head
 from bert_cls.training.teaching import Teaching, ask
 from bert_cls.windows import WindowPooling
 
@@ -79,8 +81,8 @@ class Setup:
     """`config.json` of the network's encoder"""
     network: Network
     pad_id: int
-    counts: NDArray[np.int64]
-    """[labels] training rows of each label; empty for regression"""
+    statistics: LabelStatistics
+    """training rows of each label"""
     scale: tuple[float, float]
     """mean and spread of regression targets; (0, 1) otherwise"""
     weights: NDArray[np.float64] | None = None
@@ -91,15 +93,13 @@ class Setup:
     """sha256 of each further file that the run starts from, by what it is"""
     teaching: Teaching | None = None
     """of a student: its teacher's answers"""
-    class_weight_power: float = 0.0
-    """that option of the loss, where it has it"""
 
     @property
     def adjusted(self) -> bool:
         """Whether training makes up for rare classes, so that deciding must not do so again."""
         weighted = self.weights is not None or self.row_weights is not None
-        by_loss = self.loss_name == "logit_adjustment" or self.class_weight_power > 0
-        return weighted or by_loss
+        by_teacher = self.teaching is not None and self.teaching.adjusted
+        return weighted or by_teacher or self.loss_name == "logit_adjustment"
 
     @property
     def outputs(self) -> int:
@@ -116,6 +116,7 @@ def set_up(request: Request, prepared: Prepared, observer: Observer) -> Setup:
     config, task = request.config, dataset.task
     check_settings(task, len(dataset.space), **config.decision.model_dump())
     loss_name = resolve_name(config.loss.name or DEFAULT_LOSS[task], task)
+    resolve_options(loss_name, config.loss.options)
     drawn = _drawn_evenly(request, task, loss_name, observer)
     if distillation is None:
         folder = resolve(config.encoder.name, notify=observer.phase)
@@ -140,14 +141,12 @@ def set_up(request: Request, prepared: Prepared, observer: Observer) -> Setup:
     audit = _measured(prepared.audit, splits, text, observer)
     truth = splits["train"].truth
     scale = scale_of(truth, task)
-    counts = _counts(truth, task, len(dataset.space))
-    statistics = LabelStatistics(counts, len(truth))
+    statistics = label_statistics(truth, task, labels=len(dataset.space))
     weights = _weights(config, loss_name, dataset, statistics, observer, drawn_evenly=drawn)
-    network, encoder_config = open_start(
-        request, folder, recipe.pooling, outputs=max(1, len(dataset.space))
-    )
-    at_priors = recipe.training.prior_bias
-    start_head(network, request, dataset, truth, scale, observer, at_priors=at_priors)
+    outputs = max(1, len(dataset.space))
+    network, encoder_config = open_start(request, folder, recipe.pooling, outputs=outputs)
+    priors = prior_bias(truth, task, outputs, weights) if recipe.training.prior_bias else None
+    start_head(network, request, dataset, scale, observer, priors=priors)
     return Setup(
         dataset=dataset,
         audit=audit,
@@ -159,11 +158,10 @@ def set_up(request: Request, prepared: Prepared, observer: Observer) -> Setup:
         encoder_config=encoder_config,
         network=network,
         pad_id=_pad_id(network, text),
-        counts=counts,
+        statistics=statistics,
         scale=scale,
         weights=weights,
         row_weights=balanced_weights(truth, len(dataset.space)) if drawn else None,
-        class_weight_power=float(config.loss.options.get("class_weight_power", 0.0)),
         inputs=inputs_of(request, folder),
         teaching=_teaching(request, dataset, splits, text, recipe, observer),
     )
@@ -233,10 +231,10 @@ def _drawn_evenly(request: Request, task: Task, loss_name: str, observer: Observ
             "training.sampling=balanced draws them evenly: rare ones would be made up for twice.",
             hint="leave one of the two out.",
         )
-    by_count = float(request.config.loss.options.get("class_weight_power", 0.0)) > 0
-    if by_count or loss_name == "class_balanced":
+    asked = request.config.loss.class_weights not in ("none", "auto")
+    if asked or loss_name in ("bce_weighted", "class_balanced"):
         observer.noticed(
-            "the loss weighs by the labels' counts besides balanced sampling: rare ones are made "
+            "the loss weighs labels besides balanced sampling: rare ones that weigh more are made "
             "up for twice"
         )
     return True
@@ -287,6 +285,11 @@ def make_trainer(
         name_rows=named,
         identity=identity(request, setup.dataset.files, setup.inputs, setup.dataset.space.names),
     )
+    if trainer.warmup >= trainer.steps:
+        observer.noticed(
+            f"the warm-up of {trainer.warmup:,} steps is as long as the run of "
+            f"{trainer.steps:,} or longer: the learning rate never comes to its peak"
+        )
     return trainer
 
 
@@ -305,16 +308,17 @@ def _lessons(setup: Setup, config: RunConfig) -> tuple[Tokens, Loss, NDArray[Any
     truth = train.truth
     if task == "regression":
         truth = ((truth - mean) / spread).astype(np.float32)
-    statistics = LabelStatistics(setup.counts, len(truth))
     if (teaching := setup.teaching) is None:
-        loss = make_loss(setup.loss_name, task, statistics, options=options, weights=setup.weights)
+        loss = make_loss(
+            setup.loss_name, task, setup.statistics, options=options, weights=setup.weights
+        )
         if setup.row_weights is not None:
             loss.calibrated = False  # it sees other shares of the labels than there are
         return train.tokens, loss, truth
     mixed = make_distillation(
         setup.loss_name,
         task,
-        statistics,
+        setup.statistics,
         options=options,
         weights=setup.weights,
         temperature=config.distillation.temperature,
@@ -339,11 +343,3 @@ def _text_settings(text: TextConfig, task: Task) -> TextSettings:
 
 def _known(example: Any) -> bool:
     return example.label is not None
-
-
-def _counts(truth: NDArray[Any], task: Task, labels: int) -> NDArray[np.int64]:
-    if task == "regression":
-        return np.zeros(0, dtype=np.int64)
-    if task == "multilabel":
-        return np.asarray(truth.sum(axis=0), dtype=np.int64)
-    return np.bincount(truth, minlength=labels).astype(np.int64)

@@ -49,17 +49,15 @@ def start_head(
     network: Network,
     request: Request,
     dataset: Dataset,
-    truth: NDArray[Any],
     scale: tuple[float, float],
     observer: Observer,
     *,
-    at_priors: bool,
+    priors: NDArray[np.float32] | None,
 ) -> None:
-    """Rows of the head from the model to start from, or else biases at the priors where wanted."""
+    """Rows of the head from the model to start from, or else biases at the `priors`, if any."""
     if request.distillation is not None:
         standardise(network, scale)
         return
-    priors = prior_bias(truth, dataset.task, network.head.out_features)
     if request.init_from is not None:
         said = take_over(
             network,
@@ -68,28 +66,32 @@ def start_head(
             dataset.space,
             renames=request.renames,
             encoding=request.config.data.encoding,
-            priors=priors if at_priors else None,
+            priors=priors,
             scale=scale,
         )
         observer.noticed(said)
-    elif at_priors:
+    elif priors is not None:
         with torch.no_grad():
             network.head.bias.copy_(torch.from_numpy(priors))
 
 
-def prior_bias(truth: NDArray[Any], task: Task, outputs: int) -> NDArray[np.float32]:
+def prior_bias(
+    truth: NDArray[Any], task: Task, outputs: int, weights: NDArray[np.float64] | None
+) -> NDArray[np.float32]:
     """The labels' log-odds or the classes' log shares, [outputs], clamped where a count is 0.
 
-    0 for regression: its targets are standardised.
+    With the `weights` of `label_weights` of the weighted rows: where the weighted loss is least
+    for a network that knows nothing. 0 for regression: its targets are standardised.
     """
     rows = len(truth)
     if task == "regression":
         return np.zeros(outputs, dtype=np.float32)
+    moved = 0.0 if weights is None else np.log(weights)
     if task == "multilabel":
         share = np.clip(truth.mean(axis=0), 0.5 / rows, 1 - 0.5 / rows)
-        return np.asarray(np.log(share) - np.log1p(-share), dtype=np.float32)
+        return np.asarray(np.log(share) - np.log1p(-share) + moved, dtype=np.float32)
     share = np.bincount(truth, minlength=outputs) / rows
-    return np.asarray(np.log(np.clip(share, 0.5 / rows, 1.0)), dtype=np.float32)
+    return np.asarray(np.log(np.clip(share, 0.5 / rows, 1.0)) + moved, dtype=np.float32)
 
 
 def scale_of(truth: NDArray[Any], task: Task) -> tuple[float, float]:

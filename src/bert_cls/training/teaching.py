@@ -26,6 +26,7 @@ from bert_cls.judging import encode_texts
 from bert_cls.network import Network, load_tensors, open_network
 from bert_cls.request import Distillation
 from bert_cls.text import TextEncoder, Tokens
+from bert_cls.training import aims
 from bert_cls.training.loop import Observer
 from bert_cls.training.prepare import Encoded
 from bert_cls.training.student import UNLABELLED, open_teacher
@@ -51,6 +52,11 @@ class Teaching:
         """Whether the teacher's logits aim at probabilities before its rule makes them so."""
         rule = self.teacher.rule
         return rule.calibrated and not rule.bias and not rule.offsets
+
+    @property
+    def adjusted(self) -> bool:
+        """Whether the teacher's training made up for rare classes."""
+        return aims.adjusted(self.teacher)
 
 
 def with_unlabelled(
