@@ -21,6 +21,7 @@ from bert_cls.commands.train import show_trained
 from bert_cls.config import resolve_config
 from bert_cls.data import LabelSpace, read, targets
 from bert_cls.decision import Domain, Rule, confidence, tune, undecided, with_abstention
+from bert_cls.decision.calibration import CALIBRATIONS, row_losses
 from bert_cls.decision.domain import learn
 from bert_cls.decision.rule import sigmoid, softmax
 from bert_cls.errors import BundleError, ConfigError
@@ -174,6 +175,22 @@ def test_old_settings_still_mean_what_they_meant():
         assert config.decision.calibrate == meant
 
 
+@pytest.mark.parametrize("calibrate", ["temperature", "platt"])
+def test_a_slope_at_its_bound_has_the_offset_that_suits_it(calibrate):
+    truth = np.arange(600)[:, None] < 60
+    logits = np.where(truth, -4.51, -5.0)
+    rule = CALIBRATIONS[calibrate](
+        Rule(task="multilabel", activation="sigmoid", thresholds=(0.5,), calibrated=False),
+        logits,
+        truth,
+    )
+    assert (rule.slopes or (1 / rule.temperature,)) == pytest.approx((20.0,))
+    assert rule.scores(logits)[[0, -1], 0] == pytest.approx([1, 0], abs=0.05)
+    for step in (-0.1, 0.1) if calibrate == "temperature" else ():
+        worse = rule.changed({"bias": rule.bias + step})
+        assert row_losses(worse, logits, truth).mean() > row_losses(rule, logits, truth).mean()
+
+
 # --- reliability and coverage -------------------------------------------------------------------
 
 
@@ -241,6 +258,15 @@ def test_confidence_is_the_chance_to_be_right(task):
     leaving = with_abstention(rule, scores, share=0.2, least=None)
     assert undecided(leaving, scores, decided).mean() == pytest.approx(0.2, abs=0.001)
     assert not undecided(rule, scores, decided).any()
+
+
+@pytest.mark.parametrize("share", [0.07, 0.29, 0.55, 0.57])
+def test_a_share_of_rows_is_not_lost_to_rounding(share):
+    rule = Rule(task="multiclass", activation="softmax")
+    sure = np.linspace(0.6, 1, 100)
+    scores = np.stack([sure, 1 - sure], axis=1)
+    leaving = with_abstention(rule, scores, share=share, least=None)
+    assert undecided(leaving, scores, rule.decide(scores)).sum() == round(100 * share)
 
 
 def test_abstaining_asks_for_one_thing_and_for_labels():
@@ -331,6 +357,13 @@ def test_of_label_sets_a_row_without_evidence_for_any_label_is_strange():
     assert domain.strangeness(alike).mean() == pytest.approx(0.5, abs=0.05)
     assert domain.strangeness(np.full((3, 4), -9.0)).tolist() == [1.0, 1.0, 1.0]
     assert domain.strangeness(np.full((1, 4), 9.0))[0] < 0.01
+
+
+def test_of_one_label_a_row_without_evidence_is_strange_too():
+    logits, truth = drawn(0, 100, slopes=np.ones(1), offsets=np.zeros(1))
+    domain = Domain.from_bytes(learn(logits, truth).to_bytes(), outputs=1)
+    assert domain.strangeness(np.array([[-20.0], [20.0]])).tolist() == [1.0, 0.0]
+    assert learn(logits, truth[:, 0].astype(np.int64)) is None
 
 
 # --- alarms -------------------------------------------------------------------------------------

@@ -186,6 +186,15 @@ def test_classes_tie_to_the_lower_id_and_binary_cuts_the_second():
     assert one_logit.decide(scores).tolist() == [1, 0]
 
 
+def test_a_threshold_takes_the_place_of_weights():
+    rule = Rule(task="binary", activation="softmax", weights=(0.3, 1.0))
+    cut = rule.changed({"thresholds": [0.4]})
+    assert (cut.thresholds, cut.weights) == ((0.4,), ())
+    assert rule.changed({"min_confidence": 0.6}).weights == rule.weights
+    with pytest.raises(ConfigError, match="highest score"):
+        rule.changed({"thresholds": [0.4], "weights": [0.3, 1.0]})
+
+
 def test_regression_scores_are_the_values():
     values = np.array([[0.5], [-3.0]], dtype=np.float32)
     scores = RULES[4].scores(values)
@@ -428,6 +437,14 @@ def test_the_order_of_the_rows_does_not_matter(tuner):
     )
     np.testing.assert_allclose(one.rule.thresholds, other.rule.thresholds, rtol=1e-6)
     assert (one.predicted_crossfit[mixed] == other.predicted_crossfit).all()
+
+
+def test_scores_too_small_to_be_seen_beside_the_truth_still_order_the_rows():
+    rng = np.random.default_rng(0)
+    scores, truth = np.exp(-rng.uniform(38, 60, (90, 1))), np.arange(90)[:, None] % 4 == 0
+    mixed = rng.permutation(90)
+    fold_of = deal(scores, truth, folds=3, seed=0)
+    assert (deal(scores[mixed], truth[mixed], folds=3, seed=0) == fold_of[mixed]).all()
 
 
 def test_folds_are_even_and_share_out_rare_labels():

@@ -489,6 +489,8 @@ def test_the_margin_mends_every_label_that_int8_changed():
     assert second_look_margins(rule, wanted, wanted) == (0, 0, 0)
     nothing = second_look_margins(RULES["regression"], wanted[:, :1], given[:, :1])
     assert nothing == (0, 0, 0)
+    weighed = replace(RULES["binary"], thresholds=(), weights=(0.3, 1.0))
+    assert second_look_margins(weighed, wanted[:, :2], given[:, :2])[0] > 0
 
 
 @pytest.mark.parametrize("task", ["multilabel", "binary", "multiclass"])

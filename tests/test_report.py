@@ -24,6 +24,7 @@ from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
 from bert_cls import metrics
+from bert_cls.data import LabelSpace
 from bert_cls.data.findings import Audit, Finding
 from bert_cls.data.problems import KINDS, NONE_OF_THE_LABELS
 from bert_cls.decision import Rule
@@ -33,7 +34,7 @@ from bert_cls.report import About, LinearBar, page, report_data, seen_rows, stor
 from bert_cls.report.content import PAIRS, _found
 from bert_cls.report.data import plain
 from bert_cls.report.page import PROGRAM, embedded, words
-from bert_cls.report.scores import calibration_curves
+from bert_cls.report.scores import calibration_curves, label_curves
 from judged import MAX_LENGTH, TASKS, judged_case, report_case
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -192,6 +193,21 @@ def test_the_dot_of_a_label_lies_on_its_curve():
         fired = [i for i, t in enumerate(curve.thresholds) if t >= curve.threshold]
         assert curve.at_recall == pytest.approx(curve.recall[fired[-1]], abs=1e-4)
         assert curve.at_precision == pytest.approx(curve.precision[fired[-1]], abs=1e-4)
+
+
+def test_the_dot_of_a_binary_model_with_weights_lies_on_its_curve():
+    rng = np.random.default_rng(0)
+    truth = (rng.random(400) < 0.2).astype(np.int64)
+    positive = rng.beta(1 + 2 * truth, 4)
+    scores = np.stack([1 - positive, positive], axis=1)
+    rule = Rule(task="binary", activation="softmax", weights=(0.25, 1.0))
+    decided = rule.decide(scores)
+    space = LabelSpace(("no", "yes"))
+    evaluation = metrics.evaluate("binary", space, truth, scores, decided, resamples=0)
+    [curve] = label_curves(metrics.Outcome("binary", truth, scores, decided), evaluation, rule)
+    assert curve.threshold == pytest.approx(0.2)
+    fired = positive >= curve.threshold
+    assert curve.at_recall == pytest.approx(fired[truth == 1].mean())
 
 
 def test_confusions_of_classes_are_scikit_learns():

@@ -12,7 +12,6 @@ most, so the number of forward passes of a text has a bound.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from bert_cls.data.example import Example
 from bert_cls.errors import DataError
 from bert_cls.text import TextEncoder
+from bert_cls.units import units
 
 Floats = NDArray[np.float64]
 Margins = Callable[[Sequence[Example]], Floats]
@@ -41,12 +41,10 @@ WIDEST = 3
 _LOOKS = 4
 LONGEST = 100_000
 """Characters a text may have."""
-_EAST_ASIAN = (
-    "\u2e80-\u2fdf\u3005-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\U00020000-\U0003ffff"
-)
-_UNIT = re.compile(rf"[^\W{_EAST_ASIAN}]+\s*|\S\s*|\s+", re.DOTALL)
-# rare in every language; the first that a tokenizer does not know stands for hidden text
-_STRANGE = ("\U00012000", "\ua66e", "\U0001343f", "\u1bc9", "\u2d5f")
+# rare in every language; the first that a tokenizer does not know stands for hidden text. Letters
+# beside it stay words of their own if it is an ideograph, which BERT sets apart
+_STRANGE = ("\U0002a6d6", "\U0002b73a", "\U00012000", "\ua66e", "\u1bc9", "\u2d5f")
+_UNKNOWN = ("[UNK]", "<unk>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,8 @@ class Explanation:
     """What one row's labels rest on.
 
     `passes` is how often the network read the row or a version of it; `truncated` whether some of
-    the text was not read, and so has no weight.
+    the text was not read, and so has no weight; `abstained` whether the model leaves the row
+    undecided: `labels` are then those that it would give.
     """
 
     example: Example
@@ -81,6 +80,7 @@ class Explanation:
     labels: tuple[LabelWeights, ...]
     passes: int
     truncated: bool
+    abstained: bool = False
 
     def parts(self, label: str) -> tuple[Pieces, Pieces]:
         """The first text and the second (of single texts nothing), in pieces."""
@@ -119,7 +119,8 @@ class Explanation:
             for each in self.labels
         ]
         out |= {"method": self.method, "passes": self.passes, "labels": labels}
-        return out | ({"truncated": True} if self.truncated else {})
+        said = {"truncated": self.truncated, "abstained": self.abstained}
+        return out | {name: True for name, holds in said.items() if holds}
 
 
 class Explains(Protocol):
@@ -155,17 +156,19 @@ def weigher(
     return weigh
 
 
-def units(text: str) -> list[tuple[int, int]]:
-    """Where words and East Asian characters stand; white space belongs to what precedes it."""
-    return [match.span() for match in _UNIT.finditer(text)]
+def unknown_id(text: TextEncoder) -> int | None:
+    """The id of the unknown token, None where the vocabulary has none."""
+    known = [text.tokenizer.token_to_id(name) for name in _UNKNOWN]
+    return next((number for number in known if number is not None), None)
 
 
 def stand_in(text: TextEncoder) -> str:
-    """A character that becomes the unknown token, or "" (deletion) when there is none such."""
+    """A character that is an unknown token by itself, or "" (deletion) where there is none such."""
+    unknown = unknown_id(text)
     for character in _STRANGE:
-        ids = text.tokenizer.encode(character, add_special_tokens=False)
-        unknown = [token for token in ids.tokens if token.strip("<>[]").lower() == "unk"]
-        if unknown and len(ids.tokens) <= 2:
+        # what stands beside it must stay what it was
+        found = text.tokenizer.encode(f"a{character}a", add_special_tokens=False)
+        if unknown is not None and (unknown, (1, 2)) in zip(found.ids, found.offsets, strict=True):
             return character
     return ""
 

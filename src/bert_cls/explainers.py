@@ -7,8 +7,9 @@ from typing import Any, Protocol
 
 from bert_cls.bundle import Bundle
 from bert_cls.data.example import Example
+from bert_cls.decision import undecided
 from bert_cls.engines import Engine
-from bert_cls.errors import pick
+from bert_cls.errors import ConfigError, pick
 from bert_cls.explain import (
     Explanation,
     Floats,
@@ -55,6 +56,11 @@ def explain(
     """See `Classifier.explain`; every example is one the model can read."""
     check_ranges(passes=passes)
     labels = [labels] if isinstance(labels, str) else labels
+    if labels is not None and not len(labels):
+        raise ConfigError(
+            "labels must be one label or more. Got none instead.",
+            hint="None explains those that the model gives.",
+        )
     explainer = pick(EXPLAINERS, method, "method")
     out = []
     for at in range(0, len(examples), ROWS_AT_ONCE):
@@ -126,7 +132,7 @@ def _gradient(
         examples,
         tokens,
         columns,
-        task=model.bundle.task,
+        rule=model.bundle.rule,
         pad_id=model.bundle.pad_id,
     )
     counted = [(*each, STEPS * len(wanted)) for each, wanted in zip(found, columns, strict=True)]
@@ -144,13 +150,14 @@ def _explanations(
 ) -> list[Explanation]:
     """`found` has spans, weights and network calls of each row; its scores took one call more."""
     names = model.bundle.space.names or (SCORE,)
+    left = undecided(model.bundle.rule, scores, model.bundle.rule.decide(scores)).tolist()
     out = []
-    for example, cut, wanted, row, (spans, weights, asked) in zip(
-        examples, tokens.cut.tolist(), columns, scores, found, strict=True
+    for example, cut, abstained, wanted, row, (spans, weights, asked) in zip(
+        examples, tokens.cut.tolist(), left, columns, scores, found, strict=True
     ):
         spans, weights = whole_text(example, spans, weights)
         why = label_weights([names[i] for i in wanted], [row[i] for i in wanted], spans, weights)
-        out.append(Explanation(example, method, why, asked + 1, cut))
+        out.append(Explanation(example, method, why, asked + 1, cut, abstained))
     return out
 
 

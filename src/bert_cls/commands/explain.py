@@ -138,12 +138,15 @@ def _check_flags(
 
 
 def _show(console: Console, found: Explanation, *, numbers: bool) -> None:
-    if found.truncated:
-        console.print(
+    for holds, words in (
+        (
+            found.truncated,
             "the text is longer than the model reads; what it did not read has no weight",
-            style="yellow",
-            highlight=False,
-        )
+        ),
+        (found.abstained, "the model leaves this row undecided: it is not sure enough"),
+    ):
+        if holds:
+            console.print(words, style="yellow", highlight=False)
     for each in found.labels:
         console.print(f"{each.label} {each.score:.3f}", style="bold", markup=False, highlight=False)
         console.print(_coloured(found, each), highlight=False)

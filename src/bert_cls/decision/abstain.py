@@ -48,5 +48,6 @@ def with_abstention(
         raise ConfigError("abstaining is for labels; a regression has no confidence.")
     if share is not None:
         sure = np.sort(confidence(rule, scores, rule.decide(scores)))
-        least = float(sure[min(int(share * len(sure)), len(sure) - 1)])
+        left = int(round(share * len(sure), 9))  # 0.29 of 100 is 28.999999999999996 in floats
+        least = float(sure[min(left, len(sure) - 1)])
     return replace(rule, min_confidence=least)

@@ -67,9 +67,9 @@ def fit_per_label(rule: Rule, logits: Floats, truth: Bools) -> Rule:
         start = np.array([slopes[label], offsets[label]])
         stiff = np.array([STIFFNESS / slopes[label] ** 2, STIFFNESS / 4]) / len(truth)
         likely = _logistic(np.stack([x, np.ones_like(x)]), target, weight)
-        slope, offset = _minimise(_drawn(likely, start, stiff), start)
+        slope, offset = _line(_drawn(likely, start, stiff), start)
         if slope > 1 / HOTTEST and abs(offset) <= MOST_SHIFT:
-            slopes[label], offsets[label] = min(float(slope), 1 / COLDEST), offset
+            slopes[label], offsets[label] = slope, offset
     return replace(
         shared,
         temperature=1.0,
@@ -129,8 +129,23 @@ def _slope_and_bias(logits: Floats, truth: Bools) -> tuple[float, float]:
     x, target, weight = _points(logits, truth)
     share = float(target @ weight)
     start = np.array([0.0, np.log(share / (1 - share))])
-    slope, bias = _minimise(_logistic(np.stack([x, np.ones_like(x)]), target, weight), start)
-    return float(slope), float(bias)
+    return _line(_logistic(np.stack([x, np.ones_like(x)]), target, weight), start)
+
+
+def _line(slopes: Callable[[Floats], Slopes], start: Floats) -> tuple[float, float]:
+    """The slope, 1 / COLDEST at most, and the offset that suits it."""
+    slope, offset = _minimise(slopes, start).tolist()
+    steepest = 1 / COLDEST
+    if slope <= steepest:
+        return slope, offset
+
+    def along(theta: Floats) -> Slopes:
+        value, gradient, hessian = slopes(np.array([steepest, theta[0]]))
+        return value, gradient[1:], hessian[1:, 1:]
+
+    # from where the same logit is even
+    (offset,) = _minimise(along, np.array([offset * steepest / slope])).tolist()
+    return steepest, offset
 
 
 def _points(logits: Floats, truth: Bools) -> tuple[Floats, Floats, Floats]:

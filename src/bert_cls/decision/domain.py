@@ -125,17 +125,17 @@ def learn(logits: ArrayLike, truth: NDArray[Any]) -> Domain | None:
     """The domain of development rows: logits [rows, outputs] and the true labels.
 
     `truth` is bool [rows, labels] of label sets, int64 [rows] of classes. None for fewer than 50
-    rows, one output, or more than 512 classes.
+    rows; of classes also for one output or more than 512.
     """
     x = np.asarray(logits, dtype=np.float64)
     rows, outputs = x.shape
-    if rows < FEWEST_ROWS or outputs < 2:
+    if rows < FEWEST_ROWS:
         return None
     steps = np.linspace(0, 1, _POINTS)
     if truth.ndim == 2:
         energy = Domain(np.zeros((0, outputs)), np.zeros((0, 0)), np.zeros(1))
         return replace(energy, quantiles=np.quantile(energy.distances(x), steps))
-    if outputs > MOST_CLASSES:
+    if not 2 <= outputs <= MOST_CLASSES:
         return None
     fold_of = deal(x, truth[:, None] == np.arange(outputs), folds=FOLDS, seed=0)
     distances = np.empty(rows)

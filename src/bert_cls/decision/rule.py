@@ -238,11 +238,16 @@ class Rule:
         return _limited(fired, scores, least=self.min_labels, most=self.max_labels)
 
     def changed(self, changes: Mapping[str, Any]) -> Rule:
-        """The rule with some values replaced. ConfigError for unknown and impossible ones."""
+        """The rule with some values replaced. ConfigError for unknown and impossible ones.
+
+        A threshold takes the place of weights, where a binary rule has them.
+        """
         read = {
             name: pick(_READERS, name, "a part of the rule")(name, value)
             for name, value in changes.items()
         }
+        if read.get("thresholds"):
+            read = {"weights": (), **read}
         return replace(self, **read)
 
     def to_dict(self) -> dict[str, Any]:

@@ -113,9 +113,11 @@ def deal(scores: Floats, truth: Bools, *, folds: int, seed: int) -> Ints:
     """
     rows, labels = truth.shape
     rng = np.random.default_rng(seed)
-    key = scores @ rng.standard_normal(scores.shape[1]) + truth @ rng.standard_normal(labels)
+    of_scores = scores @ rng.standard_normal(scores.shape[1])
+    key = of_scores + truth @ rng.standard_normal(labels)
     chance = np.empty(rows)
-    chance[np.argsort(key, kind="stable")] = rng.permutation(rows)
+    # where scores are too small to be seen beside the truth they order its equals
+    chance[np.lexsort((of_scores, key))] = rng.permutation(rows)
     frequency = truth.sum(axis=0)
     by_rarity = np.argsort(frequency, kind="stable")
     rarest = np.where(truth.any(axis=1), np.argmax(truth[:, by_rarity], axis=1), labels)

@@ -17,16 +17,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bert_cls.data.example import Example, Task
+from bert_cls.data.example import Example
+from bert_cls.decision import Rule
 from bert_cls.engines.engine import Engine
 from bert_cls.engines.torch_engine import TorchEngine
 from bert_cls.errors import EngineError
-from bert_cls.explain import Span
+from bert_cls.explain import Span, unknown_id
 from bert_cls.text import PaddedBatch, TextEncoder, Tokens, batches_by_length
 
 STEPS = 16
 _TOKENS_AT_ONCE = 4096
-_UNKNOWN = ("[UNK]", "<unk>")
 
 
 def gradient_spans(
@@ -36,7 +36,7 @@ def gradient_spans(
     tokens: Tokens,
     targets: Sequence[Sequence[int]],
     *,
-    task: Task,
+    rule: Rule,
     pad_id: int,
 ) -> list[tuple[list[Span], NDArray[np.float64]]]:
     """The tokens of each row as spans, and their weights float64 [spans, targets of the row].
@@ -53,15 +53,15 @@ def gradient_spans(
             "the method gradient reads one window a text, and a text here has several.",
             hint="use the method occlusion, which reads texts as the model does.",
         )
-    known = [text.tokenizer.token_to_id(name) for name in _UNKNOWN]
-    unknown = next((number for number in known if number is not None), pad_id)
+    known = unknown_id(text)
+    unknown = pad_id if known is None else known
     fixed = _fixed(text, pad_id)
     by_token: dict[int, NDArray[np.float64]] = {}
     for rows in batches_by_length(tokens.lengths, _TOKENS_AT_ONCE):
         batch = tokens.padded(rows, pad_id)
         path = _Path(engine, batch, unknown=unknown, fixed=fixed)
         wanted = [targets[row] for row in rows]
-        stacked = np.stack([path.products(picks, task) for picks in _picks(wanted)], axis=-1)
+        stacked = np.stack([path.products(picks, rule) for picks in _picks(wanted)], axis=-1)
         lengths = tokens.lengths[rows].tolist()
         found = [
             stacked[i, :length, : len(labels)]
@@ -107,23 +107,23 @@ class _Path:
             away = torch.where(special, self.ids, torch.full_like(self.ids, unknown))
             self.start, self.end = embeddings(away), embeddings(self.ids)
 
-    def products(self, picks: list[int], task: Task) -> NDArray[np.float64]:
+    def products(self, picks: list[int], rule: Rule) -> NDArray[np.float64]:
         """Mean slope of the picked margins times the way, float64 [rows, tokens]."""
         total = torch.zeros_like(self.start)
         for step in range(STEPS):
-            total += self._slope((step + 0.5) / STEPS, picks, task)
+            total += self._slope((step + 0.5) / STEPS, picks, rule)
         product = ((self.end - self.start) * total / STEPS).sum(dim=-1)
         array: NDArray[np.float64] = product.double().cpu().numpy()
         return array
 
-    def _slope(self, share: float, picks: list[int], task: Task) -> Tensor:
+    def _slope(self, share: float, picks: list[int], rule: Rule) -> Tensor:
         point = (self.start + share * (self.end - self.start)).requires_grad_()
         embeddings = self.network.encoder.get_input_embeddings()
         mine = get_ident()  # other threads use the same network meanwhile, with texts of theirs
         hook = embeddings.register_forward_hook(lambda *_: point if get_ident() == mine else None)
         try:
             with torch.enable_grad():
-                margins = _margins(self.network(self.ids, self.types, self.mask), task)
+                margins = _margins(self.network(self.ids, self.types, self.mask), rule)
                 picked = margins[torch.arange(len(picks)), torch.tensor(picks)].sum()
                 (slope,) = torch.autograd.grad(picked, point)
         finally:
@@ -132,12 +132,15 @@ class _Path:
         return found
 
 
-def _margins(logits: Tensor, task: Task) -> Tensor:
-    """Log-odds of each label before calibration, [rows, outputs]; of regression, the value."""
-    if task in ("multilabel", "regression"):
+def _margins(logits: Tensor, rule: Rule) -> Tensor:
+    """What `rule.margins` gives, [rows, labels], as a graph that gradients go through."""
+    if rule.task == "regression":
         return logits
-    if logits.shape[1] == 1:
-        return torch.cat([-logits, logits], dim=1)
-    own = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)
-    others = logits[:, None, :].masked_fill(own, float("-inf")).logsumexp(dim=-1)
-    return logits - others
+    if rule.slopes:
+        x = logits * logits.new_tensor(rule.slopes) + logits.new_tensor(rule.offsets)
+    else:
+        x = logits / rule.temperature + rule.bias
+    if rule.activation == "sigmoid":
+        return torch.cat([-x, x], dim=1) if rule.task == "binary" else x
+    own = torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
+    return x - x[:, None, :].masked_fill(own, float("-inf")).logsumexp(dim=-1)

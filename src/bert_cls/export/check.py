@@ -86,7 +86,7 @@ def second_look_margins(rule: Rule, wanted: Logits, given: Logits) -> Margins:
     rule = replace(rule, min_confidence=None)
     margin = _label_margin(rule, wanted, given, least=_UNMEASURED)
     count = 1 if rule.task == "binary" else len(rule.thresholds)
-    rules = (replace(rule, thresholds=(cut,) * count) for cut in _OTHER_CUTS if count)
+    rules = (rule.changed({"thresholds": (cut,) * count}) for cut in _OTHER_CUTS if count)
     elsewhere = max([margin, *(_label_margin(other, wanted, given) for other in rules)])
     return margin, elsewhere, _confidence_margin(rule, wanted, given)
 

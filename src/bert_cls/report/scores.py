@@ -56,7 +56,9 @@ def _curve(
     if whole is None:
         return ()
     curve = thinned(whole, points)
-    cuts = {"multilabel": rule.thresholds, "binary": (0.5, *(rule.thresholds or (0.5,)))}
+    first, second = rule.weights if rule.task == "binary" and rule.weights else (1.0, 1.0)
+    own = rule.thresholds or (first / (first + second),)
+    cuts = {"multilabel": rule.thresholds, "binary": (0.5, *own)}
     threshold = cuts.get(rule.task, ())[label] if rule.task in cuts else math.inf
     return (
         LabelCurve(

@@ -161,6 +161,6 @@ def _report(
         about=About.today(request.output, request.data, split),
         linear_bar=trained.bars.get(split),
         texts=settings.texts,
-        explain=spoken_by(engine, setup, trainer) if settings.explain else None,
+        explain=spoken_by(engine, setup, trainer, trained.tuned.rule) if settings.explain else None,
         nearest=nearest_by(engine, setup, trainer, settings.neighbours),
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bert_cls.data import Example
+from bert_cls.decision import Rule
 from bert_cls.engines.gradients import STEPS, gradient_spans
 from bert_cls.engines.likeness import most_alike
 from bert_cls.engines.torch_engine import TorchEngine
@@ -56,7 +57,7 @@ def nearest_by(engine: TorchEngine, setup: Setup, trainer: Trainer, count: int) 
     return nearest
 
 
-def spoken_by(engine: TorchEngine, setup: Setup, trainer: Trainer) -> Explain:
+def spoken_by(engine: TorchEngine, setup: Setup, trainer: Trainer, rule: Rule) -> Explain:
     """Integrated gradients of rows, the first ones as far as `affordable`; None for others.
 
     None too for rows that cannot be followed: read in several windows, of characters that
@@ -69,14 +70,14 @@ def spoken_by(engine: TorchEngine, setup: Setup, trainer: Trainer) -> Explain:
         for example, label in rows:
             row = encode_texts([example], setup.dataset.pair, setup.text)
             left -= int(row.lengths.sum())
-            out.append(_pieces(engine, setup, example, row, label) if left >= 0 else None)
+            out.append(_pieces(engine, setup, example, row, label, rule) if left >= 0 else None)
         return out
 
     return spoken
 
 
 def _pieces(
-    engine: TorchEngine, setup: Setup, example: Example, row: Tokens, label: str
+    engine: TorchEngine, setup: Setup, example: Example, row: Tokens, label: str, rule: Rule
 ) -> tuple[Pieces, Pieces] | None:
     if len(row.pieces) > 1 or max(len(example.text_a), len(example.text_b or "")) > LONGEST:
         return None
@@ -88,7 +89,7 @@ def _pieces(
             [example],
             row,
             [[place]],
-            task=setup.dataset.task,
+            rule=rule,
             pad_id=setup.pad_id,
         )
     except DataError:
