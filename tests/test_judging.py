@@ -267,7 +267,7 @@ def test_the_report_of_a_training_marks_what_spoke_for_errors(root, tmp_path, ki
     monkeypatch.setattr(spoken, "MOST_TOKENS", 150)
     data, model = root / kind / "data", tmp_path / "model"
     trained = Classifier.train(data, model, encoder=str(root / "encoder"), settings=FAST)
-    by_index = {row["index"]: row for row in rows_of(root, kind)}
+    by_index = {str(row["index"]): row for row in rows_of(root, kind)}
     told = [
         (row, next((v["label"] for v in row["wrong"] if v["given"]), None))
         for row in shown(model)["worst"]
@@ -290,12 +290,15 @@ def test_the_report_of_a_training_marks_what_spoke_for_errors(root, tmp_path, ki
             assert [w for _, w in there if w] == pytest.approx([w for _, w in weighed], rel=0.02)
     assert marked
     assert left < 0
-    known = {row["index"]: row for row in rows_of(root, kind, "train")}
-    for row in shown(model)["worst"]:
+    known = {str(row["index"]): row for row in rows_of(root, kind, "train")}
+    page = shown(model)
+    names = [*(each["name"] for each in page["per_label"]), *page["other_names"]]
+    for row in page["worst"]:
         assert len(row["nearest"]) == 2
         for near in row["nearest"]:
-            there = known[near["index"]]
-            assert (near["text_a"], near["text_b"], near["label"]) == (
+            there, label = known[near["index"]], near["label"]
+            label = [names[place] for place in label] if isinstance(label, list) else label
+            assert (near["text_a"], near["text_b"], label) == (
                 there["text_a"],
                 there["text_b"],
                 there["label"],

@@ -24,17 +24,21 @@ from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
 from bert_cls import metrics
+from bert_cls.commands.console import open_console
 from bert_cls.data import LabelSpace
 from bert_cls.data.findings import Audit, Finding
 from bert_cls.data.problems import KINDS, NONE_OF_THE_LABELS
 from bert_cls.decision import Rule
+from bert_cls.decision.crossfit import AIMS, TAUS
+from bert_cls.decision.tuners import TUNERS
 from bert_cls.errors import BundleError
 from bert_cls.metrics import DEFINITIONS, Evaluation, PairedDifference
 from bert_cls.report import About, LinearBar, page, report_data, seen_rows, stored_bar
 from bert_cls.report.content import PAIRS, _found
-from bert_cls.report.data import plain
+from bert_cls.report.data import NearRow, plain
 from bert_cls.report.page import PROGRAM, embedded, words
 from bert_cls.report.scores import calibration_curves, label_curves
+from bert_cls.terminal import figures_table, label_table
 from judged import MAX_LENGTH, TASKS, judged_case, report_case
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -126,7 +130,7 @@ def test_the_mean_error_of_rows_is_the_figure_people_know(task):
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=60), st.integers(0, 9))
 def test_stretches_of_length_hold_every_row_once(lengths, seed):
     errors = np.random.default_rng(seed).random(len(lengths))
-    stretches = metrics.by_length(np.array(lengths), errors)
+    stretches = metrics.by_length(np.array(lengths), errors, shares=True)
     assert len(stretches) <= 8
     assert sum(s.rows for s in stretches) == len(lengths)
     assert all(a.highest < b.lowest for a, b in itertools.pairwise(stretches))
@@ -140,7 +144,21 @@ def test_stretches_of_length_hold_every_row_once(lengths, seed):
 def test_bounds_of_a_share_are_wilsons(right, rows):
     values = np.arange(rows) < right
     expected = stats.binomtest(right, rows).proportion_ci(0.95, method="wilson")
-    assert same(metrics.mean_interval(values.astype(float)), (expected.low, expected.high))
+    found = metrics.mean_interval(values.astype(float), shares=True)
+    assert same(found, (expected.low, expected.high))
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=9))
+def test_bounds_of_shares_lie_in_0_to_1_and_have_a_width(values):
+    low, high = metrics.mean_interval(np.array(values), shares=True)
+    assert 0 <= low < high <= 1
+
+
+def test_of_one_number_there_are_no_bounds():
+    assert metrics.mean_interval(np.array([2.0]), shares=False) is None
+    assert same(
+        metrics.mean_interval(np.array([1.0, 3.0]), shares=False), (0.04003601545991, 3.95996398454)
+    )
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -225,6 +243,15 @@ def test_many_labels_are_cut_down_and_counted():
     assert len(report.mistakes.pairs) <= 2 * PAIRS
     assert len(page(report).encode()) < 3_000_000
     assert sum(len(group.labels) for group in report.groups) == 700
+
+
+def test_a_page_of_long_names_stays_small_where_rows_have_hundreds_of_labels():
+    names = tuple(f"{i:04d}" + "长" * 196 for i in range(1000))
+    report = report_case("multilabel", rows=60, names=names)
+    assert len(report.worst[0].true) > 200
+    near = NearRow(1, "文", None, names[:300], 0.9)
+    rows = [replace(row, nearest=(near, near)) for row in report.worst]
+    assert len(page(replace(report, worst=tuple(rows))).encode()) < 3_000_000
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -354,6 +381,20 @@ def test_the_json_of_a_small_report_is_as_reviewed():
     assert content + "\n" == golden("report.json", content + "\n")
 
 
+def test_names_are_written_on_the_terminal_as_they_are(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    report = report_case("multilabel", names=("[bold]:car:", "b", "c"))
+    rule = Rule.from_dict(report.rule)
+    console = open_console(stderr=False)
+    console.print(figures_table("rows of te[bold]st[v2]:car:.json", report.evaluation))
+    console.print(label_table(report.evaluation, rule, rest="in a[x]:car:.json", rows=1))
+    console.print(label_table(report.evaluation, rule, rest="there"))
+    out = capsys.readouterr().out
+    assert "rows of te[bold]st[v2]:car:.json" in out
+    assert "2 rarer labels are in a[x]:car:.json" in out
+    assert "[bold]:car: " in out
+
+
 # ---- the page as text
 
 
@@ -397,6 +438,14 @@ def test_every_word_is_there_in_both_languages_and_used():
     assert {k.partition(".")[2] for k in words() if k.startswith("metric.")} == set(DEFINITIONS)
     assert {k.partition(".")[2] for k in words() if k.startswith("audit.")} >= set(KINDS)
     assert {key for key in literal if "." in key} <= set(words())
+
+
+def test_every_task_tuner_and_objective_has_a_name():
+    known = words()
+    assert all(f"kind.{task}" in known for task in AIMS)
+    assert all(f"tuner.{name}" in known for name in (*TUNERS, *TAUS, "none"))
+    aims = {name for names in AIMS.values() for name in names}
+    assert all(f"objective.{name}" in known or f"metric.{name}" in known for name in aims)
 
 
 def test_texts_reach_the_document_as_text_only():

@@ -145,6 +145,8 @@ def test_of_texts_read_in_windows_the_page_says_how_many_there_may_be(look):
     assert f"rows are longer than the {many} the model reads" in shown
     assert f"The model reads {many}, in windows." in shown
     assert "text.max_length or set" not in shown
+    shown = look(report).run("document.body.innerText")
+    assert "raise text.max_length or set text.long=windows." in shown
 
 
 def test_a_calibration_of_each_label_is_not_called_a_temperature(look):
@@ -157,6 +159,49 @@ def test_a_calibration_of_each_label_is_not_called_a_temperature(look):
     assert "before calibration" in shown
     assert "a slope and offset for each label" in shown
     assert "emperature" not in shown
+
+
+def test_each_part_of_the_rule_is_said_that_is_not_its_default(look):
+    facts = {
+        "Labels a row, at least": ("multilabel", {"min_labels": 1}, "1"),
+        "Labels a row, at most": ("multilabel", {"max_labels": 3}, "3"),
+        "Least confidence": ("multilabel", {"min_confidence": 0.73}, "0.7300"),
+        "Added to the logit": ("binary", {"bias": -0.25}, "-0.250"),
+        "Weights": ("binary", {"weights": [1.0, 2.5]}, "one for each class"),
+    }
+    for said, (task, part, value) in facts.items():
+        report = report_case(task)
+        changed = replace(report, rule={**report.rule, **part})
+        rows = texts(look(changed), "#notes table:first-of-type tr")
+        assert [value in row for row in rows if row.startswith(said)] == [True]
+    plain = " ".join(texts(look(report_case("multilabel")), "#notes table:first-of-type tr"))
+    assert not [said for said in facts if said in plain]
+
+
+def test_names_of_rules_tasks_and_figures_are_in_the_language_of_the_page(look):
+    report = report_case("multilabel")
+    rule = {**report.rule, "tuner": "global", "objective": "micro_f1"}
+    notes = ("map, macro_auroc: no row has a label", "never predicted: map.")
+    why = "recipe: 512 wide, multilabel, bce: not measured; extrapolated from 384"
+    report = replace(
+        report,
+        rule=rule,
+        settings=(("training.learning_rate", "1", why),),
+        evaluation=replace(report.evaluation, notes=notes),
+    )
+    shown = look(report, language="zh-CN")
+    assert texts(shown, "#notes > ul > li") == [
+        "平均精确率均值（mAP）、宏 AUROC：没有一行有标签",
+        "从未判出的标签：map。",
+    ]
+    rows = texts(shown, "#notes table:first-of-type tr")
+    assert [row.split("\t")[-1] for row in rows[:2]] == ["共用一个阈值", "微 F1"]
+    shown.run("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert "宽度 512，多标签，bce" in texts(shown, "#notes details td:nth-child(3)")[0]
+    definitions = shown.run(
+        "Object.keys(words).filter(key => key.startsWith('definition.')).map(key => words[key][1])"
+    )
+    assert not [text for text in definitions if re.search("[a-z]_[a-z]", text)]
 
 
 def test_the_curve_of_two_classes_is_that_of_the_second(look):
@@ -224,6 +269,27 @@ def test_a_lead_in_few_rows_is_not_called_better(look):
     assert "is not established" in texts(browser, ".summary")[0]
     assert "too few rows differ" in texts(browser, ".figures .linear")[0]
     assert scrolled_away(browser, ".figures") <= 0
+
+
+def test_a_small_lead_that_is_established_is_not_said_to_be_0(look):
+    report = report_case("multilabel")
+    name = report.evaluation.headline[0]
+    lead = PairedDifference(name, 0.5, 0.4996, 0.0004, 0.0002, 0.0006, 1.0, 0.01, 50)
+    browser = look(replace(report, linear_bar=LinearBar(report.evaluation, (lead,))))
+    assert "+0.000400 (+0.000200 to +0.000600" in texts(browser, ".summary")[0]
+    assert "+0.000200 – +0.000600" in texts(browser, ".figures .linear")[0]
+
+
+def test_where_there_are_no_bounds_none_are_drawn(look):
+    report = report_case("regression", rows=9)
+    bare = tuple(replace(s, interval=None) for s in report.lengths)
+    cut = replace(report.truncation, cut=replace(report.truncation.cut, interval=None))
+    browser = look(replace(report, lengths=bare, truncation=cut))
+    nothing_wrong(browser)
+    browser.run("document.querySelectorAll('details').forEach(d => d.open = true)")
+    shown = texts(browser, "#lengths table:first-of-type tbody td:last-child")
+    assert shown[:-2] == ["–"] * len(bare)
+    assert shown[-1] == "–"
 
 
 def test_an_interval_without_width_is_no_sentence(look):
@@ -576,6 +642,70 @@ def test_wrong_rows_can_be_narrowed_to_a_label(look):
     )
     assert chips
     assert all("天窗" in row for row in chips)
+
+
+def test_wrong_labels_that_are_not_listed_are_counted_and_found(look):
+    report = report_case("multilabel", rows=60, names=tuple(f"c{i}" for i in range(120)))
+    row = max(report.worst, key=lambda row: len({*row.true} ^ {*row.given}))
+    wrong = {*row.true} ^ {*row.given}
+    assert len(wrong) > len(row.wrong) == 6
+    browser = look(replace(report, worst=(row,)))
+    chips = texts(browser, ".rows .chip")
+    assert [chip for chip in chips if chip.startswith("and ")] == [
+        f"and {len(wrong) - 6} more wrong"
+    ]
+    assert len(chips) == 7 + len({*row.true} & {*row.given})
+    options = browser.run("[...document.querySelectorAll('#worst option')].map(o => o.value)")
+    assert sorted(options[1:]) == sorted(wrong)
+
+
+def test_indexes_are_written_as_they_are(look):
+    report = report_case("multilabel")
+    index = 1234567890123456837  # a browser's numbers end in ...800
+    near = NearRow(index, "文", None, ("天窗",), 0.9)
+    row = replace(report.worst[0], index=index, nearest=(near,))
+    browser = look(replace(report, worst=(row,)))
+    assert f"row {index}" in texts(browser, ".rows header")[0]
+    assert browser.run("report.worst[0].nearest[0].index") == str(index)
+
+
+def test_names_from_right_to_left_turn_nothing_around_them(look):
+    hostile = "a\u202eabc"
+    names = ("עברית", hostile, "\u2069\u202exyz")
+    report = report_case("multilabel", rows=60, names=names)
+    near = NearRow(7, "\u202eשורה", None, names[:2], 0.912)
+    rows = [replace(r, text_a="שלום 120", nearest=(near,)) for r in report.worst]
+    notes = (f"never predicted: {hostile}.",)
+    browser = look(
+        replace(report, worst=tuple(rows), evaluation=replace(report.evaluation, notes=notes))
+    )
+    assert (
+        browser.run("getComputedStyle(document.querySelector('.rows .words')).direction") == "rtl"
+    )
+    # where the figure after a name is drawn: to the right of the name, its digits in order
+    places = browser.run(
+        """[...document.querySelectorAll('.rows .chip:not(.right)')].map(chip => {
+          const figure = chip.lastChild, x = (i) => {
+            const range = document.createRange();
+            range.setStart(figure, i);
+            range.setEnd(figure, i + 1);
+            return range.getBoundingClientRect().left;
+          };
+          return [chip.querySelector('b').getBoundingClientRect().right, x(1), x(2), x(3), x(5)];
+        })"""
+    )
+    assert len(places) > 9
+    assert all(place == sorted(place) for place in places)
+    for sentence in (*texts(browser, ".summary p"), *texts(browser, ".pairs li"), *notes):
+        for name in names:
+            assert sentence.count(name) == sentence.count(f"\u2068{name}\u2069") or name in notes[0]
+    assert texts(browser, "#notes > ul > li") == [f"never predicted: \u2068{hostile}\u2069."]
+    assert f"\u2068{near.text_a}\u2069 0.912" in texts(browser, ".near li")[0]
+
+
+def test_a_short_name_holds_whole_signs(look):
+    browser = look(report_case("multiclass", names=("x" + "😀" * 12, "b", "c")))
+    assert texts(browser, ".matrix thead span")[0] == "x" + "😀" * 7 + "…"
 
 
 def test_characters_that_spoke_for_the_error_are_marked(look):

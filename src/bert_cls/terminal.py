@@ -180,7 +180,8 @@ def figures_table(
 ) -> Table:
     """The headline figures with intervals, beside them the linear bar and a student's teacher."""
     beside = {"teacher": teacher, "linear bar": None if bar is None else bar.evaluation}
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 2), header_style="bold")
+    table = Table(title=escape(title), title_justify="left", box=None, padding=(0, 2))
+    table.header_style = "bold"
     table.add_column("")
     table.add_column("model", justify="right")
     table.add_column("95 % interval", justify="right")
@@ -233,7 +234,7 @@ def label_table(
         cells = [*map(figure, figures), str(row.support), str(row.predicted)]
         table.add_row(escape(row.name), *cells, *([_threshold(cuts.get(row.name))] if cuts else []))
     if len(ordered) > rows:
-        table.caption = f"{len(ordered) - rows} rarer labels are {rest}"
+        table.caption = f"{len(ordered) - rows} rarer labels are {escape(rest)}"
         table.caption_justify = "left"
     return table
 

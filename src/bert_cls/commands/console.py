@@ -30,7 +30,8 @@ STDIO = "-"
 def open_console(*, stderr: bool = True) -> Console:
     """A rich console; wide when the output is no terminal, so that tables are not folded.
 
-    It shows what a terminal would obey: labels, texts and messages may be a stranger's.
+    It shows what a terminal would obey, and `:car:` as it is: labels, texts and messages may be a
+    stranger's.
     """
     from rich.console import Console
     from rich.segment import Segment
@@ -45,7 +46,7 @@ def open_console(*, stderr: bool = True) -> Console:
                 yield part if part.control else Segment(printable(part.text), part.style)
 
     width = None if os.environ.get("COLUMNS") or sys.stderr.isatty() else 120
-    return Plain(stderr=stderr, width=width)
+    return Plain(stderr=stderr, width=width, emoji=False)
 
 
 def quiet_hub() -> None:

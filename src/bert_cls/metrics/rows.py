@@ -21,7 +21,7 @@ class Stretch:
     highest: int
     rows: int
     error: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
 
 
 def row_errors(outcome: Outcome) -> Floats:
@@ -61,37 +61,45 @@ def worst_rows(outcome: Outcome, most: int) -> Ints:
     return order[np.isfinite(sure[order])]
 
 
-def by_length(lengths: Ints, errors: Floats, *, stretches: int = 8) -> tuple[Stretch, ...]:
+def by_length(
+    lengths: Ints, errors: Floats, *, shares: bool, stretches: int = 8
+) -> tuple[Stretch, ...]:
     """Mean error of the rows in stretches of length that hold about equally many rows.
 
     lengths int [rows], errors float64 [rows]. Rows of one length are never parted, so there can
-    be fewer stretches. Bounds are those of the normal approximation and not below 0.
+    be fewer stretches. `shares` is for the bounds, see `mean_interval`.
     """
     inner = np.quantile(lengths, np.arange(1, stretches) / stretches, method="lower")
     stretch = np.searchsorted(np.unique(inner), lengths, side="left")
     return tuple(
-        _stretch(lengths[stretch == number], errors[stretch == number])
+        _stretch(lengths[stretch == number], errors[stretch == number], shares=shares)
         for number in np.unique(stretch)
     )
 
 
-def _stretch(lengths: Ints, errors: Floats) -> Stretch:
-    low, high = mean_interval(errors)
+def _stretch(lengths: Ints, errors: Floats, *, shares: bool) -> Stretch:
     return Stretch(
-        int(lengths.min()), int(lengths.max()), len(errors), float(errors.mean()), (low, high)
+        int(lengths.min()),
+        int(lengths.max()),
+        len(errors),
+        float(errors.mean()),
+        mean_interval(errors, shares=shares),
     )
 
 
-def mean_interval(values: Floats) -> tuple[float, float]:
+def mean_interval(values: Floats, *, shares: bool) -> tuple[float, float] | None:
     """95 % bounds of the mean of float64 [n], n at least 1, values 0 or more.
 
-    Wilson's (1927) for values that are all 0 or 1, so that no error in ten rows is not said to be
-    none for sure; else mean plus and minus 1.96 standard errors, not below 0.
+    Wilson's (1927) for values in 0..1 (`shares`): none of their mean vary more than 0 and 1 do, and
+    no error in ten rows is not said to be none for sure. Else mean plus and minus 1.96 standard
+    errors, not below 0; None of one value, which says nothing of how they vary.
     """
     rows, mean = len(values), float(values.mean())
-    if np.isin(values, (0.0, 1.0)).all():
+    if shares:
         return share_interval(mean, rows)
-    half = NORMAL_95 * float(values.std(ddof=1)) / math.sqrt(rows) if rows > 1 else 0.0
+    if rows == 1:
+        return None
+    half = NORMAL_95 * float(values.std(ddof=1)) / math.sqrt(rows)
     return max(0.0, mean - half), mean + half
 
 

@@ -67,7 +67,7 @@ def report_data(
         calibration=calibration_curves(judged, bundle.rule),
         mistakes=_mistakes(outcome, bundle.space.names),
         numbers=_numbers(outcome) if outcome.task == "regression" else None,
-        lengths=metrics.by_length(judged.lengths, errors),
+        lengths=metrics.by_length(judged.lengths, errors, shares=outcome.task != "regression"),
         truncation=_truncation(judged, evaluation, bundle),
         worst=worst_rows(judged, bundle, texts=texts, explain=explain, nearest=nearest),
         wrong_rows=int(np.count_nonzero(errors)),
@@ -178,7 +178,8 @@ def _truncation(judged: Judged, evaluation: Evaluation, bundle: Bundle) -> Trunc
             resamples=0,
         )
         figure = some.metrics.get(evaluation.headline[0])
-        return Part(len(errors), float(errors.mean()), metrics.mean_interval(errors), figure)
+        bounds = metrics.mean_interval(errors, shares=chosen.task != "regression")
+        return Part(len(errors), float(errors.mean()), bounds, figure)
 
     return Truncation(
         max_length=bundle.text.max_length,

@@ -144,7 +144,7 @@ class Part:
 
     rows: int
     error: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     metric: float | None
 
 

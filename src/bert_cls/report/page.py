@@ -19,7 +19,15 @@ from bert_cls.data.problems import KINDS, NONE_OF_THE_LABELS
 from bert_cls.metrics import DEFINITIONS
 from bert_cls.report.data import ReportData, plain
 
-PROGRAM = ("page.js", "notes.js", "summary.js", "charts.js", "figures.js", "sections.js")
+PROGRAM = (
+    "page.js",
+    "notes.js",
+    "summary.js",
+    "charts.js",
+    "figures.js",
+    "worst.js",
+    "sections.js",
+)
 LABELS = 1000
 """Most labels in the page's table; the JSON has all."""
 _LEAD = ("difference", "low", "high", "verdict")
@@ -90,7 +98,27 @@ def _shown(report: ReportData) -> dict[str, Any]:
         lead = {each.metric: plain([getattr(each, k) for k in _LEAD]) for each in leads}
         content["linear_bar"] = {"metrics": content["linear_bar"]["metrics"], "lead": lead}
     content["rule"].pop("thresholds")
+    _name_once(content)
     return content
+
+
+def _name_once(content: dict[str, Any]) -> None:
+    """Labels of groups and rows as places in `per_label` and, after it, `other_names`.
+
+    A row may have hundreds of labels with names of 200 characters. Indexes become text, for
+    browsers round whole numbers above 2^53.
+    """
+    places = {row["name"]: place for place, row in enumerate(content["per_label"])}
+    known = len(places)
+    lists = [(group, "labels") for group in content["groups"]]
+    for row in content["worst"]:
+        lists += [(row, "true"), (row, "given"), *((near, "label") for near in row["nearest"])]
+        for entry in (row, *row["nearest"]):
+            entry["index"] = str(entry["index"])
+    for entry, key in lists:
+        if isinstance(entry[key], list):
+            entry[key] = [places.setdefault(name, len(places)) for name in entry[key]]
+    content["other_names"] = list(places)[known:]
 
 
 def _thresholds(report: ReportData) -> list[Any]:

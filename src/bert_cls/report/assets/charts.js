@@ -152,7 +152,7 @@ const behind = (lines) => ({
   },
 });
 
-// Bounds of each point of the first data set, as upright lines.
+// Bounds of each point of the first data set that has any, as upright lines.
 const whiskers = (bounds) => ({
   id: "whiskers",
   beforeDatasetsDraw(chart) {
@@ -163,6 +163,7 @@ const whiskers = (bounds) => ({
     ctx.lineWidth = 3;
     ctx.lineCap = "round";
     chart.getDatasetMeta(0).data.forEach((point, i) => {
+      if (!bounds[i]) return;
       ctx.beginPath();
       ctx.moveTo(point.x, scales.y.getPixelForValue(bounds[i][0]));
       ctx.lineTo(point.x, scales.y.getPixelForValue(bounds[i][1]));

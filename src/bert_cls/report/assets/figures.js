@@ -66,7 +66,7 @@ function figureRow(name, bar, scale) {
 function leadOver(bar, name) {
   const lead = bar.lead[name];
   if (!lead) return null;
-  const ends = signed(lead[1], writing(name)) + " – " + signed(lead[2], writing(name));
+  const ends = signed(lead[1]) + " – " + signed(lead[2]);
   // an interval without 0 may still rest on too few rows
   const unsure = lead[3] === "not established" && (lead[1] > 0 || lead[2] < 0);
   return [ends, unsure ? say("figures.too_few") : null].filter(Boolean).map((line) => element("div", { class: "soft small" }, line));
@@ -111,10 +111,8 @@ const CELL = {
 };
 const GROUP_ORDER = { head: 3, medium: 2, tail: 1 };
 
-function groupOf(name) {
-  const group = report.groups.find((g) => g.labels.includes(name));
-  return group ? group.name : null;
-}
+const GROUPS = new Map(report.groups.flatMap((group) => group.labels.map((place) => [nameOf(place), group.name])));
+const groupOf = (name) => GROUPS.get(name) ?? null;
 
 function labelsSection() {
   if (!report.per_label.length) return null;
@@ -245,7 +243,7 @@ function curvesSection() {
   const decided = { ap: figure(curve.average_precision), recall: figure(curve.at_recall), precision: figure(curve.at_precision) };
   const cut = curve.threshold === null ? "" : say("curves.cut", { threshold: figure(curve.threshold) });
   const counted = report.curves.filter((c) => c.label !== null).length;
-  const drawn = chartFigure({ label: say("curves") + ": " + name, build: () => curveChart(curve, name), numbers: curveNumbers(curve), size: "square" });
+  const drawn = chartFigure({ label: say("curves") + ": " + apart(name), build: () => curveChart(curve, name), numbers: curveNumbers(curve), size: "square" });
   const said = [
     report.curves.length > 1 ? element("div", { class: "controls" }, chosen) : null,
     element("p", { "aria-live": "polite" }, sentences(say("curves.said", decided), cut)),

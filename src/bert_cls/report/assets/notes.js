@@ -11,9 +11,16 @@ const REASONS = Object.keys(words).filter((key) => key.startsWith("why."));
 function translated(sentence, forms = NOTES) {
   for (const key of forms) {
     const found = formOf(words[key][0]).exec(sentence);
-    if (found) return say(key, Object.fromEntries(Object.entries(found.groups || {}).map(([name, value]) => [name, translated(value, forms)])));
+    if (found) return say(key, Object.fromEntries(Object.entries(found.groups || {}).map(([hole, value]) => [hole, held(hole, value, forms)])));
   }
   return sentence;
+}
+
+// What a hole holds: English sentences have figures by the names that the JSON gives them.
+function held(hole, value, forms) {
+  if (hole === "task") return known("kind." + value, value);
+  if (["figure", "figures", "metric", "metrics"].includes(hole) && state.language === "zh") return value.split(", ").map(metricName).join("、");
+  return apart(translated(value, forms));
 }
 
 // A sentence with {holes} as an expression that finds what is in them.

@@ -45,8 +45,9 @@ function amount(value, digits = 3) {
 
 const scientific = (value, digits) => value.toExponential(digits - 1).replace("e+", "e");
 
-function signed(value, write = figure) {
-  return (value > 0 ? "+" : "") + write(value);
+// Of a difference three digits are kept however small it is, so that it is not said to be 0.
+function signed(value) {
+  return (value > 0 ? "+" : "") + amount(value);
 }
 
 function whole(value) {
@@ -63,7 +64,17 @@ function percent(share) {
 }
 
 const countedRows = (rows) => say(rows === 1 ? "count.row" : "count.rows", { rows: whole(rows) });
-const metricName = (name) => (words["metric." + name] ? say("metric." + name) : name);
+const known = (key, name) => (words[key] ? say(key) : name);
+const metricName = (name) => known("metric." + name, name);
+
+// Labels of rows and groups are places in the table of labels and, after it, in a list of others.
+const nameOf = (place) => (place < report.per_label.length ? report.per_label[place].name : report.other_names[place - report.per_label.length]);
+
+// What may run from right to left is kept apart in a line, so that it turns nothing else; elements
+// do not do it for text that ends an isolation which it did not begin.
+const RIGHT_TO_LEFT = /[\u0590-\u08FF\u200F\u202A-\u202E\u2066-\u2069\uFB1D-\uFDFF\uFE70-\uFEFC\u{10800}-\u{10FFF}\u{1E800}-\u{1EFFF}]/u;
+const apart = (name) => (RIGHT_TO_LEFT.test(name) ? `\u2068${name.replace(/[\u2066-\u2069]/g, "")}\u2069` : name);
+
 const sentences = (...parts) => parts.filter(Boolean).join(state.language === "zh" ? "" : " ");
 
 // ---- elements
@@ -142,7 +153,7 @@ function render() {
   document.documentElement.lang = state.language === "zh" ? "zh-CN" : "en";
   document.documentElement.dataset.theme =
     state.theme === "auto" ? (darkness.matches ? "dark" : "light") : state.theme;
-  document.title = say("page.title", { model: report.about.model });
+  document.title = say("page.title", { model: apart(report.about.model) });
   const made = SECTIONS.map(([id, key, build]) => {
     const title = say(typeof key === "function" ? key() : key);
     const content = build();
@@ -203,9 +214,9 @@ function change(name, value) {
 
 function introduction() {
   const about = report.about;
-  const values = { rows: whole(report.rows), data: about.data };
+  const values = { rows: whole(report.rows), data: apart(about.data) };
   return [
-    element("h1", {}, say("page.title", { model: about.model })),
+    element("h1", {}, say("page.title", { model: apart(about.model) })),
     element(
       "p",
       { class: "lead" },

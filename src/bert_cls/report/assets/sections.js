@@ -1,4 +1,4 @@
-// Calibration, mistakes, numbers, lengths, training, data, rows and notes.
+// Calibration, mistakes, numbers, lengths, training, data and notes.
 
 const kindOfTask = () => (report.task === "multilabel" || report.task === "regression" ? report.task : "classes");
 
@@ -87,7 +87,7 @@ function pairItem(pair, most) {
   return element(
     "li",
     {},
-    element("span", {}, say(key, { true: pair.true, given: pair.given })),
+    element("span", {}, say(key, { true: apart(pair.true), given: apart(pair.given) })),
     element("span", { class: "number soft" }, countedRows(pair.rows)),
     element("span", { class: "length", "aria-hidden": "true", "--share": (100 * pair.rows) / most + "%" }),
   );
@@ -108,11 +108,14 @@ function matrix(found) {
   return made;
 }
 
-const shortName = (name) => (name.length > 9 ? name.slice(0, 8) + "…" : name);
+function shortName(name) {
+  const signs = [...name]; // of an emoji no half
+  return signs.length > 9 ? signs.slice(0, 8).join("") + "…" : name;
+}
 
 function matrixCell(count, part, right, row, column) {
   const kind = ["number", right ? "" : "wrong", count ? "" : "zero", part > 0.55 ? "strong" : ""].filter(Boolean).join(" ");
-  return element("td", { class: kind, title: `${row} → ${column}: ${count}`, "--share": part.toFixed(3) }, whole(count));
+  return element("td", { class: kind, title: `${apart(row)} → ${apart(column)}: ${count}`, "--share": part.toFixed(3) }, whole(count));
 }
 
 // ---- numbers
@@ -176,6 +179,7 @@ function lengthsSection() {
 
 // Of numbers an error has their unit, of labels it is a share.
 const errorOf = (value) => (report.task === "regression" ? amount : figure)(value);
+const boundsOf = (part) => (part.interval ? part.interval.map(errorOf).join(" – ") : "–");
 
 function lengthChart(found, names) {
   const set = { label: say("lengths.error"), data: found.map((s) => s.error), borderColor: colour("model"), backgroundColor: colour("model"), borderWidth: 2, pointRadius: 5, pointHoverRadius: 7 };
@@ -183,10 +187,10 @@ function lengthChart(found, names) {
     title: (items) => (items.length ? `${names[items[0].dataIndex]} ${say("lengths.tokens")}` : ""),
     label: (item) => {
       const s = found[item.dataIndex];
-      return [`${say("lengths.error")} ${errorOf(s.error)} (${errorOf(s.interval[0])} – ${errorOf(s.interval[1])})`, countedRows(s.rows)];
+      return [`${say("lengths.error")} ${errorOf(s.error)}` + (s.interval ? ` (${boundsOf(s)})` : ""), countedRows(s.rows)];
     },
   };
-  const most = Math.max(...found.map((s) => s.interval[1])) * 1.05;
+  const most = Math.max(...found.map((s) => (s.interval ? s.interval[1] : s.error))) * 1.05;
   const top = report.task === "regression" ? most : Math.min(1, most);
   return {
     type: "line",
@@ -197,14 +201,14 @@ function lengthChart(found, names) {
 }
 
 function lengthNumbers(found, names) {
-  const rows = found.map((s, i) => [names[i], whole(s.rows), errorOf(s.error), `${errorOf(s.interval[0])} – ${errorOf(s.interval[1])}`]);
+  const rows = found.map((s, i) => [names[i], whole(s.rows), errorOf(s.error), boundsOf(s)]);
   return table([say("lengths.tokens"), say("lengths.rows"), say("lengths.error"), say("lengths.bounds")], rows, { narrow: true });
 }
 
 function cutTable() {
   const { whole: full, cut, windows, metric } = report.truncation;
   if (!cut) return [element("p", {}, say("cut.none", { tokens: tokensRead() }))];
-  const row = (name, part) => [say("cut." + name), whole(part.rows), writing(metric)(part.metric), errorOf(part.error), `${errorOf(part.interval[0])} – ${errorOf(part.interval[1])}`];
+  const row = (name, part) => [say("cut." + name), whole(part.rows), writing(metric)(part.metric), errorOf(part.error), boundsOf(part)];
   const rows = [full ? row("whole", full) : null, row("cut", cut)].filter(Boolean);
   const columns = [say("cut.which"), say("cut.rows"), metricName(metric), say("lengths.error"), say("lengths.bounds")];
   return [lead(say(windows > 1 ? "cut.windows" : "cut.lead", { tokens: tokensRead() })), table(columns, rows)];
@@ -300,109 +304,33 @@ function auditTable() {
   return [element("h3", {}, say("audit")), lead(say("audit.lead")), table([say("audit.finding"), say("audit.severity"), say("audit.count")], rows, { texts: [1], narrow: true })];
 }
 
-// ---- rows
-
-function worstSection() {
-  const rows = report.worst;
-  if (!rows.length) return [lead(say("worst.none"))];
-  const regression = report.task === "regression";
-  const kept = rows.filter((row) => !state.worstLabel || involved(row).includes(state.worstLabel));
-  const shown = kept.slice(0, state.worstShown);
-  const rest = kept.length - shown.length;
-  const press = () => {
-    state.worstShown += 10;
-    redraw("worst");
-  };
-  return [
-    lead(say(regression ? "worst.lead.regression" : "worst.lead", { shown: whole(rows.length), count: whole(report.wrong_rows) })),
-    rows.some((row) => row.spoke) ? element("p", { class: "soft small" }, say("worst.spoke", { rows: countedRows(rows.filter((row) => row.spoke).length) })) : null,
-    regression ? null : element("div", { class: "controls" }, worstFilter(rows)),
-    element("ol", { class: "rows" }, shown.map(worstItem)),
-    rest > 0 ? element("p", {}, element("button", { type: "button", class: "button", onclick: press }, say("worst.more", { count: whole(Math.min(10, rest)) }))) : null,
-  ];
-}
-
-const involved = (row) => row.wrong.map((verdict) => verdict.label);
-
-function worstFilter(rows) {
-  const names = [...new Set(rows.flatMap(involved))].sort((a, b) => a.localeCompare(b, locale()));
-  const options = [["", say("worst.any")], ...names.map((name) => [name, name])];
-  return choice(say("worst.filter"), options, state.worstLabel, (value) => {
-    state.worstLabel = value;
-    state.worstShown = 10;
-    redraw("worst");
-    document.querySelector("#worst select").focus();
-  });
-}
-
-function worstItem(row) {
-  const regression = report.task === "regression";
-  const sure = regression ? say("worst.off", { error: amount(row.confidence) }) : say("worst.sure", { score: percent(row.confidence) });
-  const head = element("header", {}, element("span", {}, say("worst.row", { index: row.index }), row.cut ? " · " + say("worst.cut") : ""), element("span", {}, sure));
-  return element("li", {}, head, rowTexts(row), element("div", { class: "chips" }, regression ? numberChips(row) : labelChips(row)), nearRows(row));
-}
-
-function nearRows(row) {
-  if (!row.nearest.length) return null;
-  const line = (near) => element("li", {}, element("b", {}, nearLabel(near.label)), ` ${near.text_a}${near.text_b === null ? "" : " | " + near.text_b} `, element("span", { class: "soft number" }, figure(near.similarity)));
-  return element("div", { class: "near" }, element("p", { class: "soft small" }, say("worst.nearest")), element("ul", {}, row.nearest.map(line)));
-}
-
-const nearLabel = (label) => (Array.isArray(label) ? label.join(", ") || "∅" : typeof label === "number" ? amount(label) : label);
-
-function rowTexts(row) {
-  if (row.text_a === null) return element("p", { class: "words soft" }, say("worst.no_text"));
-  const end = row.shortened ? " …" : "";
-  const most = Math.max(0, ...[...(row.spoke || []), ...(row.spoke_b || [])].map((piece) => piece[1]));
-  const shown = (text, pieces) => [pieces ? pieces.map(([piece, weight]) => marked(piece, weight, most)) : text, end];
-  return [
-    element("p", { class: "words" }, shown(row.text_a, row.spoke)),
-    row.text_b === null ? null : element("p", { class: "words second" }, shown(row.text_b, row.spoke_b)),
-  ];
-}
-
-function marked(text, weight, most) {
-  return weight > 0 && most > 0 ? element("mark", { "--share": (weight / most).toFixed(3) }, text) : text;
-}
-
-function labelChips(row) {
-  const right = row.true.filter((name) => row.given.includes(name));
-  return [
-    row.wrong.map((verdict) => {
-      const kind = verdict.given ? "given" : report.task === "multilabel" ? "missed" : "true";
-      const title = verdict.threshold === null ? null : say("worst.threshold", { threshold: figure(verdict.threshold) });
-      return element("span", { class: "chip " + (verdict.given ? "wrong" : "missed"), title }, `${say("worst." + (kind === "given" && report.task !== "multilabel" ? "said" : kind))} `, element("b", {}, verdict.label), ` ${figure(verdict.score)}`);
-    }),
-    right.map((name) => element("span", { class: "chip right" }, say("worst.right") + " ", element("b", {}, name))),
-  ];
-}
-
-function numberChips(row) {
-  return [
-    element("span", { class: "chip wrong" }, say("worst.said") + " ", element("b", {}, amount(row.given))),
-    element("span", { class: "chip right" }, say("worst.true") + " ", element("b", {}, amount(row.true))),
-  ];
-}
-
 // ---- notes
 
 function notesSection() {
-  const rule = report.rule;
-  const facts = [
-    [say("notes.tuner"), rule.tuner],
-    [say("notes.objective"), rule.objective],
-    rule.slopes.length ? [say("notes.calibration"), say("notes.slopes")] : [say("notes.temperature"), figure(rule.temperature)],
-    [say("notes.max_length"), tokensRead()],
-  ];
+  const facts = [...(report.task === "regression" ? [] : decisionFacts(report.rule)), [say("notes.max_length"), tokensRead()]];
   const notes = report.notes.filter((note) => !isAlarm(note));
   const settings = report.settings.map(([key, value, why]) => [key, value, translated(why, REASONS)]);
   return [
     element("h3", {}, say("notes.rule")),
-    table(["", ""], report.task === "regression" ? facts.slice(3) : facts, { texts: [1], narrow: true }),
+    table(["", ""], facts, { texts: [1], narrow: true }),
     notes.length ? [element("h3", {}, say("notes.missing")), element("ul", {}, notes.map((note) => element("li", {}, translated(note))))] : null,
     settings.length ? more(say("notes.settings"), table([say("notes.setting"), say("notes.value"), say("notes.why")], settings, { texts: [1, 2] })) : null,
     more(say("notes.definitions"), definitions()),
   ];
+}
+
+// How scores become labels; what is at its default is not said.
+function decisionFacts(rule) {
+  return [
+    [say("notes.tuner"), known("tuner." + rule.tuner, rule.tuner)],
+    [say("notes.objective"), known("objective." + rule.objective, metricName(rule.objective))],
+    rule.slopes.length ? [say("notes.calibration"), say("notes.slopes")] : [say("notes.temperature"), figure(rule.temperature)],
+    rule.bias ? [say("notes.bias"), figure(rule.bias)] : null,
+    rule.weights.length ? [say("notes.weights"), say("notes.of_each_class")] : null,
+    rule.min_labels ? [say("notes.min_labels"), whole(rule.min_labels)] : null,
+    rule.max_labels === null ? null : [say("notes.max_labels"), whole(rule.max_labels)],
+    rule.min_confidence === null ? null : [say("notes.min_confidence"), say("notes.undecided", { least: figure(rule.min_confidence, 4) })],
+  ].filter(Boolean);
 }
 
 function definitions() {

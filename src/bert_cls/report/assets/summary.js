@@ -29,7 +29,7 @@ function againstBar(name, value) {
   if (bar === null || bar === undefined) return say("summary.alone", values);
   const lead = report.linear_bar.lead[name];
   if (!lead) return say("summary.bar_number", values);
-  const found = { ...values, lead: signed(lead[0], write), low: signed(lead[1], write), high: signed(lead[2], write) };
+  const found = { ...values, lead: signed(lead[0]), low: signed(lead[1]), high: signed(lead[2]) };
   if (lead[3] === "not established") return say("summary.bar_equal", found);
   return say(lead[3] === "better" ? "summary.bar_above" : "summary.bar_below", found);
 }
@@ -45,14 +45,14 @@ function bestAndWorst() {
   if (rows.length < 2) return null;
   const best = rows[0];
   const worst = rows[rows.length - 1];
-  const values = { least: LEAST_ROWS, best: best.name, best_f1: figure(best.f1), worst: worst.name, worst_f1: figure(worst.f1) };
+  const values = { least: LEAST_ROWS, best: apart(best.name), best_f1: figure(best.f1), worst: apart(worst.name), worst_f1: figure(worst.f1) };
   return say("summary.best_worst", values);
 }
 
 function confusion() {
   const pairs = report.mistakes ? report.mistakes.pairs : [];
   const pair = pairs.find((p) => p.true !== null && p.given !== null);
-  return pair ? say("summary.confused", { true: pair.true, given: pair.given, rows: countedRows(pair.rows) }) : null;
+  return pair ? say("summary.confused", { true: apart(pair.true), given: apart(pair.given), rows: countedRows(pair.rows) }) : null;
 }
 
 function calibrated() {
