@@ -31,13 +31,20 @@ def compare(
         ),
     ],
     file: Annotated[Path, typer.Argument(help="Labelled rows.")],
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="What prediction files hold: binary, multiclass, multilabel, regression; without "
+            "it as the labels of the rows look."
+        ),
+    ] = None,
     examples: Annotated[
         int, typer.Option(min=0, help="Fixed and broken rows to show, of each.")
     ] = 5,
     labels: Annotated[
         int | None, typer.Option(min=0, help="Labels to show, by size of change; without it 10.")
     ] = None,
-    resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples.")] = 1000,
+    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the resamples.")] = 0,
     json_file: Annotated[
         Path | None,
@@ -57,7 +64,8 @@ def compare(
     printed = is_stdio(json_file)
     if not printed:
         check_output(json_file, file, *models, trained_on=map(data_of, models))
-    compared = run(models, file, encoding=encoding, resamples=resamples, seed=seed)
+    drawn: dict[str, int] = {"resamples": resamples, "seed": seed}
+    compared = run(models, file, task=task, encoding=encoding, **drawn)
     if labels is not None and compared.task == "regression":
         raise ConfigError(
             "--labels is how many labels to show. These models give numbers.",
@@ -75,8 +83,6 @@ def compare(
 
 
 def _show(console: Console, compared: Compared, at: int, *, examples: int, labels: int) -> None:
-    from bert_cls.metrics.paired import FEWEST_DIFFERING
-
     found, base, other = compared.comparisons[at], compared.base.name, compared.others[at].name
     console.print(
         f"{other} against {base}, {len(compared.examples)} rows of {compared.file}, "
@@ -90,8 +96,8 @@ def _show(console: Console, compared: Compared, at: int, *, examples: int, label
     _say(
         console,
         f"difference: {other} less {base}; intervals and shares over {resamples} paired resamples "
-        "of rows; not established: the interval includes 0, or fewer than "
-        f"{FEWEST_DIFFERING} rows differ",
+        "of rows; p: swap test, not corrected; not established: the interval includes 0, or p is "
+        "above 0.05",
     )
     console.print(_rows_line(compared, found, base, other), markup=False, highlight=False)
     if found.labels and labels:
@@ -129,7 +135,9 @@ def _metrics(found: Comparison, base: str, other: str) -> Table:
 
     from bert_cls.terminal import figure, signed
 
-    table = _table(["", escape(base), escape(other), "difference", "95 % interval", "better in"])
+    table = _table(
+        ["", escape(base), escape(other), "difference", "95 % interval", "better in", "p"]
+    )
     for each in found.differences:
         table.add_row(
             each.metric,
@@ -138,6 +146,7 @@ def _metrics(found: Comparison, base: str, other: str) -> Table:
             signed(each.difference),
             f"{signed(each.low)} to {signed(each.high)}",
             f"{each.share:.0%}",
+            f"{each.p_value:.3g}",
             f"[{_STYLES.get(each.verdict, 'dim')}]{each.verdict}[/]",
         )
     return table
