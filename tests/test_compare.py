@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 from bert_cls.cli import app
 from bert_cls.comparison import compare
 from bert_cls.config import resolve_config
-from bert_cls.errors import DataError
+from bert_cls.errors import ConfigError, DataError
 from bert_cls.folders import write_manifest
 from bert_cls.metrics import (
     HEADLINES,
@@ -26,6 +27,10 @@ from bert_cls.metrics import (
     paired_differences,
     swap_test,
 )
+from bert_cls.metrics.families import FAMILIES
+from bert_cls.metrics.resampling import on_all_rows
+from bert_cls.metrics.rows import part
+from bert_cls.metrics.swaps import TESTS, swap_tests
 from bert_cls.training import Request, Silent, train
 from small import MAKERS, class_rows, write_folder
 from tiny import tiny_encoder
@@ -163,9 +168,8 @@ def test_a_difference_in_fewer_than_six_rows_is_never_established(task):
             truth = np.arange(rows) % 2
             good = Outcome(task, truth, np.eye(2)[truth], truth)
             bad = Outcome(task, truth, np.eye(2)[1 - truth], 1 - truth)
-        found, _ = paired_differences(good, bad, HEADLINES[task], resamples=50)
+        found, _ = paired_differences(good, bad, HEADLINES[task], resamples=100)
         sure = {each.metric for each in found if each.verdict != "not established"}
-        assert all(each.differing == rows for each in found)
         assert bool(sure) == known
 
 
@@ -175,12 +179,120 @@ def test_rows_that_differ_are_counted_by_what_the_metric_sees():
     a[:8], b[:8], b[8:11] = 1, 2, 1  # eight are wrong in two ways, three with b alone
     scores = np.full((20, 3), 1 / 3)
     one, other = (Outcome("multiclass", truth, scores, each) for each in (a, b))
-    found, _ = paired_differences(one, other, ["accuracy", "mcc", "log_loss"], resamples=20)
+    metrics = ["accuracy", "mcc", "balanced_accuracy", "log_loss"]
+    found, _ = paired_differences(one, other, metrics, resamples=20)
     assert {each.metric: each.differing for each in found} == {
         "accuracy": 3,
         "mcc": 11,
+        "balanced_accuracy": 11,
         "log_loss": 0,
     }
+    assert {each.verdict for each in found} == {"not established"}
+
+
+def mixed(a, b, swaps):
+    """The outcome of a with the rows of `swaps` answered by b."""
+    at = swaps if a.scores.ndim == 1 else swaps[:, None]
+    decided = swaps[:, None] if a.task == "multilabel" else swaps
+    given = None if a.task == "regression" else np.where(decided, b.decided, a.decided)
+    return Outcome(a.task, a.truth, np.where(at, b.scores, a.scores), given)
+
+
+@pytest.mark.parametrize("task", sorted(HEADLINES))
+def test_every_metric_is_tested_by_all_ways_to_swap(task):
+    a, b = (
+        part(outcome_of(task, seed, noise), np.arange(300) < 8)
+        for seed, noise in ((1, 0.3), (2, 0.6))
+    )
+    one_scale = [
+        m for m in HEADLINES[task] if TESTS[m].reads.__name__ not in ("_ranks", "_standard")
+    ]
+    families = [(f, set(f.metrics) & set(one_scale)) for f in FAMILIES[task]]
+    families = [(f, names) for f, names in families if names]
+    gaps = {name: [] for name in one_scale}
+    for swaps in itertools.product((False, True), repeat=8):
+        swaps = np.array(swaps)
+        for family, names in families:
+            one, other = (on_all_rows(mixed(a, b, each), family) for each in (swaps, ~swaps))
+            for name in names:
+                gaps[name].append(abs(one[name] - other[name]))
+    found = swap_tests(a, b, one_scale, ways=256, seed=0)
+    for name, each in gaps.items():
+        if np.isfinite(each[0]):
+            as_far = ~(np.array(each) < each[0] - 1e-12)
+            assert found[name][0] == pytest.approx(as_far.mean()), name
+
+
+def test_few_positives_establish_nothing_however_many_rows_differ():
+    truth = (np.arange(300) < 3).astype(int)
+    a, b = truth.copy(), np.zeros(300, int)
+    a[10:30], b[40:60] = 1, 1
+    one, other = (Outcome("binary", truth, np.eye(2)[each], each) for each in (a, b))
+    found, _ = paired_differences(one, other, HEADLINES["binary"], resamples=400)
+    assert {each.verdict for each in found} == {"not established"}
+    recall = next(each for each in found if each.metric == "recall")
+    assert (recall.differing, recall.p_value) == (3, 0.25)
+    truth = np.eye(4, dtype=bool)[np.arange(100) % 4]
+    scores = truth + 0.01 * np.random.default_rng(0).random(truth.shape)
+    shaken = scores + 0.001
+    shaken[:3] *= -1
+    one, other = (Outcome("multilabel", truth, each, truth) for each in (scores, shaken))
+    [lrap], _ = paired_differences(one, other, ["lrap"], resamples=400)
+    assert lrap.p_value == pytest.approx(0.25, abs=0.07)
+    assert lrap.verdict == "not established"
+
+
+def test_of_equally_good_models_few_are_called_better_where_positives_are_rare():
+    # by the interval alone recall is in one trial of four, F1 and MCC in one of six
+    rng, called = np.random.default_rng(0), Counter()
+    truth = (np.arange(120) < 3).astype(int)
+    for _ in range(40):
+        chances = (1 / (1 + np.exp(2.4 - 2 * (rng.normal(size=120) + 1.5 * truth))) for _ in "ab")
+        a, b = (
+            Outcome("binary", truth, np.column_stack([1 - p, p]), (p >= 0.5).astype(int))
+            for p in chances
+        )
+        found, _ = paired_differences(a, b, HEADLINES["binary"], resamples=100)
+        called.update(each.metric for each in found if each.verdict != "not established")
+    assert all(times <= 4 for times in called.values()), called
+
+
+def test_the_scale_of_scores_does_not_matter_to_metrics_of_order():
+    one, other = outcome_of("binary", 1, 0.3), outcome_of("binary", 2, 0.4)
+    blown_up = Outcome("binary", other.truth, other.scores * 50 - 7, other.decided)
+    metrics = ["auroc", "average_precision"]
+    assert swap_tests(one, other, metrics, ways=50, seed=0) == swap_tests(
+        one, blown_up, metrics, ways=50, seed=0
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_neither_share_nor_verdict_hangs_on_the_seed(seed):
+    truth = np.zeros(99, int)
+    wrong = truth.copy()
+    wrong[0] = 1
+    one, other = (Outcome("binary", truth, np.eye(2)[each], each) for each in (truth, wrong))
+    [found], _ = paired_differences(one, other, ["accuracy"], seed=seed)
+    # a resample misses the row in 37 of 100 cases: a tie
+    assert found.share == pytest.approx(1 - np.exp(-1) / 2, abs=0.04)
+    assert (found.p_value, found.verdict) == (1.0, "not established")
+    a, b = np.zeros(100, int), np.zeros(100, int)
+    a[0], b[1:7] = 1, 1  # six better, one worse
+    one, other = (Outcome("binary", a * 0, np.eye(2)[each], each) for each in (a, b))
+    whole = compare_outcomes(one, other, ["x", "y"], resamples=200, seed=seed)
+    [accuracy] = [each for each in whole.differences if each.metric == "accuracy"]
+    assert accuracy.p_value == whole.rows_test.p_value == 0.125
+    assert accuracy.verdict == "not established"
+
+
+def test_an_interval_of_a_difference_stays_in_what_is_possible():
+    truth = np.arange(60) % 2
+    wrong = 1 - truth
+    wrong[:2] = truth[:2]
+    one, other = (Outcome("binary", truth, np.eye(2)[each], each) for each in (truth, wrong))
+    found, _ = paired_differences(one, other, ["accuracy", "mcc"], resamples=200)
+    assert [each.high <= top for each, top in zip(found, (1, 2), strict=True)] == [True, True]
+    assert max(each.high for each in found[:1]) == 1
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +347,8 @@ def test_the_command_prints_and_writes_what_it_found(trained, tmp_path):
         env={"COLUMNS": "160"},
     )
     assert done.exit_code == 0, done.output
-    assert "not established: the interval includes 0" in done.output
+    said = " ".join(done.output.split())
+    assert "not established: the interval includes 0, or p is above 0.05" in said
     assert "McNemar" in done.output
     content = json.loads((tmp_path / "c.json").read_text("utf-8"))
     assert len(content["comparisons"]) == 2
@@ -498,6 +611,81 @@ def test_a_label_in_no_prediction_file_is_said(classes, tmp_path):
     assert found.notes == ("2 of 3 labels are in no prediction (丙, 乙).",)
     found = compare([file, model], data / "test.json", resamples=20)
     assert found.notes == ()
+
+
+def said_of(folder, name, rows):
+    file = folder / name
+    file.write_text("\n".join(json.dumps(row) for row in rows), "utf-8")
+    return file
+
+
+def test_the_task_of_files_can_be_stated(tmp_path):
+    rows = [{"index": i, "text_a": f"text {i}", "label": i % 2} for i in range(8)]
+    (tmp_path / "numbers.json").write_text(json.dumps(rows), "utf-8")
+    files = [
+        said_of(tmp_path, name, [{"index": i, "labels": [str(i % by)]} for i in range(8)])
+        for name, by in (("a.jsonl", 2), ("b.jsonl", 1))
+    ]
+    with pytest.raises(DataError, match="not a prediction of regression") as wrong:
+        compare(files, tmp_path / "numbers.json")
+    assert "--task" in wrong.value.hint
+    found = compare(files, tmp_path / "numbers.json", task="multiclass", resamples=20)
+    assert found.task == "multiclass"
+    (tmp_path / "sets.csv").write_text(
+        "text_a,label\n" + "\n".join(f"t{i},x" for i in range(4)), "utf-8"
+    )
+    sets = [
+        said_of(tmp_path, name, [{"index": i, "labels": said} for i in range(4)])
+        for name, said in (("c.jsonl", ["x", "y"]), ("d.jsonl", ["x"]))
+    ]
+    command = ["compare", *map(str, sets), str(tmp_path / "sets.csv"), "--task"]
+    done = CliRunner().invoke(app, [*command, "multilabel"])
+    assert (done.exit_code, "samples_f1" in done.output) == (0, True), done.output
+    with pytest.raises(ConfigError, match="task must be one of"):
+        compare(sets, tmp_path / "sets.csv", task="sets")
+
+
+def test_the_positive_class_does_not_hang_on_which_source_is_first(tmp_path):
+    rows = [{"index": i, "text_a": f"text {i}", "label": "yn"[i % 3 > 0]} for i in range(12)]
+    (tmp_path / "rows.json").write_text(json.dumps(rows), "utf-8")
+
+    def answers(name, order, wrong):
+        given = ["yn"[(i % 3 > 0) ^ (i < wrong)] for i in range(12)]
+        scores = [{label: float(label == g) for label in order} for g in given]
+        lines = [
+            {"index": i, "labels": [g], "scores": s if order else None}
+            for i, (g, s) in enumerate(zip(given, scores, strict=True))
+        ]
+        return said_of(tmp_path, name, lines)
+
+    yn, ny, none = (
+        answers("a.jsonl", "yn", 2),
+        answers("b.jsonl", "ny", 3),
+        answers("c.jsonl", "", 4),
+    )
+    for one, other, task, note in (
+        (yn, ny, "multiclass", "the sources differ in their order of labels"),
+        (yn, none, "binary", "positive class: n"),
+        (ny, none, "binary", "positive class: y"),
+    ):
+        left, right = (
+            compare(each, tmp_path / "rows.json", resamples=20)
+            for each in ((one, other), (other, one))
+        )
+        assert left.task == right.task == task
+        assert note in left.notes[0]
+        for a, b in zip(
+            left.comparisons[0].differences, right.comparisons[0].differences, strict=True
+        ):
+            assert (a.metric, a.a, a.b) == (b.metric, b.b, b.a)
+    also = shutil.copyfile(none, tmp_path / "d.jsonl")
+    found = compare([none, also], tmp_path / "rows.json", resamples=20)
+    assert (found.task, found.notes[0][:19]) == ("multiclass", "no source says the ")
+
+
+def test_too_few_resamples_are_refused(tmp_path):
+    done = CliRunner().invoke(app, ["compare", "a", "b", "c", "--resamples", "99"])
+    assert done.exit_code == 2
 
 
 # --- prediction files of all sorts ----------------------------------------------------------------

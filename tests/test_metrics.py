@@ -671,9 +671,16 @@ def test_a_better_model_is_found_and_the_sign_turns_with_the_sides():
     assert result.a == evaluated("multilabel", (truth, scores, good)).metrics["micro_f1"]
     assert result.difference == pytest.approx(result.a - result.b)
     assert 0 < result.low < result.difference < result.high
-    assert result.p_value == pytest.approx(2 / 201)
+    assert result.p_value == 1 / 200  # none of the swaps but the one that was seen
     assert (mirrored.low, mirrored.high) == pytest.approx((-result.high, -result.low))
     assert mirrored.p_value == result.p_value
+
+
+def test_a_perfect_correlation_is_one():
+    for rows in range(5, 60):
+        truth = np.arange(rows) % 5
+        outcome = evaluated("multiclass", (truth, np.eye(5)[truth], truth), resamples=0)
+        assert outcome.metrics["mcc"] <= 1.0
 
 
 def test_pairing_is_narrower_than_two_intervals():

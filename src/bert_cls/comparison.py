@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from bert_cls.bundle import Bundle
 from bert_cls.classifier import Classifier
 from bert_cls.data import Example, LabelSpace, Rows, Task, infer_task, read, targets
-from bert_cls.errors import DataError
+from bert_cls.errors import DataError, pick
 from bert_cls.judging import merged, misfit, unlabelled_note
 from bert_cls.metrics import Comparison, Outcome, compare_outcomes, corrected
 from bert_cls.predicted import read_predictions
@@ -28,6 +28,7 @@ from bert_cls.report import SEEN, seen_rows
 _TEXT_SHOWN = 80
 _MISSING_SHOWN = 3
 _ONE_LABEL = frozenset({"binary", "multiclass"})
+_TASKS: dict[str, Task] = {task: task for task in get_args(Task)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +36,14 @@ class Answers:
     """What one model said, one Prediction a row.
 
     `names` are all labels it can give, or of a prediction file (`known` False) those it mentions:
-    what else its model knows cannot be told.
+    what else its model knows cannot be told. `ordered` says that their order is the model's.
     """
 
     name: str
     names: tuple[str, ...]
     predictions: Sequence[Prediction]
     known: bool
+    ordered: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,21 +108,23 @@ def compare(
     sources: Sequence[Path],
     file: Path,
     *,
+    task: str | None = None,
     encoding: str | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Compared:
     """Compare each further source with the first one on the labelled rows of `file`.
 
-    A source is a model folder, or a .jsonl or .json file written by `bert-cls predict`. DataError
-    when the tasks differ (binary and multiclass are both classes), when a prediction file and
-    `file` do not hold the same rows, or when all sources are models and a row has a label that none
-    knows.
+    A source is a model folder, or a .jsonl or .json file written by `bert-cls predict`. Where all
+    are files, `task` says what they hold; without it the labels of `file` do. DataError when the
+    tasks differ (binary and multiclass are both classes), when a prediction file and `file` do not
+    hold the same rows, or when all sources are models and a row has a label that none knows.
     """
     check_ranges(LEAST | {"resamples": 1}, resamples=resamples, seed=seed)
     _check_sources(sources)
     models = {path: Classifier.load(path) for path in dict.fromkeys(sources) if path.is_dir()}
-    rows, task, notes = _labelled(file, encoding, [each.bundle for each in models.values()])
+    bundles_read = [each.bundle for each in models.values()]
+    rows, kind, notes = _labelled(file, encoding, bundles_read, task)
     named = list(zip(sources, _names(sources), strict=True))
     bundles = {name: models[path].bundle for path, name in named if path in models}
     _check_readable(rows, bundles)
@@ -128,15 +132,14 @@ def compare(
     answers = [
         _from_model(models[path], name, rows, written=written)
         if path in models
-        else _from_file(path, name, rows, task)
+        else _from_file(path, name, rows, kind)
         for path, name in named
     ]
     rows, about_merges = _merged(rows, bundles, {n for each in answers for n in each.names})
     space = _space(answers, rows)
-    if task == "binary" and len(space) != 2:
-        task = "multiclass"
-    truth = targets(rows.examples, task, space)
-    outcomes = [_outcome(each, task, space, truth) for each in answers]
+    kind, about_classes = _positive(kind, answers, space)
+    truth = targets(rows.examples, kind, space)
+    outcomes = [_outcome(each, kind, space, truth) for each in answers]
     drawn: dict[str, Any] = {"resamples": resamples, "seed": seed}
     unfit = [_uncalibrated(bundles.get(each.name), each.name) for each in answers]
     comparisons = tuple(
@@ -144,7 +147,7 @@ def compare(
         for other, why in zip(outcomes[1:], unfit[1:], strict=True)
     )
     return Compared(
-        task=task,
+        task=kind,
         file=file.name,
         examples=rows.examples,
         base=answers[0],
@@ -153,6 +156,7 @@ def compare(
         notes=(
             *notes,
             *about_merges,
+            *about_classes,
             *(f"{n}: {SEEN[how]}" for n, b in bundles.items() if (how := seen_rows(b, file))),
             *_abstaining(bundles),
             *_unknown(answers, space),
@@ -190,15 +194,21 @@ def _names(sources: Sequence[Path]) -> list[str]:
 
 
 def _labelled(
-    file: Path, encoding: str | None, bundles: Sequence[Bundle]
+    file: Path, encoding: str | None, bundles: Sequence[Bundle], said: str | None
 ) -> tuple[Rows, Task, tuple[str, ...]]:
-    """The rows with a label, the task, and a note on those without."""
+    """The rows with a label, the task (`said` if there is no model), and a note on the others."""
+    stated = None if said is None else pick(_TASKS, said, "task")
     tasks = [bundle.task for bundle in bundles]
     names = {name for bundle in bundles for name in (*bundle.space.names, *bundle.merges)}
     if len(set(tasks)) > 1 and not _ONE_LABEL.issuperset(tasks):
         raise DataError(f"the models are for different tasks: {', '.join(tasks)}.")
     # of both kinds: two classes are classes
-    known: Task | None = "multiclass" if len(set(tasks)) > 1 else next(iter(tasks), None)
+    known: Task | None = "multiclass" if len(set(tasks)) > 1 else next(iter(tasks), stated)
+    if known != (stated or known):
+        raise DataError(
+            f"the models are for {known} data. Got the task {stated} instead.",
+            hint="leave the task out: it is for prediction files alone.",
+        )
     rows = read(file, encoding=encoding, task=known, names=names)
     task = known or infer_task([rows])
     if known is None:
@@ -242,7 +252,7 @@ def _from_model(model: Classifier, name: str, rows: Rows, *, written: bool) -> A
     predictions = model.predict(rows.examples)
     if written:
         predictions = [each.as_written() for each in predictions]
-    return Answers(name, model.labels, predictions, known=True)
+    return Answers(name, model.labels, predictions, known=True, ordered=True)
 
 
 def _uncalibrated(bundle: Bundle | None, name: str) -> str | None:
@@ -279,15 +289,27 @@ def _from_file(path: Path, name: str, rows: Rows, task: Task) -> Answers:
             hint="predict the file itself: bert-cls predict MODEL FILE -o OUT.jsonl",
         )
     said = [by_index[e.index] for e in rows.examples]
-    return Answers(name, _mentioned(said), said, known=False)
-
-
-def _mentioned(said: Sequence[Prediction]) -> tuple[str, ...]:
-    """The labels of a file: in the model's order where all lines have it, else sorted."""
     names = {label for each in said for label in (*(each.scores or ()), *each.labels)}
     orders = {tuple(each.scores or ()) for each in said}
     order = orders.pop()
-    return order if not orders and len(order) == len(names) else tuple(sorted(names))
+    ordered = not orders and len(order) == len(names)  # all lines have it, which is the model's
+    return Answers(name, order if ordered else tuple(sorted(names)), said, False, ordered)
+
+
+def _positive(
+    task: Task, answers: Sequence[Answers], space: LabelSpace
+) -> tuple[Task, tuple[str, ...]]:
+    """Binary where the sources that have an order agree on it, else multiclass; and a note.
+
+    So the positive class never hangs on which source comes first.
+    """
+    if task != "binary":
+        return task, ()
+    orders = {each.names for each in answers if each.ordered and len(each.names) == 2}
+    if orders == {space.names}:
+        return task, (f"positive class: {space.names[1]}",)
+    why = "the sources differ in their" if orders else "no source says the"
+    return "multiclass", (f"{why} order of labels, so no class is the positive one.",)
 
 
 def _space(answers: Sequence[Answers], rows: Rows) -> LabelSpace:
@@ -295,7 +317,7 @@ def _space(answers: Sequence[Answers], rows: Rows) -> LabelSpace:
 
     DataError for a label that no model knows, where all sources are models.
     """
-    first = sorted(answers, key=lambda each: (not each.known, len(each.names) < 2))
+    first = sorted(answers, key=lambda e: (not e.known, not e.ordered, len(e.names) < 2))
     names = dict.fromkeys(name for each in first for name in each.names)
     only_rows: set[str] = set()
     for i, example in enumerate(rows.examples):

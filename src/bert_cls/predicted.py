@@ -32,7 +32,8 @@ def read_predictions(path: Path, task: Task) -> dict[int | str, Prediction]:
         except ValueError as error:
             raise DataError(
                 f"{path}: {place}: not a prediction of {task} data ({error}).",
-                hint="give a model folder, or a .jsonl or .json file written by bert-cls predict.",
+                hint="give a model folder, or a .jsonl or .json file written by bert-cls predict; "
+                "where all are files, --task says what they hold.",
             ) from error
         if index in found:
             raise DataError(f"{path}: {place}: index {index!r} is there twice.")

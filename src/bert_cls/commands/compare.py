@@ -31,13 +31,20 @@ def compare(
         ),
     ],
     file: Annotated[Path, typer.Argument(help="Labelled rows.")],
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="What prediction files hold: binary, multiclass, multilabel, regression; without "
+            "it as the labels of the rows look."
+        ),
+    ] = None,
     examples: Annotated[
         int, typer.Option(min=0, help="Fixed and broken rows to show, of each.")
     ] = 5,
     labels: Annotated[
         int | None, typer.Option(min=0, help="Labels to show, by size of change; without it 10.")
     ] = None,
-    resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples.")] = 1000,
+    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the resamples.")] = 0,
     json_file: Annotated[
         Path | None,
@@ -57,7 +64,8 @@ def compare(
     printed = is_stdio(json_file)
     if not printed:
         check_output(json_file, file, *models, trained_on=map(data_of, models))
-    compared = run(models, file, encoding=encoding, resamples=resamples, seed=seed)
+    drawn: dict[str, int] = {"resamples": resamples, "seed": seed}
+    compared = run(models, file, task=task, encoding=encoding, **drawn)
     if labels is not None and compared.task == "regression":
         raise ConfigError(
             "--labels is how many labels to show. These models give numbers.",
@@ -75,8 +83,6 @@ def compare(
 
 
 def _show(console: Console, compared: Compared, at: int, *, examples: int, labels: int) -> None:
-    from bert_cls.metrics.paired import FEWEST_DIFFERING
-
     found, base, other = compared.comparisons[at], compared.base.name, compared.others[at].name
     console.print(
         f"{other} against {base}, {len(compared.examples)} rows of {compared.file}, "
@@ -89,9 +95,9 @@ def _show(console: Console, compared: Compared, at: int, *, examples: int, label
     resamples = max((each.resamples for each in found.differences), default=0)
     _say(
         console,
-        f"difference: {other} less {base}; intervals and shares over {resamples} paired resamples "
-        "of rows; not established: the interval includes 0, or fewer than "
-        f"{FEWEST_DIFFERING} rows differ",
+        f"change: {other} less {base}; intervals over {resamples} paired resamples "
+        "of rows; p: swap test, not corrected; not established: the interval includes 0, or p is "
+        "above 0.05",
     )
     console.print(_rows_line(compared, found, base, other), markup=False, highlight=False)
     if found.labels and labels:
@@ -125,22 +131,23 @@ def _show(console: Console, compared: Compared, at: int, *, examples: int, label
 
 
 def _metrics(found: Comparison, base: str, other: str) -> Table:
-    from rich.markup import escape
-
     from bert_cls.terminal import figure, signed
 
-    table = _table(["", escape(base), escape(other), "difference", "95 % interval", "better in"])
-    for each in found.differences:
-        table.add_row(
-            each.metric,
-            figure(each.b),
-            figure(each.a),
-            signed(each.difference),
-            f"{signed(each.low)} to {signed(each.high)}",
-            f"{each.share:.0%}",
-            f"[{_STYLES.get(each.verdict, 'dim')}]{each.verdict}[/]",
-        )
-    return table
+    return _table(
+        ["", base, other, "change", "95 % interval", "p"],
+        [
+            [
+                each.metric,
+                figure(each.b),
+                figure(each.a),
+                signed(each.difference),
+                f"{signed(each.low)} to {signed(each.high)}",
+                f"{each.p_value:.2g}",
+                each.verdict,
+            ]
+            for each in found.differences
+        ],
+    )
 
 
 def _rows_line(compared: Compared, found: Comparison, base: str, other: str) -> str:
@@ -156,37 +163,44 @@ def _rows_line(compared: Compared, found: Comparison, base: str, other: str) -> 
 
 
 def _labels(found: Comparison, base: str, other: str, shown: int) -> Table:
-    from rich.markup import escape
-
-    table = _table(
-        ["F1 of label", escape(base), escape(other), "difference", "95 % interval", "rows", "p"]
+    return _table(
+        ["F1 of label", base, other, "change", "95 % interval", "rows", "p"],
+        [
+            [
+                row.name,
+                f"{row.b:.4f}",
+                f"{row.a:.4f}",
+                f"{row.difference:+.4f}",
+                f"{row.low:+.4f} to {row.high:+.4f}",
+                str(row.support),
+                "" if row.p_holm is None else f"{row.p_holm:.2g}",
+                row.verdict,
+            ]
+            for row in sorted(found.labels, key=_surest_first)[:shown]
+        ],
     )
-    ordered = sorted(found.labels, key=_surest_first)
-    for row in ordered[:shown]:
-        table.add_row(
-            escape(row.name),
-            f"{row.b:.4f}",
-            f"{row.a:.4f}",
-            f"{row.difference:+.4f}",
-            f"{row.low:+.4f} to {row.high:+.4f}",
-            str(row.support),
-            "" if row.p_holm is None else f"{row.p_holm:.3g}",
-            f"[{_STYLES.get(row.verdict, 'dim')}]{row.verdict}[/]",
-        )
-    return table
 
 
 def _surest_first(row: LabelChange) -> tuple[bool, float, float]:
     return row.p_holm is None, row.p_holm or 0.0, -abs(row.difference)
 
 
-def _table(columns: list[str]) -> Table:
+def _table(columns: list[str], rows: list[list[str]]) -> Table:
+    """Names, numbers and a verdict; in 80 columns names and headings fold, numbers do not."""
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(box=None, padding=(0, 2), header_style="bold")
-    for i, column in enumerate([*columns, ""]):
-        left = i in (0, len(columns))
-        table.add_column(column, justify="left" if left else "right", overflow="fold")
+    table = Table(
+        box=None, padding=(0, 1), pad_edge=False, collapse_padding=True, header_style="bold"
+    )
+    table.add_column(escape(columns[0]), overflow="fold")
+    for i, column in enumerate(columns[1:], start=1):
+        whole = max((len(row[i]) for row in rows), default=0)
+        table.add_column(escape(column), justify="right", overflow="fold", min_width=whole)
+    table.add_column("", no_wrap=True)
+    for *cells, verdict in rows:
+        style = _STYLES.get(verdict, "dim")
+        table.add_row(*map(escape, cells), f"[{style}]{verdict}[/]")
     return table
 
 

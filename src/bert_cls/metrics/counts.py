@@ -155,7 +155,8 @@ def matthews(tp: Floats, support: Floats, predicted: Floats) -> Floats:
     covariance = tp.sum(axis=-1) * rows - (support * predicted).sum(axis=-1)
     spread_truth = rows * rows - (support * support).sum(axis=-1)
     spread_predicted = rows * rows - (predicted * predicted).sum(axis=-1)
-    return ratio(covariance, np.sqrt(spread_truth) * np.sqrt(spread_predicted))
+    value = ratio(covariance, np.sqrt(spread_truth) * np.sqrt(spread_predicted))
+    return np.clip(value, -1.0, 1.0)
 
 
 GROUPS = ("head", "medium", "tail")

@@ -1,7 +1,7 @@
 """One model against another on the same rows: differences, tests, and what changed sides.
 
 Differences are `a - b`. An interval comes from resampling rows, the same rows for both models; p
-values are exact (see `exact`).
+values come from swapping answers (see `exact` and `swaps`).
 """
 
 from __future__ import annotations
@@ -14,29 +14,24 @@ import numpy as np
 
 from bert_cls.errors import DataError, pick
 from bert_cls.metrics.counts import ratio
-from bert_cls.metrics.definitions import DEFINITIONS, HEADLINES
+from bert_cls.metrics.definitions import DEFINITIONS, HEADLINES, RANGES
 from bert_cls.metrics.exact import McNemar, holm, mcnemar_exact, swap_test
 from bert_cls.metrics.families import FAMILIES, label_sums
-from bert_cls.metrics.intervals import RESAMPLES, families_of
+from bert_cls.metrics.intervals import RESAMPLES, SHARES, families_of
 from bert_cls.metrics.outcome import Bools, Floats, Ints, Outcome, indicator
 from bert_cls.metrics.resampling import (
     LEVEL,
     Weights,
     on_all_rows,
     percentile_interval,
-    recentred,
     resample,
     row_weights,
 )
+from bert_cls.metrics.swaps import swap_tests
 
 LOWER_IS_BETTER = frozenset(name for name, text in DEFINITIONS.items() if "lower is better" in text)
 LEAST_P = 0.05
-"""A label is said to have changed at or below this p value, after Holm's correction."""
-FEWEST_DIFFERING = 6
-"""Rows in which two models must differ for any difference to be established.
-
-With five, a two-sided exact test cannot go below p = 0.06, whatever the bootstrap says.
-"""
+"""Differences are established at or below this p value; of labels after Holm's correction."""
 _OFF_ONE = 1e-3  # the sum of a row's scores, which are written with six digits
 
 
@@ -45,8 +40,8 @@ class PairedDifference:
     """What `metric` is for two models on the same rows, and an interval of `a - b`.
 
     `share` is the share of resamples, 0..1, in which `a` is the better one, ties one half.
-    `p_value` is two-sided: twice the share of resamples in which the difference vanishes or turns.
-    `differing` is how many rows tell the two apart in this metric; None where that was not stored.
+    `p_value` is that of the swap test (`swaps`). `differing` is in how many rows what the metric
+    reads differs: rows right, decisions, or scores; None where that was not stored.
     """
 
     metric: str
@@ -64,10 +59,11 @@ class PairedDifference:
     def verdict(self) -> str:
         """`better` or `worse` (of a), or `not established`.
 
-        That is when the interval includes 0, or fewer than FEWEST_DIFFERING rows differ.
+        That is when p is above LEAST_P, or the interval includes 0. Shares of right rows follow
+        their exact test alone, which is said of the rows as well.
         """
-        few = self.differing is not None and self.differing < FEWEST_DIFFERING
-        if few or self.low <= 0 <= self.high:
+        unsure = self.metric not in SHARES and self.low <= 0 <= self.high
+        if unsure or self.p_value > LEAST_P:
             return "not established"
         return "better" if (self.difference > 0) != (self.metric in LOWER_IS_BETTER) else "worse"
 
@@ -94,42 +90,39 @@ def paired_differences(
         for each in (a, b)
     )
     found: list[PairedDifference] = []
+    intervals: dict[str, tuple[float, float]] = {}
     skipped: list[str] = []
     for metric in metrics:
         point = points_a[metric] - points_b[metric]
-        differences = drawn_a[metric] - drawn_b[metric]
-        interval = percentile_interval(differences, point)
+        widest = RANGES[metric][1] - RANGES[metric][0]
+        interval = percentile_interval(
+            drawn_a[metric] - drawn_b[metric], point, bounds=(-widest, widest)
+        )
         if interval is None or not math.isfinite(point):
             skipped.append(f"{metric} is undefined on these rows, so it cannot be compared.")
-            continue
-        defined = recentred(differences, point)
+        else:
+            intervals[metric] = interval
+    tests = swap_tests(a, b, list(intervals), ways=resamples, seed=seed)
+    for metric, interval in intervals.items():
+        differences = drawn_a[metric] - drawn_b[metric]
+        defined = differences[np.isfinite(differences)]
         above, below = int((defined > 0).sum()), int((defined < 0).sum())
-        turned = len(defined) - max(above, below)
         better = below if metric in LOWER_IS_BETTER else above
+        p_value, differing = tests[metric]
         found.append(
             PairedDifference(
                 metric,
                 points_a[metric],
                 points_b[metric],
-                point,
+                points_a[metric] - points_b[metric],
                 *interval,
                 share=float(better + (len(defined) - above - below) / 2) / len(defined),
-                p_value=min(1.0, 2.0 * (turned + 1) / (len(defined) + 1)),
+                p_value=p_value,
                 resamples=len(defined),
-                differing=_differing(a, b, metric),
+                differing=differing,
             )
         )
     return found, skipped
-
-
-def _differing(a: Outcome, b: Outcome, metric: str) -> int:
-    """Rows that can tell a from b in this metric: by what is decided, right, or scored."""
-    if metric in ("accuracy", "exact_match"):
-        right_a, right_b = _right(a, b)
-        return int(np.count_nonzero(right_a != right_b))
-    scored = a.task == "regression" or metric in _OF_SCORES
-    unlike = a.scores != b.scores if scored else a.decided != b.decided
-    return int(np.count_nonzero(unlike.any(axis=1) if unlike.ndim == 2 else unlike))
 
 
 def _check_same_rows(a: Outcome, b: Outcome) -> None:

@@ -67,7 +67,7 @@ function leadOver(bar, name) {
   const lead = bar.lead[name];
   if (!lead) return null;
   const ends = signed(lead[1]) + " – " + signed(lead[2]);
-  // an interval without 0 may still rest on too few rows
+  // an interval without 0 may still rest on few rows: then swaps give as much too often
   const unsure = lead[3] === "not established" && (lead[1] > 0 || lead[2] < 0);
   return [ends, unsure ? say("figures.too_few") : null].filter(Boolean).map((line) => element("div", { class: "soft small" }, line));
 }
