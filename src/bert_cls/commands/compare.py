@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bert_cls.metrics import Comparison, LabelChange
 
 _LABELS = 10
+_SHORT, _HEADING = 16, 6  # as long as a metric's name, and as a figure: longer ones are folded
 _STYLES = {"better": "green", "gained": "green", "worse": "red", "lost": "red"}
 
 
@@ -187,17 +188,17 @@ def _surest_first(row: LabelChange) -> tuple[bool, float, float]:
 
 def _table(columns: list[str], rows: list[list[str]]) -> Table:
     """Names, numbers and a verdict; in 80 columns names and headings fold, numbers do not."""
+    from rich.cells import cell_len
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(
-        box=None, padding=(0, 1), pad_edge=False, collapse_padding=True, header_style="bold"
-    )
-    table.add_column(escape(columns[0]), overflow="fold")
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    widest = max(cell_len(name) for name in (columns[0], *(row[0] for row in rows)))
+    table.add_column(escape(columns[0]), overflow="fold", no_wrap=widest <= _SHORT)
     for i, column in enumerate(columns[1:], start=1):
-        whole = max((len(row[i]) for row in rows), default=0)
-        table.add_column(escape(column), justify="right", overflow="fold", min_width=whole)
-    table.add_column("", no_wrap=True)
+        whole = max(min(len(column), _HEADING), *(len(row[i]) for row in rows), 0)
+        table.add_column(escape(column), justify="right", overflow="fold", width=whole)
+    table.add_column("")
     for *cells, verdict in rows:
         style = _STYLES.get(verdict, "dim")
         table.add_row(*map(escape, cells), f"[{style}]{verdict}[/]")
