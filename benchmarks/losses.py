@@ -110,7 +110,7 @@ def against(
     split = len(ours)
     difference = np.mean(drawn[:split], axis=0) - np.mean(drawn[split:], axis=0)
     point = float(np.mean(points[:split]) - np.mean(points[split:]))
-    interval = percentile_interval(difference, point, level=0.95)
+    interval = percentile_interval(difference, point)
     return (point, *interval) if interval else None
 
 

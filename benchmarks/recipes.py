@@ -191,7 +191,7 @@ def lead(part: Part, base: Part, place: Path) -> tuple[float, float, float] | No
     families = families_of(part["task"], [metric])
     ours, theirs = (d[metric] for d in resample(both, families, resamples=1000, seed=0))
     one, other = (on_all_rows(each, families[0])[metric] for each in both)
-    interval = percentile_interval(ours - theirs, float(one - other), level=0.95)
+    interval = percentile_interval(ours - theirs, float(one - other))
     return (float(one - other), *interval) if interval else None
 
 

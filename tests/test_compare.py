@@ -683,6 +683,55 @@ def test_the_positive_class_does_not_hang_on_which_source_is_first(tmp_path):
     assert (found.task, found.notes[0][:19]) == ("multiclass", "no source says the ")
 
 
+def test_scores_by_size_do_not_say_which_class_is_positive(tmp_path):
+    rows = [{"index": i, "text_a": f"text {i}", "label": "yn"[i % 3 > 0]} for i in range(12)]
+    (tmp_path / "rows.json").write_text(json.dumps(rows), "utf-8")
+    whole, top = (
+        said_of(
+            tmp_path,
+            name,
+            [{"index": i, "labels": ["y"], "scores": s} for i, s in enumerate(scores)],
+        )
+        for name, scores in (
+            ("whole.jsonl", [{"n": i / 20, "y": 1 - i / 20} for i in range(12)]),
+            ("top.jsonl", [{"y": 1 - i / 40, "n": i / 40} for i in range(12)]),
+        )
+    )
+    found = compare([top, whole], tmp_path / "rows.json", resamples=20)
+    assert (found.task, found.notes) == ("binary", ("positive class: y",))
+    three = said_of(
+        tmp_path,
+        "three.jsonl",
+        [{"index": i, "labels": ["z"], "scores": dict.fromkeys("nyz", 0.3)} for i in range(12)],
+    )
+    found = compare([whole, three], tmp_path / "rows.json", resamples=20)
+    assert found.task == "multiclass"
+    assert found.notes[0] == "there are 3 labels, so no class is the positive one."
+
+
+def test_ties_in_one_model_do_not_hide_a_difference_in_order():
+    truth = (np.arange(400) < 30).astype(int)
+    rng = np.random.default_rng(0)
+    good, poor = (rng.normal(size=400) + by * truth for by in (3.0, 0.5))
+    tied = np.where(good < np.quantile(good, 0.9), good.min(), good)
+    for scores in (good, tied):
+        one, other = (
+            Outcome("binary", truth, np.stack([-x, x], axis=1), (x > 2).astype(int))
+            for x in (scores, poor)
+        )
+        found, _ = paired_differences(one, other, ["auroc", "average_precision"], resamples=200)
+        assert [each.verdict for each in found] == ["better", "better"]
+
+
+def test_no_p_value_is_zero():
+    truth = np.arange(3000) % 2
+    one, other = (
+        Outcome("binary", truth, np.eye(2)[said], said) for said in (truth, np.zeros(3000, int))
+    )
+    found, _ = paired_differences(one, other, HEADLINES["binary"], resamples=5)
+    assert all(0 < each.p_value <= 0.05 for each in found)
+
+
 def test_too_few_resamples_are_refused(tmp_path):
     done = CliRunner().invoke(app, ["compare", "a", "b", "c", "--resamples", "99"])
     assert done.exit_code == 2

@@ -576,6 +576,10 @@ def test_auto_shows_one_half_and_takes_a_tuned_cut():
     tuned = tune(z, rng.random(z.shape) < sigmoid(z), task="multilabel")
     assert "fixed" in tuned.crossfit
     assert tuned.rule.tuner != "fixed"
+    # which is a matter of F: whole rows of independent labels are best cut at one half
+    z = rng.normal(0, 2.0, (400, 3))
+    truth = rng.random(z.shape) < sigmoid(z)
+    assert tune(z, truth, task="multilabel", objective="exact_match").rule.tuner == "fixed"
 
 
 def test_auto_takes_the_simplest_tuner_within_half_a_standard_error():

@@ -292,7 +292,13 @@ def _from_file(path: Path, name: str, rows: Rows, task: Task) -> Answers:
     names = {label for each in said for label in (*(each.scores or ()), *each.labels)}
     orders = {tuple(each.scores or ()) for each in said}
     order = orders.pop()
-    ordered = not orders and len(order) == len(names)  # all lines have it, which is the model's
+    # all lines have it, which is the model's; but `--top` writes the highest score first
+    falling = all(
+        list(s) == sorted(s, reverse=True)
+        for each in said
+        if (s := tuple((each.scores or {}).values()))
+    )
+    ordered = not orders and len(order) == len(names) and not falling
     return Answers(name, order if ordered else tuple(sorted(names)), said, False, ordered)
 
 
@@ -305,7 +311,10 @@ def _positive(
     """
     if task != "binary":
         return task, ()
-    orders = {each.names for each in answers if each.ordered and len(each.names) == 2}
+    if len(space) != 2:
+        return "multiclass", (f"there are {len(space)} labels, so no class is the positive one.",)
+    sure = [each for each in answers if each.known] or answers
+    orders = {each.names for each in sure if each.ordered and len(each.names) == 2}
     if orders == {space.names}:
         return task, (f"positive class: {space.names[1]}",)
     why = "the sources differ in their" if orders else "no source says the"

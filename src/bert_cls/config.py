@@ -171,8 +171,9 @@ class DecisionConfig(Section):
 
     tuner: str = "auto"
     """How thresholds are chosen: fixed (one half), global, shrunk, micromacro, or auto: the best of
-    the last three by cross-fitting on dev. Where no dev row has a label, global stays at one half,
-    whatever the objective would prefer. Classes have one only with binary data and objective f1."""
+    them by cross-fitting on dev, with an F-measure as the objective the best of the last three.
+    Where no dev row has a label, global stays at one half, whatever the objective would prefer.
+    Classes have a threshold only with binary data and objective f1."""
     objective: str | None = None
     """What is aimed at. Multilabel: micro_macro (None), micro_f1, macro_f1, samples_f1,
     exact_match; classes: accuracy (None), macro_f1, and of binary data f1 of the second class."""

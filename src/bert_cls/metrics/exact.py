@@ -8,8 +8,10 @@ without drawing).
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from bert_cls.metrics.outcome import Bools, Floats, Ints
 # further from the mean than this many standard deviations a binomial has less than 1e-22 left
 _TAIL = 10.0
 _CELLS_AT_ONCE = 4_000_000
+_LEAST = sys.float_info.min  # no p value is 0: what was seen is one of the ways
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +47,17 @@ def mcnemar_exact(a_correct: Bools, b_correct: Bools) -> McNemar:
         )
     only_a = int(np.count_nonzero(a_correct & ~b_correct))
     only_b = int(np.count_nonzero(b_correct & ~a_correct))
-    flips = only_a + only_b
+    return McNemar(only_a, only_b, _uneven(min(only_a, only_b), only_a + only_b))
+
+
+@lru_cache(16)
+def _uneven(fewer: int, flips: int) -> float:
+    """How often so many fair coins fall at least so unevenly."""
     ways = term = 1
-    for i in range(min(only_a, only_b)):
+    for i in range(fewer):
         term = term * (flips - i) // (i + 1)
         ways += term
-    return McNemar(only_a, only_b, min(1.0, 2 * ways / 2**flips))
+    return min(1.0, max(float(2 * ways / 2**flips), _LEAST))
 
 
 def swap_test(truth: Bools, a: Bools, b: Bools) -> float:
@@ -82,7 +90,7 @@ def swap_test(truth: Bools, a: Bools, b: Bools) -> float:
         part = slice(at, at + step)
         as_far = gap(hits[part, None], alarms[None, :]) >= seen - 1e-12
         p += float(p_hits[part] @ as_far @ p_alarms)
-    return min(1.0, p)
+    return min(1.0, max(p, _LEAST))
 
 
 def _binomial(n: int) -> tuple[Ints, Floats]:

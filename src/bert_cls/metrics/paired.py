@@ -32,6 +32,8 @@ from bert_cls.metrics.swaps import swap_tests
 LOWER_IS_BETTER = frozenset(name for name, text in DEFINITIONS.items() if "lower is better" in text)
 LEAST_P = 0.05
 """Differences are established at or below this p value; of labels after Holm's correction."""
+FEWEST_WAYS = 100
+"""Swaps that are tried at least: p values that are drawn cannot fall below 1 / their number."""
 _OFF_ONE = 1e-3  # the sum of a row's scores, which are written with six digits
 
 
@@ -102,7 +104,7 @@ def paired_differences(
             skipped.append(f"{metric} is undefined on these rows, so it cannot be compared.")
         else:
             intervals[metric] = interval
-    tests = swap_tests(a, b, list(intervals), ways=resamples, seed=seed)
+    tests = swap_tests(a, b, list(intervals), ways=max(resamples, FEWEST_WAYS), seed=seed)
     for metric, interval in intervals.items():
         differences = drawn_a[metric] - drawn_b[metric]
         defined = differences[np.isfinite(differences)]

@@ -139,13 +139,16 @@ def _scores(outcome: Outcome) -> Floats:
 
 
 def _ranks(outcome: Outcome) -> Floats:
-    """Ranks 0..1 among the distinct scores of each label: two models need not have one scale."""
-    return np.asarray(np.apply_along_axis(_dense_ranks, 0, outcome.scores))
+    """Ranks 0..1 of each label's scores: two models need not have one scale.
 
-
-def _dense_ranks(scores: Floats) -> Floats:
-    distinct, ranks = np.unique(scores, return_inverse=True)
-    return np.asarray(ranks / max(1, len(distinct) - 1), dtype=np.float64)
+    Equal scores are ranked by chance, of both models alike: shared ranks would lie elsewhere in
+    each model's scale, and order the same answer by who gave it.
+    """
+    chance = np.random.default_rng(0).permutation(outcome.rows)
+    columns = outcome.scores.reshape(outcome.rows, -1).T
+    order = [np.lexsort((chance, column)) for column in columns]
+    ranks = np.argsort(order, axis=1).T.reshape(outcome.scores.shape)
+    return np.asarray(ranks / outcome.rows)
 
 
 def _standard(outcome: Outcome) -> Floats:
