@@ -522,7 +522,7 @@ def test_the_commands_show_what_to_believe(folder, tmp_path):
         assert words in done.output
     model = str(folder / "model")
     same = shutil.copytree(model, tmp_path / "same")
-    compared = CliRunner().invoke(app, ["compare", model, str(same), test, "--resamples", "5"])
+    compared = CliRunner().invoke(app, ["compare", model, str(same), test, "--resamples", "100"])
     assert "leaves rows below confidence" in " ".join(compared.output.split())
     content = json.loads((tmp_path / "e.json").read_text("utf-8"))
     assert content["reliability"]

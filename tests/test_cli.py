@@ -255,7 +255,7 @@ def test_folders_of_outputs_are_made_and_that_is_said(trained, tmp_path):
     rows.write_text(json.dumps(content), "utf-8")
     commands = [
         ("as JSON: {}.json", ("check", rows, "--json")),
-        ("as JSON: {}.json", ("compare", other, again, rows, "--resamples", 2, "--json")),
+        ("as JSON: {}.json", ("compare", other, again, rows, "--resamples", 100, "--json")),
         ("as JSON: {}.json", ("explain", other, "天窗", "--passes", 8, "--json")),
         ("as JSON: {}.json", ("evaluate", other, rows, "--resamples", 0, "-o")),
         ("report: {}.html", ("evaluate", other, rows, "--resamples", 0, "--report")),

@@ -41,7 +41,7 @@ from bert_cls.training.prepare import read_audited
 from bert_cls.training.ranks import Alone
 from bert_cls.training.setup import make_trainer, set_up
 from bert_cls.training.student import fingerprint, spread
-from bert_cls.training.teaching import Teaching, with_unlabelled
+from bert_cls.training.teaching import with_unlabelled
 from small import MAKERS, multilabel_rows, paired, write_folder
 from test_training import FAST, Notes, StopAt, encoder, request_for
 from tiny import tiny_encoder
@@ -360,22 +360,21 @@ def test_a_student_is_not_adjusted_to_the_priors_where_its_teacher_was(encoder, 
     # its own rule and its teacher's are not, the bar's is
     assert tried == {False: [{"argmax"}] * 2, True: [{"argmax", "half_adjusted", "adjusted"}]}
     assert aims.adjusted(bundle.load(tmp_path / "student"))
-    # a folder of an earlier version does not say it
-    older = dict(teacher.details) | {"tuning": {"crossfit": {"argmax": 0.5}, "notes": []}}
-    assert aims.adjusted(replace(teacher, details=older))
-    assert not aims.calibrated(replace(teacher, details=older))
-    older["tuning"] = {"crossfit": {"argmax": 0.5, "adjusted": 0.6}, "notes": []}
-    assert not aims.adjusted(replace(teacher, details=older))
+    for tuning in (None, {}, {"calibrated": 1, "adjusted": None}):
+        silent = replace(teacher, details={**teacher.details, "tuning": tuning})
+        with pytest.raises(BundleError, match="does not say what its training aimed at"):
+            aims.adjusted(silent)
 
 
-def test_a_teacher_that_needs_an_offset_is_tuned_with_one(teachers):
-    """Its rule's scores are probabilities, its logits are not."""
-    teacher = Classifier.load(teachers("multilabel"))
-    model, tokens = teacher.bundle, teacher.text.encode(["尾灯很亮"])
-    for changed, aimed in (({}, True), ({"bias": -1.0}, False), ({"calibrated": False}, False)):
-        rule = replace(model.rule, temperature=1.0, slopes=(), offsets=(), **changed)
-        taught = Teaching(replace(model, rule=rule), tokens, np.zeros((1, 3), np.float32), {})
-        assert taught.calibrated == aimed
+def test_a_teacher_is_tuned_beside_its_student_as_in_its_own_run(encoder, tmp_path):
+    data = write_folder(tmp_path / "data", multilabel_rows)
+    teacher = train(
+        request_for(data, tmp_path / "t", encoder, **{"decision.calibrate": "platt"}), Silent()
+    )
+    beside = train(asked(tmp_path / "t", tmp_path / "s"), Silent()).teacher
+    for name, evaluation in teacher.evaluations.items():
+        for metric, value in evaluation.metrics.items():
+            assert beside[name].metrics[metric] == pytest.approx(value, abs=1e-6), metric
 
 
 # Unlabelled texts.
@@ -548,14 +547,18 @@ def test_rows_the_teacher_learnt_are_never_held_out(encoder, tmp_path):
     trained = train(asked(tmp_path / "t", tmp_path / "s"), Silent())
     before = bundle.load(tmp_path / "t").details["data"]["rows"]
     assert trained.bundle.details["data"]["rows"] == before | {"unlabelled": 0}
-    # a teacher of an earlier version, which held fewer rows out
+    # as many other rows
     dataset = read_audited(file, RunConfig(), Silent()).dataset
-    teacher = bundle.load(tmp_path / "t")
-    check_held_out(file, dataset, teacher)
-    earlier = {**teacher.details["data"], "rows": before | {"dev": before["dev"] - 1}}
-    older = replace(teacher, details={**teacher.details, "data": earlier})
-    with pytest.raises(DataError, match="may have learnt from some of these"):
-        check_held_out(file, dataset, older)
+    teacher, notes = bundle.load(tmp_path / "t"), Notes()
+    check_held_out(file, dataset, teacher, notes.noticed)
+    dev, kept = dataset.dev, dataset.train
+    others = replace(dataset, dev=kept[: len(dev)], train=[*dev, *kept[len(dev) :]])
+    with pytest.raises(DataError, match="other rows are held out"):
+        check_held_out(file, others, teacher, notes.noticed)
+    assert not notes.notes
+    # of another file
+    check_held_out(file, replace(others, files={"all.json": "0"}), teacher, notes.noticed)
+    assert "its own may be among them" in notes.notes[0]
 
 
 def test_data_that_changed_or_went_away_must_be_named(encoder, tmp_path):

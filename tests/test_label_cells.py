@@ -264,4 +264,4 @@ def test_training_evaluating_and_comparing_keep_declared_names_whole(tmp_path, e
     predicted = tmp_path / "out.jsonl"
     assert main("predict", model, file, "-o", predicted).code == 0
     assert len(predicted.read_text("utf-8").splitlines()) == 12
-    assert main("compare", model, predicted, file, "--resamples", 20).code == 0
+    assert main("compare", model, predicted, file, "--resamples", 100).code == 0

@@ -166,16 +166,17 @@ def identity(
     data_files: Mapping[str, str],
     inputs: Mapping[str, str],
     labels: Sequence[str],
+    held_out: str,
 ) -> str:
     """sha256 of all that decides which weights a run comes to: its checkpoints bear it.
 
-    Settings, seed, what the files hold that it reads, and the order of the labels; not where they
-    are.
+    Settings, seed, what the files hold that it reads, the order of the labels, and which rows are
+    held out; not where they are.
     """
     kept = ("config", "preset", "distillation")
     content = {key: value for key, value in _content(request).items() if key in kept}
     files = {"data_files": dict(data_files), "inputs": dict(inputs)}
-    return _digest(content | files | {"order": list(labels)})
+    return _digest(content | files | {"order": list(labels), "held_out": held_out})
 
 
 def add_file(output: Path, name: str) -> None:

@@ -15,6 +15,7 @@ from bert_cls.judging import merged
 from bert_cls.legacy.flags import is_divided
 from bert_cls.legacy.log import LOG
 from bert_cls.run_rows import check_held_out, read_dataset
+from bert_cls.training import aims
 
 HeldOut = Literal["dev", "test"]
 _STEP: dict[HeldOut, str] = {"dev": "--do_eval", "test": "--do_predict"}
@@ -40,6 +41,7 @@ def _check_described(bundle: Bundle) -> None:
     try:
         RunConfig.model_validate(details["config"])
         _ = details["data"]["files"], details["data"]["rows"], details["tuning"]["crossfit"]
+        _ = aims.calibrated(bundle), aims.adjusted(bundle)
         _ = [details["data"]["label_counts"][name] for name in bundle.space.names]
         _ = bundle.task != "regression" or details["data"]["scale"]
     except (KeyError, TypeError, ValueError):
@@ -86,5 +88,5 @@ def held_rows(folder: Path, split: HeldOut, bundle: Bundle) -> tuple[list[Exampl
     names = bundle.space.names or None
     merges = bundle.merges or None
     dataset = read_dataset(folder, config, lambda note: None, labels=names, merges=merges)
-    check_held_out(folder, dataset, bundle)
+    check_held_out(folder, dataset, bundle, lambda note: None)
     return list((dataset.dev if split == "dev" else dataset.test) or []), True

@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from bert_cls.bundle import Bundle
-from bert_cls.losses import LOSSES
+from bert_cls.errors import BundleError
 
 
 def calibrated(bundle: Bundle) -> bool:
-    """Whether training aimed at logits that are probabilities without a rule.
-
-    Older folders name the loss only, and of classes what their rule makes of it.
-    """
-    stored = bundle.details["tuning"].get("calibrated")
-    if stored is not None:
-        return bool(stored)
-    aimed = LOSSES[str(bundle.details["config"]["loss"]["name"])].calibrated
-    return aimed and (bundle.task == "multilabel" or bundle.rule.calibrated)
+    """Whether training aimed at logits that are probabilities without a rule."""
+    return _said(bundle, "calibrated")
 
 
 def adjusted(bundle: Bundle) -> bool:
-    """Whether training made up for rare classes, so that deciding must not do so again.
+    """Whether training made up for rare classes, so that deciding must not do so again."""
+    return _said(bundle, "adjusted")
 
-    Of older folders it follows from their settings and from what was tried in tuning.
-    """
-    tuning, config = bundle.details.get("tuning", {}), bundle.details.get("config", {})
-    stored = tuning.get("adjusted")
-    if stored is not None:
-        return bool(stored)
-    loss: dict[str, Any] = config.get("loss", {})
-    asked = (
-        loss.get("name") == "logit_adjustment"
-        or loss.get("class_weights", "none") != "none"
-        or "class_weight_power" in loss.get("options", {})
-        or config.get("training", {}).get("sampling") == "balanced"
-    )
-    return asked and "adjusted" not in tuning.get("crossfit", {})
+
+def _said(bundle: Bundle, name: str) -> bool:
+    tuning = bundle.details.get("tuning")
+    value = tuning.get(name) if isinstance(tuning, dict) else None
+    if not isinstance(value, bool):
+        raise BundleError(
+            f"{bundle.folder} does not say what its training aimed at (tuning.{name}).",
+            hint="train it with this version.",
+        )
+    return value

@@ -18,6 +18,7 @@ from bert_cls.encoders.limits import NETWORK_KEYS
 from bert_cls.encoders.tokenizer_files import kept_settings
 from bert_cls.network import tensors_by_name
 from bert_cls.request import Request
+from bert_cls.run_rows import held_out
 from bert_cls.text import tokenizer_json
 from bert_cls.training.loop import Trainer
 from bert_cls.training.setup import Setup
@@ -97,6 +98,7 @@ def details(
         "data": {
             "files": setup.dataset.files,
             "rows": rows,
+            "held_out": held_out(setup.dataset),
             "audit": setup.audit.summary(),
             "lengths": asdict(setup.audit.lengths) if setup.audit.lengths else None,
             "scale": list(setup.scale),

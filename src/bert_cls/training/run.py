@@ -114,7 +114,7 @@ def _prepared(request: Request, prepared: Prepared | None, observer: Observer) -
         )
     if student is None or teacher is None:
         return prepared
-    check_held_out(request.data, prepared.dataset, teacher)
+    check_held_out(request.data, prepared.dataset, teacher, observer.noticed)
     further = with_unlabelled(prepared.dataset, student, config, observer)
     return replace(prepared, dataset=further)
 

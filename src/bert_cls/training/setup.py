@@ -35,6 +35,7 @@ from bert_cls.losses import (
 )
 from bert_cls.network import Network
 from bert_cls.request import Request, identity
+from bert_cls.run_rows import held_out
 from bert_cls.text import TextEncoder, TextSettings, Tokens
 from bert_cls.training.batches import balanced_weights
 from bert_cls.training.inherit import inputs_of
@@ -283,7 +284,13 @@ def make_trainer(
         row_weights=setup.row_weights,
         ranks=ranks,
         name_rows=named,
-        identity=identity(request, setup.dataset.files, setup.inputs, setup.dataset.space.names),
+        identity=identity(
+            request,
+            setup.dataset.files,
+            setup.inputs,
+            setup.dataset.space.names,
+            held_out(setup.dataset),
+        ),
     )
     if trainer.warmup >= trainer.steps:
         observer.noticed(

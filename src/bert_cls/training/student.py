@@ -19,6 +19,7 @@ from bert_cls.errors import BundleError, ConfigError, DataError
 from bert_cls.files import read_object
 from bert_cls.folders import listed, sha256
 from bert_cls.request import RUN, Distillation, Request
+from bert_cls.training import aims
 
 UNLABELLED = "unlabelled: "
 """Stands before the name of the file of further texts among a run's data files."""
@@ -48,6 +49,7 @@ def student_request(
     BundleError, ConfigError and DataError say what does not fit.
     """
     bundle = bundles.load(teacher)
+    _ = aims.calibrated(bundle), aims.adjusted(bundle)  # what the last step will ask
     if output.resolve() == teacher.resolve():
         raise ConfigError(f"{output} is the teacher.", hint="give the student a folder of its own.")
     for path in (data, unlabelled):

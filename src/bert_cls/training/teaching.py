@@ -50,8 +50,7 @@ class Teaching:
     @property
     def calibrated(self) -> bool:
         """Whether the teacher's logits aim at probabilities before its rule makes them so."""
-        rule = self.teacher.rule
-        return rule.calibrated and not rule.bias and not rule.offsets
+        return aims.calibrated(self.teacher)
 
     @property
     def adjusted(self) -> bool:
