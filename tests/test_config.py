@@ -55,6 +55,11 @@ def test_mistakes_name_the_field_and_where_it_came_from(settings, message):
     assert message in str(error.value)
 
 
+def test_a_number_in_a_table_is_named_not_the_table():
+    with pytest.raises(ConfigError, match="finite number. Got nan"):
+        resolve_config(settings=['loss.class_weights={"a": NaN}'])
+
+
 @pytest.mark.parametrize("content", ["not toml", "[training]\nepochs = ", "training = 3"])
 def test_a_broken_file_is_named(tmp_path, content):
     file = tmp_path / "broken.toml"

@@ -411,6 +411,11 @@ def test_the_command_says_how_many_rows_it_cannot_read(encoder, tmp_path):
     assert done.code == 0, done
     assert "2 bad rows were left out; texts.jsonl: line 2: " in done.err
     assert "1 bad row was left out; sample.jsonl: line 1: " in done.err
+    texts.write_text('{"text_a": ""}', "utf-8")
+    done = main("encoders", "trim", encoder("bert"), "-o", tmp_path / "none", "--texts", texts)
+    assert done.code != 0
+    assert "texts.jsonl has no text that can be read." in done.err
+    assert not (tmp_path / "none").exists()
 
 
 def test_the_command_counts_unknown_tokens_in_texts_that_are_not_kept(encoder, tmp_path):

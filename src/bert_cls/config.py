@@ -47,9 +47,9 @@ class DataConfig(Section):
     merge_labels: Path | None = None
     """JSON object {label: the label it is merged into}, for spellings of one label."""
     dev_share: float = Field(0.1, gt=0, lt=1)
-    """Share of all rows that becomes the development split when there is no dev file."""
+    """Share of the rows that are split which becomes dev when there is no dev file."""
     test_share: float = Field(0.1, ge=0, lt=1)
-    """Share of all rows that becomes the test split when a single file is given; 0 for none."""
+    """Share of the rows of a single file that becomes the test split; 0 for none."""
     leak: Literal["error", "drop", "allow"] = "error"
     """Texts of train that are also in dev or test: stop, drop them from train, or accept."""
     conflict: Literal["keep", "drop", "error"] = "keep"
@@ -306,7 +306,10 @@ def _validated(merged: dict[str, dict[str, Any]], origins: Origins) -> RunConfig
     try:
         return RunConfig.model_validate(merged)
     except ValidationError as error:
-        first = error.errors()[0]
+        found = error.errors()
+        # where words or a table may stand, what is wrong inside of the table says more
+        of_field = [each for each in found if each["loc"][:2] == found[0]["loc"][:2]]
+        first = max(of_field, key=lambda each: len(each["loc"]))
         key = ".".join(str(part) for part in first["loc"][:2])
         raise ConfigError(
             f"{key} (from {origins.get(key, 'the configuration')}): {first['msg']}. "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bert_cls.commands.console import open_console
-from bert_cls.errors import ConfigError
+from bert_cls.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -109,7 +109,10 @@ def _texts_of(file: Path, console: Console) -> list[str]:
         said = f"{count(len(bad), 'bad row')} {were} left out; {bad[0]}"
         console.print(said, markup=False, highlight=False, soft_wrap=True)
     found = [row for row in rows if isinstance(row, Example)]
-    return [part for row in found for part in (row.text_a, row.text_b) if part]
+    texts = [part for row in found for part in (row.text_a, row.text_b) if part]
+    if not texts:
+        raise DataError(f"{file} has no text that can be read.", hint="name a file of rows.")
+    return texts
 
 
 def _numbers(text: str | None) -> list[int] | None:

@@ -59,7 +59,7 @@ class LinearBar:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LinearBar:
-        """The inverse of `to_dict`; older models have no lead. DataError when malformed."""
+        """The inverse of `to_dict`; DataError when malformed."""
         lead = values.get("lead", ())
         try:
             compared = tuple(PairedDifference(**each) for each in lead)
