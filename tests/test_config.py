@@ -56,7 +56,7 @@ def test_mistakes_name_the_field_and_where_it_came_from(settings, message):
 
 
 def test_a_number_in_a_table_is_named_not_the_table():
-    with pytest.raises(ConfigError, match="finite number. Got nan"):
+    with pytest.raises(ConfigError, match=r"finite number\. Got nan"):
         resolve_config(settings=['loss.class_weights={"a": NaN}'])
 
 
