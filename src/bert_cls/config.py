@@ -123,7 +123,7 @@ class TrainingConfig(Section):
     """Stop after this many steps; the schedule is laid out for them."""
     micro_tokens: int = Field(2048, ge=64)
     """Padded tokens computed at once; larger batches are accumulated. Changes memory, and results
-    by rounding; 1,024 to 4,096 were equally fast."""
+    by rounding; 1,024 was as fast, 4,096 slower."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """`auto` is bfloat16 autocast where the processor multiplies it in hardware, else float32."""
     patience: int | None = Field(None, ge=1)

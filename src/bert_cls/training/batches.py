@@ -77,21 +77,20 @@ def micro_batches(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """Rows to compute at once: all of micro-batch `number`, or some of it.
+    """Rows to compute at once: a micro-batch, or some of it.
 
     `start` is the place in the step of the first of them.
     """
 
-    number: int
     rows: NDArray[np.int64]
     start: int
 
 
-def numbered(parts: Iterable[NDArray[np.int64]]) -> Iterator[Part]:
-    """The micro-batches of a step with their numbers and places."""
+def placed(parts: Iterable[NDArray[np.int64]]) -> Iterator[Part]:
+    """The micro-batches of a step with their places."""
     start = 0
-    for number, rows in enumerate(parts):
-        yield Part(number, rows, start)
+    for rows in parts:
+        yield Part(rows, start)
         start += len(rows)
 
 
@@ -101,7 +100,7 @@ def dealt(parts: Iterable[NDArray[np.int64]], *, rank: int, world: int) -> Itera
     Where there are fewer than ranks, the largest are halved until each rank has a part or every
     part is a single row.
     """
-    every = numbered(parts)
+    every = placed(parts)
     yield from islice(every if world == 1 else _halved(list(every), world), rank, None, world)
 
 

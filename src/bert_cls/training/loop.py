@@ -24,7 +24,7 @@ from bert_cls.memory import enough_memory, is_shortage, keep_freed_memory
 from bert_cls.network import DRAWING, Network
 from bert_cls.signals import Stop
 from bert_cls.text import Tokens
-from bert_cls.training.batches import Part, dealt, epoch_batches, micro_batches, numbered, places
+from bert_cls.training.batches import Part, dealt, epoch_batches, micro_batches, placed, places
 from bert_cls.training.dropout import Source, install
 from bert_cls.training.optimiser import make_optimiser, schedule, set_rates
 from bert_cls.training.precision import choose_precision
@@ -364,7 +364,7 @@ class Trainer:
         """The rows whose own loss is not finite; the step's micro-batches computed once more."""
         found: list[int] = []
         parts = micro_batches(rows, self.tokens.lengths, self.micro_tokens)
-        for part in numbered(parts):
+        for part in placed(parts):
             with torch.no_grad():
                 fine = self._losses(part).isfinite().tolist()
             found += [int(row) for row, good in zip(part.rows, fine, strict=True) if not good]

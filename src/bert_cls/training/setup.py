@@ -233,7 +233,7 @@ def _drawn_evenly(request: Request, task: Task, loss_name: str, observer: Observ
             hint="leave one of the two out.",
         )
     asked = request.config.loss.class_weights not in ("none", "auto")
-    if asked or loss_name in ("bce_weighted", "class_balanced"):
+    if asked or loss_name in ("bce_weighted", "class_balanced", "distribution_balanced"):
         observer.noticed(
             "the loss weighs labels besides balanced sampling: rare ones that weigh more are made "
             "up for twice"
