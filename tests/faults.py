@@ -592,13 +592,14 @@ def not_finite(place: Place, count: int, seed: int) -> list[Outcome]:
 def poison(kind: str, *, step: int = 5, rank: int | None = None) -> None:
     """Let one step of a trainer in this process meet what is not finite."""
     losses, accumulate = Trainer._losses, Trainer._accumulate
+    first: dict[int, int] = {}  # step: where its first micro-batch in this process starts
 
     def here(trainer: Trainer) -> bool:
         return trainer.progress.step == step and rank in (None, trainer.ranks.rank)
 
     def bad_loss(self: Trainer, part: Any) -> Any:
         out = losses(self, part)
-        if here(self) and part.number == (rank or 0):
+        if here(self) and part.start == first.setdefault(step, part.start):
             out = out * torch.tensor([float(kind.split()[0])] + [1.0] * (len(out) - 1))
         return out
 
