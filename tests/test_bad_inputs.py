@@ -661,7 +661,7 @@ def test_the_check_that_a_run_names_counts_the_texts_of_the_run(encoder, tmp_pat
         assert ("--lowercase" if lowercase == "true" else "--no-lowercase") in command
         checked = main(*command)
         assert (trained.code, checked.code) == (2, 1), (trained, checked)
-        for what in (r"the middle row has [^.]*", r"D41 unknown tokens: [\d.]+%"):
+        for what in (r"the middle row has [^.]*", r"D41 unknown tokens: [\d.]+ %"):
             said = re.search(what, trained.err)
             assert said is not None, trained
             assert said[0] in checked.out
