@@ -48,6 +48,13 @@ OLD_SETTINGS: dict[str, Any] = {
 }
 """What run_bert_cls.py did before it was rewritten: run_glue's defaults of 2019."""
 BAR = "linear bar"
+
+
+def column_compared(method: str) -> str:
+    """The cut whose decisions are compared: the old recipe's fixed one, else `auto`."""
+    return "default" if method in OLD else "auto"
+
+
 CUTS = {"default": "fixed", "global": "global", "auto": "auto"}
 """column -> tuner; the default cut is a score of one half, which is logit 0"""
 KEPT = ("micro_f1", "macro_f1_present", "exact_match", "labels_per_row_predicted")
@@ -107,7 +114,7 @@ def run_part(part: Wanted, place: Path) -> Part:
         train, space = setup.splits["train"], setup.dataset.space
         bar = baseline.fit(list(train.examples), "multilabel", space)
         logits = {n: bar.logits(list(setup.splits[n].examples)) for n in ("dev", "test")}
-        return found | measure(setup, logits, calibrated=False)
+        return found | measure(setup, logits, calibrated=False, compared=column_compared(BAR))
     history, logits, _ = train_alone(setup, request)
     best = max(history, key=lambda epoch: epoch.score or 0.0)
     found |= {
@@ -117,16 +124,18 @@ def run_part(part: Wanted, place: Path) -> Part:
         "seconds": round(sum(epoch.seconds for epoch in history), 1),
         "rows": {name: len(split.examples) for name, split in setup.splits.items()},
     }
-    return found | measure(setup, logits, calibrated=REGISTRY[setup.loss_name].calibrated)
+    calibrated = REGISTRY[setup.loss_name].calibrated
+    compared = column_compared(part.method)
+    return found | measure(setup, logits, calibrated=calibrated, compared=compared)
 
 
-def measure(setup: Any, logits: Mapping[str, Any], *, calibrated: bool) -> Part:
-    """Figures on test at every cut, and what was decided there."""
+def measure(setup: Any, logits: Mapping[str, Any], *, calibrated: bool, compared: str) -> Part:
+    """Figures on test at every cut, and what was decided at the one that is compared."""
     from bert_cls.decision import tune
     from bert_cls.metrics import evaluate
 
     dev, test = setup.splits["dev"].truth, setup.splits["test"].truth
-    out: Part = {"cuts": {}, "decided": {}}
+    out: Part = {"cuts": {}}
     for column, tuner in CUTS.items():
         tuned = tune(logits["dev"], dev, task="multilabel", tuner=tuner, calibrated=calibrated)
         # the cut a loss implies is on its raw logits
@@ -145,7 +154,8 @@ def measure(setup: Any, logits: Mapping[str, Any], *, calibrated: bool) -> Part:
         )
         kept = KEPT + (GROUPS if column == "auto" else ())
         out["cuts"][column] = _rounded(found.metrics, kept)
-        out["decided"][column] = pack(decided)
+        if column == compared:
+            out["decided"] = pack(decided)
         if column == "auto":
             out["of_order"] = _rounded(found.metrics, OF_ORDER)
             out["tuner"] = tuned.rule.tuner

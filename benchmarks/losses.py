@@ -101,8 +101,7 @@ def against(
         return None
     outcomes = []
     for part in (*ours, *others):
-        column = "default" if part["method"] in OLD else "auto"
-        decided = unpack(part["decided"][column], truth.shape)
+        decided = unpack(part["decided"], truth.shape)
         outcomes.append(Outcome("multilabel", truth, decided.astype(float), decided))
     families = families_of("multilabel", [metric])
     drawn = [values[metric] for values in resample(outcomes, families, resamples=1000, seed=0)]
