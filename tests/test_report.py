@@ -185,15 +185,25 @@ def test_reliability_is_scikit_learns():
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_report_agrees_with_itself_and_is_json(task):
+    judged, bundle = judged_case(task, rows=120)
     report = report_case(task, rows=120)
     content = orjson.loads(orjson.dumps(report.to_dict()))
     assert Evaluation.from_dict(content) == report.evaluation
-    wrong = int(np.count_nonzero(metrics.row_errors(judged_case(task, rows=120)[0].outcome)))
+    wrong = int(np.count_nonzero(metrics.row_errors(judged.outcome)))
     assert report.wrong_rows == wrong
     assert len(report.worst) == min(50, wrong)
     assert sum(s.rows for s in report.lengths) == 120
     assert report.truncation.whole.rows + report.truncation.cut.rows == 120
     assert report.truncation.max_length == MAX_LENGTH
+    for rows, part in (
+        (~judged.cut, report.truncation.whole),
+        (judged.cut, report.truncation.cut),
+    ):
+        alone = metrics.part(judged.outcome, rows)
+        again = metrics.evaluate(
+            task, bundle.space, alone.truth, alone.scores, alone.predicted, resamples=0
+        )
+        assert part.metric == pytest.approx(again.metrics[report.truncation.metric], abs=1e-12)
     if task == "regression":
         assert sum(report.numbers.residuals) == len(report.numbers.truth) == 120
         assert report.mistakes is None

@@ -31,7 +31,7 @@ from bert_cls.metrics.curves import Curve, precision_recall, thinned
 from bert_cls.metrics.definitions import DEFINITIONS, HEADLINES
 from bert_cls.metrics.evaluation import Evaluation, LabelRow
 from bert_cls.metrics.exact import McNemar, holm, mcnemar_exact, swap_test
-from bert_cls.metrics.intervals import bootstrap_intervals
+from bert_cls.metrics.intervals import bootstrap_intervals, headline_value
 from bert_cls.metrics.legacy import legacy_block
 from bert_cls.metrics.mistakes import largest_pairs, replacements
 from bert_cls.metrics.outcome import Outcome
@@ -96,6 +96,7 @@ __all__ = [
     "expected_calibration_error",
     "f1_of_means",
     "frequency_groups",
+    "headline_value",
     "holm",
     "label_calibration_errors",
     "label_counts",

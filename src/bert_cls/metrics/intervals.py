@@ -15,6 +15,7 @@ from bert_cls.metrics.resampling import (
     LEVEL,
     Family,
     mean_of,
+    on_all_rows,
     percentile_interval,
     recentred,
     resample,
@@ -37,6 +38,13 @@ def families_of(task: Task, metrics: Iterable[str]) -> list[Family]:
     """The families that hold at least one of the metrics."""
     wanted = set(metrics)
     return [family for family in FAMILIES[task] if wanted.intersection(family.metrics)]
+
+
+def headline_value(outcome: Outcome, metric: str) -> float | None:
+    """A headline metric by itself, equal to that of `evaluate`; None where it is undefined."""
+    [family] = families_of(outcome.task, [metric])
+    value = on_all_rows(outcome, family)[metric]
+    return value if math.isfinite(value) else None
 
 
 def bootstrap_intervals(

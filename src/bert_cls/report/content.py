@@ -162,29 +162,20 @@ def _numbers(outcome: Outcome) -> Numbers:
 
 def _truncation(judged: Judged, evaluation: Evaluation, bundle: Bundle) -> Truncation:
     """What the maximum length costs: rows that are read whole beside rows that are cut."""
+    name = evaluation.headline[0]
 
     def half(rows: Bools) -> Part | None:
         if not rows.any():
             return None
         chosen = metrics.part(judged.outcome, rows)
         errors = metrics.row_errors(chosen)
-        some = metrics.evaluate(
-            chosen.task,
-            bundle.space,
-            chosen.truth,
-            chosen.scores,
-            chosen.predicted,
-            calibrated=bundle.rule.calibrated,
-            resamples=0,
-        )
-        figure = some.metrics.get(evaluation.headline[0])
         bounds = metrics.mean_interval(errors, shares=chosen.task != "regression")
-        return Part(len(errors), float(errors.mean()), bounds, figure)
+        return Part(len(errors), float(errors.mean()), bounds, metrics.headline_value(chosen, name))
 
     return Truncation(
         max_length=bundle.text.max_length,
         windows=bundle.text.max_windows if bundle.text.long == "windows" else 1,
-        metric=evaluation.headline[0],
+        metric=name,
         whole=half(~judged.cut),
         cut=half(judged.cut),
     )
