@@ -11,10 +11,11 @@ _UNSPACED = (
     "\u2e80-\u2fdf\u3005-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\U00020000-\U0003ffff"
 )
 _MARK, _JOINER = "\u0301", "\u200d"
+_FLAG = "[\U0001f1e6-\U0001f1ff]"  # letters that make a flag by two
 _WORD = rf"[^\W{_UNSPACED}]"
 _UNIT = re.compile(
     rf"{_WORD}(?:{_WORD}|[{_MARK}{_JOINER}])*\s*"
-    rf"|\S[{_MARK}{_JOINER}]*(?:(?<={_JOINER})\S[{_MARK}{_JOINER}]*)*\s*|\s+",
+    rf"|(?:{_FLAG}{_FLAG}|\S)[{_MARK}{_JOINER}]*(?:(?<={_JOINER})\S[{_MARK}{_JOINER}]*)*\s*|\s+",
     re.DOTALL,
 )
 
