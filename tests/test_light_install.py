@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -10,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from bert_cls import cli
+from bert_cls import Classifier, cli
 from bert_cls.config import resolve_config
 from bert_cls.engines import ENGINES
 from bert_cls.errors import EXTRAS
 from bert_cls.export import export
 from bert_cls.training import Request, Silent, train
+from doors import main
 from small import multilabel_rows, write_folder
 
 # a finder that refuses: nothing that is there can be imported, as if it was not installed
@@ -89,35 +91,39 @@ def test_weights_alone_say_what_to_install(by, model):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("name", LIGHT)
-def test_a_folder_with_an_engine_file_predicts_without_them(name, model, tmp_path):
-    folder = tmp_path / "model"
+@pytest.fixture(scope="module")
+def exported(model, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("exported") / "model"
     shutil.copytree(model, folder)
-    exported = subprocess.run(
-        [sys.executable, "-m", "bert_cls.cli", "export", str(folder), "--to", ENGINES[name].export],
-        capture_output=True,
-        text=True,
-    )
-    assert exported.returncode == 0, exported.stderr
+    export(folder, "onnx", lambda message: None)
+    export(folder, "openvino", lambda message: None)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def with_every_file(exported, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("every") / "model"
+    shutil.copytree(exported, folder)
+    for target in sorted({ENGINES[name].export for name in LIGHT} - {"onnx", "openvino"}):
+        export(folder, target, lambda message: None)
+    return folder
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_a_folder_with_an_engine_file_predicts_without_them(name, with_every_file):
     done = run(
         "from bert_cls import Classifier\n"
-        "model = Classifier.load(sys.argv[1], engine=sys.argv[2])\n"
+        "model = Classifier.load(sys.argv[2], engine=sys.argv[-1])\n"
         "answers = [p.to_dict() for p in model.predict(['天窗漏水', '今天堵车'])]\n"
-        "assert not HEAVY & set(sys.modules), HEAVY & set(sys.modules)\n"
-        "print(json.dumps(answers))",
-        folder,
-        name,
+        "print(json.dumps(answers), flush=True)\n"
+        "from bert_cls.cli import main\n"
+        "try: main()\n"
+        "finally: assert not HEAVY & set(sys.modules), HEAVY & set(sys.modules)",
+        *("predict", with_every_file, "--text", "天窗漏水", "--text", "今天堵车", "--engine", name),
     )
     assert done.returncode == 0, done.stderr
-    spoken = run(
-        COMMAND_LINE,
-        *("predict", folder, "--text", "天窗漏水", "--text", "今天堵车", "--engine", name),
-    )
-    assert spoken.returncode == 0, spoken.stderr
-    lines = [json.loads(line) for line in spoken.stdout.splitlines()]
-    assert [{k: v for k, v in line.items() if k != "index"} for line in lines] == json.loads(
-        done.stdout
-    )
+    answers, *lines = map(json.loads, done.stdout.splitlines())
+    assert [{k: v for k, v in line.items() if k != "index"} for line in lines] == answers
 
 
 # every command, and the extra that it needs to go on; None where it ends well without any
@@ -144,15 +150,6 @@ COMMANDS = {
 }
 
 
-@pytest.fixture(scope="module")
-def exported(model, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("exported") / "model"
-    shutil.copytree(model, folder)
-    export(folder, "onnx", lambda message: None)
-    export(folder, "openvino", lambda message: None)
-    return folder
-
-
 @pytest.mark.parametrize(
     "words",
     [
@@ -163,21 +160,27 @@ def exported(model, tmp_path_factory) -> Path:
         "",
     ],
 )
-def test_every_face_says_which_export_it_does_not_use_and_why(words, exported, tmp_path):
+def test_every_face_says_which_export_it_does_not_use_and_why(
+    words, exported, tmp_path, monkeypatch, caplog
+):
+    missing = {"openvino", "onnxruntime"}
+    there = importlib.util.find_spec
+    monkeypatch.setattr(
+        "bert_cls.engines.engine.find_spec", lambda name: None if name in missing else there(name)
+    )
     data = write_folder(tmp_path / "data", multilabel_rows, sizes=(24, 8, 8))
     same = shutil.copytree(exported, tmp_path / "same")
-    program = COMMAND_LINE if words else "import bert_cls\nbert_cls.Classifier.load(sys.argv[2])\n"
     places = {"model": exported, "rows": data / "test.json", "same": same}
-    done = run(
-        "HEAVY.clear(); HEAVY.update(['openvino', 'onnxruntime'])\n" + program,
-        *[word.format(**places) for word in (words or "load {model}").split()],
-    )
-    assert done.returncode == 0, done.stderr
-    said = [line for line in done.stderr.splitlines() if line.startswith("engine")]
-    assert said == [
+    if words:
+        found = main(*[word.format(**places) for word in words.split()])
+        assert found.code == 0, found.err
+        assert ("engine: torch float32" in found.err) is words.startswith("predict")
+    else:
+        Classifier.load(exported)
+    assert caplog.messages == [
         "engine torch, not openvino: openvino is not installed (pip install 'bert-cls')",
         "engine torch, not onnx: onnxruntime is not installed (pip install 'bert-cls[onnx]')",
-    ] * (1 + words.startswith("compare")) + ["engine: torch float32"] * words.startswith("predict")
+    ] * (1 + words.startswith("compare"))
 
 
 @pytest.mark.parametrize(
