@@ -74,7 +74,7 @@ RULES = [
     Rule(**MULTILABEL, thresholds=(0.1 + 0.2, math.inf, 0.0, 1.0), min_labels=1, max_labels=3),
     Rule(**MULTILABEL, thresholds=(5e-324,), temperature=1 / 3, bias=-0.7, calibrated=False),
     Rule(task="binary", activation="softmax", thresholds=(1 / 3,), tuner="global", objective="f1"),
-    Rule(task="multiclass", activation="softmax", temperature=2.5),
+    Rule(task="multiclass", activation="softmax", temperature=2.5, power=1 / 3),
     Rule(task="regression", activation="identity"),
 ]
 
@@ -97,6 +97,8 @@ def test_a_rule_comes_back_from_json_bit_for_bit(rule):
         {"temperature": "1"},
         {"temperature": math.nan},
         {"bias": math.inf},
+        {"power": 0.0},
+        {"power": 2.0},
         {"thresholds": []},
         {"thresholds": 0.5},
         {"thresholds": [0.5, "sometimes"]},
@@ -229,11 +231,11 @@ def test_limits_are_off_by_default():
     assert not rule.decide(np.array([[0.5, 0.6]])).any()
 
 
-@given(st.floats(0.05, 20), st.integers(0, 99))
+@given(st.floats(0.05, 20), st.floats(0.25, 8), st.integers(0, 99))
 @settings(max_examples=30, deadline=None)
-def test_temperature_does_not_change_the_best_class(temperature, seed):
+def test_temperature_and_power_do_not_change_the_best_class(temperature, power, seed):
     logits = np.random.default_rng(seed).normal(0, 5, (20, 4)).astype(np.float32)
-    rule = Rule(task="multiclass", activation="softmax", temperature=temperature)
+    rule = Rule(task="multiclass", activation="softmax", temperature=temperature, power=power)
     assert (rule.decide(rule.scores(logits)) == logits.argmax(axis=1)).all()
 
 
@@ -634,6 +636,35 @@ def test_temperature_of_classes_is_the_best_of_a_fine_grid():
     ]
     assert rule.temperature == pytest.approx(grid[int(np.argmin(losses))], rel=0.03)
     assert rule.calibrated
+
+
+@pytest.mark.parametrize(("task", "classes"), [("binary", 2), ("multiclass", 5)])
+@pytest.mark.parametrize("power", [0.7, 1.0, 2.0])
+def test_a_power_is_found_where_there_is_one(power, task, classes):
+    rng = np.random.default_rng(23)
+    logits = rng.standard_normal((5000, classes)) * 4
+    true = Rule(task=task, activation="softmax", temperature=3.0, power=power)
+    chances = true.scores(logits).cumsum(axis=1)
+    truth = (rng.random((5000, 1)) > chances).sum(axis=1)
+    found = tune(logits, truth, task=task)
+    assert (found.rule.power != 1) == ("power" in found.notes[0]) == (power != 1)
+    assert found.rule.power == pytest.approx(power, rel=0.1)
+    assert found.rule.temperature == pytest.approx(3.0, rel=0.1)
+    assert np.abs(found.rule.scores(logits) - true.scores(logits)).max() < 0.05
+    alone = tune(logits, truth, task=task, calibrate="temperature").rule
+    assert alone.power == 1
+    assert alone.temperature != 1
+
+
+def test_one_logit_has_no_power():
+    rng = np.random.default_rng(24)
+    logits = rng.standard_normal((800, 1)) * 4
+    truth = (rng.random(800) < sigmoid(logits[:, 0] / 2)).astype(np.int64)
+    power, temperature = (
+        tune(logits, truth, task="binary", calibrate=method).rule
+        for method in ("power", "temperature")
+    )
+    assert power == temperature
 
 
 def test_a_temperature_that_does_not_help_other_rows_is_left_out():

@@ -359,14 +359,23 @@ def test_a_text_is_predicted_while_another_thread_takes_gradients(model, monkeyp
             ),
             2,
         ),
+        (Rule(task="binary", activation="softmax", temperature=1.5, power=0.6), 2),
+        (Rule(task="multiclass", activation="softmax", temperature=0.7, power=2.0), 3),
         (Rule(task="regression", activation="identity"), 1),
     ],
 )
 def test_gradients_are_of_the_log_odds_of_the_score_that_is_shown(rule, columns):
     logits = np.random.default_rng(0).normal(size=(6, columns))
-    assert gradients._margins(torch.tensor(logits), rule).numpy() == pytest.approx(
-        rule.margins(logits)
-    )
+    given = torch.tensor(logits, requires_grad=True)
+    found = gradients._margins(given, rule)
+    assert found.detach().numpy() == pytest.approx(rule.margins(logits), abs=2e-3)
+    (slope,) = torch.autograd.grad(found[:, -1].sum(), given)
+    step = 1e-5 * np.eye(columns)
+    there = [
+        (rule.margins(logits + way)[:, -1] - rule.margins(logits - way)[:, -1]) / 2e-5
+        for way in step
+    ]
+    assert slope.numpy() == pytest.approx(np.stack(there, axis=1), abs=1e-3)
 
 
 def test_a_row_that_the_model_leaves_undecided_is_explained_and_that_is_said(model):

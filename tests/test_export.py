@@ -257,7 +257,7 @@ def test_the_lines_in_the_documentation_read_what_is_cut(
         ("multilabel", {"temperature": 1.7, "bias": -0.4, "thresholds": (0.3, 0.5, math.inf)}),
         ("multilabel", {"slopes": (0.5, 1.0, 2.0), "offsets": (-1.0, 0.5, 0.2)}),
         ("multiclass", {"temperature": 0.6, "weights": (1.0, 0.002, 0.001)}),
-        ("multiclass", {"temperature": 2.5}),
+        ("multiclass", {"temperature": 2.5, "power": 1.6}),
         ("binary", {"thresholds": (0.001,)}),
         ("binary", {"thresholds": (0.999,)}),
         ("regression", {}),

@@ -177,10 +177,11 @@ class DecisionConfig(Section):
     objective: str | None = None
     """What is aimed at. Multilabel: micro_macro (None), micro_f1, macro_f1, samples_f1,
     exact_match; classes: accuracy (None), macro_f1, and of binary data f1 of the second class."""
-    calibrate: Literal["none", "temperature", "platt", "auto"] = "auto"
-    """Make scores probabilities on dev: one temperature, a slope and offset for each label (platt,
-    multilabel only), or auto: a temperature where it lowers the cross-fitted log loss, platt where
-    it does so beyond noise. None is used that does not lower it."""
+    calibrate: Literal["none", "temperature", "power", "platt", "auto"] = "auto"
+    """Make scores probabilities on dev: one temperature, with a power of the best logit's lead
+    (power, classes only), a slope and offset for each label (platt, multilabel only), or auto: a
+    temperature where it lowers the cross-fitted log loss, power or platt where they do so beyond
+    noise. None is used that does not lower it."""
     abstain: float | None = Field(None, ge=0, lt=1)
     """Leave the least certain rows undecided: this share of the development rows."""
     min_confidence: float | None = Field(None, ge=0, le=1)

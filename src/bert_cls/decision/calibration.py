@@ -1,8 +1,12 @@
-"""Making scores probabilities: one temperature for all labels, or a slope and offset for each.
+"""Making scores probabilities: a temperature, of classes with a power, or lines of each label.
 
-Both minimise the negative log likelihood of development rows, with Platt's (1999) softened
+All minimise the negative log likelihood of development rows, with Platt's (1999) softened
 targets, so that a few rows that are all right do not make the scores certain. Of classes a
 temperature makes probabilities only where the loss aims at them: it moves none against another.
+
+Networks hold the best logit's lead down where they are sure, so a temperature that suits doubtful
+rows is too high for sure ones. A power of the lead mends both (docs/certainty.md), and leaves the
+order of a row's classes, as the functions of Rahimi et al. (2020) do.
 """
 
 from __future__ import annotations
@@ -19,6 +23,11 @@ MOST_POINTS = 4096
 """Cells of one truth are pooled into so many runs of like logits before fitting."""
 MOST_ROWS = 20_000
 """Rows a temperature of classes is fitted on."""
+MOST_ROWS_OF_POWER = 5_000
+FLATTEST, STEEPEST = 0.5, 4.0
+"""Powers to fit."""
+SECTIONS = 12
+"""Steps of a search that halves the range of powers about as often as 0.69 times this."""
 STEPS = 50
 
 FEWEST_OF_LABEL = 10
@@ -48,6 +57,51 @@ def fit(rule: Rule, logits: Floats, truth: Bools) -> Rule:
         return rule
     temperature = max(1 / slope, COLDEST)
     return replace(rule, temperature=temperature, bias=bias, calibrated=calibrated)
+
+
+def fit_power(rule: Rule, logits: Floats, truth: Bools) -> Rule:
+    """The rule with the temperature and the power of these rows (classes).
+
+    The least loss over powers is found by golden section. A sigmoid has the temperature alone.
+    """
+    shared = fit(rule, logits, truth)
+    if rule.activation != "softmax" or shared == rule:
+        return shared
+    every = max(1, -(-len(truth) // MOST_ROWS_OF_POWER))
+    logits, truth = logits[::every], truth[::every]
+    behind = logits.max(axis=1, keepdims=True) - logits
+    size = float(behind.mean()) or 1.0  # so that a slope of 1 is neither flat nor steep
+
+    def slope_of(at: float) -> tuple[float, float]:
+        slopes = _of_classes(-((behind / size) ** np.exp(at)), truth)
+        theta = _minimise(slopes, np.ones(1))
+        return slopes(theta)[0], float(theta[0])
+
+    at, slope = _golden(slope_of, float(np.log(FLATTEST)), float(np.log(STEEPEST)))
+    power = float(np.exp(at))
+    temperature = size * slope ** (-1 / power) if slope > 0 else np.inf
+    if not COLDEST <= temperature <= HOTTEST:
+        return shared
+    return replace(shared, temperature=temperature, power=power)
+
+
+def _golden(
+    found: Callable[[float], tuple[float, float]], low: float, high: float
+) -> tuple[float, float]:
+    """Where between low and high the first value of `found` is least, and the second there."""
+    part = (5**0.5 - 1) / 2
+    left, right = high - part * (high - low), low + part * (high - low)
+    at_left, at_right = found(left), found(right)
+    for _ in range(SECTIONS):
+        if at_left[0] <= at_right[0]:
+            high, right, at_right = right, left, at_left
+            left = high - part * (high - low)
+            at_left = found(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + part * (high - low)
+            at_right = found(right)
+    return (left, at_left[1]) if at_left[0] <= at_right[0] else (right, at_right[1])
 
 
 def fit_per_label(rule: Rule, logits: Floats, truth: Bools) -> Rule:
@@ -103,7 +157,11 @@ def _drawn(
 
 def _softmax_slope(logits: Floats, truth: Bools) -> float:
     every = max(1, -(-len(truth) // MOST_ROWS))
-    logits, truth = logits[::every], truth[::every]
+    return float(_minimise(_of_classes(logits[::every], truth[::every]), np.ones(1))[0])
+
+
+def _of_classes(logits: Floats, truth: Bools) -> Callable[[Floats], Slopes]:
+    """Slopes of the loss of classes whose logits are multiplied by the one parameter."""
     rows, labels = logits.shape
     missed = 1.0 / (rows + 2)
     target = np.where(truth, 1.0 - missed, missed / (labels - 1))
@@ -117,7 +175,7 @@ def _softmax_slope(logits: Floats, truth: Bools) -> float:
         value = float(log_sum_exp(scaled).sum()) - float(theta[0]) * aim
         return value / rows, np.array([mean.sum() - aim]) / rows, np.array([[spread]]) / rows
 
-    return float(_minimise(slopes, np.ones(1))[0])
+    return slopes
 
 
 def _sigmoid_slope(logits: Floats, truth: Bools) -> float:
@@ -204,6 +262,7 @@ def _softplus(x: Floats) -> Floats:
 
 CALIBRATIONS: dict[str, Callable[[Rule, Floats, Bools], Rule]] = {
     "temperature": fit,
+    "power": fit_power,
     "platt": fit_per_label,
 }
 """From simple to free."""

@@ -89,8 +89,9 @@ def tune(
     None for the task's own. `calibrated`: whether the loss aims at probabilities; a temperature is
     fitted if so, slope and offset if not (of classes a temperature all the same, and the rule stays
     uncalibrated), before any threshold and only where they lower the cross-fitted negative log
-    likelihood. `calibrate`: none, temperature, platt (a slope and offset
-    for each label of multilabel data), or auto: the simplest that is within noise of the best.
+    likelihood. `calibrate`: none, temperature, power (of classes, with a temperature), platt (a
+    slope and offset for each label of multilabel data), or auto: the simplest that is within noise
+    of the best.
 
     Classes are decided by argmax; but binary with objective "f1" has a cut on the score of
     names[1], and with objective "macro_f1" and `priors` [classes] the scores are first divided by
@@ -153,7 +154,8 @@ def check_settings(
 
 def _methods(task: Task, calibrate: str) -> list[str]:
     """The calibrations to try, from simple to free."""
-    known = [m for m in calibration.CALIBRATIONS if m != "platt" or task == "multilabel"]
+    other = "power" if task == "multilabel" else "platt"
+    known = [method for method in calibration.CALIBRATIONS if method != other]
     pick(dict.fromkeys(["none", *known, AUTO], 0), calibrate, f"decision.calibrate of {task} data")
     if calibrate == "none":
         return []
@@ -244,6 +246,7 @@ def _calibrated(rule: Rule, dev: _Dev, methods: list[str]) -> tuple[Rule, list[R
     if whole == rule:  # all rows together leave nothing to mend: then the folds must not either
         return rule, [rule] * dev.folds, []
     found = f"temperature {whole.temperature:.3g}" + (f", bias {whole.bias:.3g}" * bool(whole.bias))
+    found += f", power {whole.power:.3g}" * (whole.power != 1)
     if whole.slopes:
         found = "a slope and offset for each label"
     after = float(kept.mean())

@@ -28,6 +28,7 @@ NEVER = "never"
 # far beyond what fitting gives (decision/calibration.py), and far from where floats run over
 LEAST, MOST = 1e-3, 1e3
 LEAST_WEIGHT, MOST_SHIFT = 1e-12, 1e9
+LEAST_POWER, MOST_POWER = 0.25, 8.0
 _POSITIVE = f"from {LEAST:g} to {MOST:g}"
 _SHIFT = f"from {-MOST_SHIFT:g} to {MOST_SHIFT:g}"
 ACTIVATIONS: dict[Task, tuple[Activation, ...]] = {
@@ -73,6 +74,9 @@ class Rule:
     """logits are divided by it before the activation"""
     bias: float = 0.0
     """added after the division; only with sigmoid (Platt scaling)"""
+    power: float = 1.0
+    """the distance of a class's logit from the row's highest, over the temperature, is raised to
+    it; only with softmax"""
     slopes: tuple[float, ...] = ()
     """multilabel: logits are multiplied by these instead, one a label (Platt scaling per label)"""
     offsets: tuple[float, ...] = ()
@@ -111,6 +115,13 @@ class Rule:
         ):
             raise ConfigError(
                 f"bias must be {_SHIFT}, and 0 without sigmoid. Got {self.bias!r} instead."
+            )
+        if not LEAST_POWER <= self.power <= MOST_POWER or (
+            self.power != 1 and self.activation != "softmax"
+        ):
+            raise ConfigError(
+                f"power must be from {LEAST_POWER:g} to {MOST_POWER:g}, and 1 without softmax. "
+                f"Got {self.power!r} instead."
             )
         self._check_thresholds()
         self._check_cardinality()
@@ -199,6 +210,9 @@ class Rule:
         """The logits [rows, columns] that an activation makes scores of."""
         if self.slopes:
             return np.asarray(x * np.array(self.slopes) + np.array(self.offsets))
+        if self.power != 1:  # the order of a row stays
+            behind = x.max(axis=1, keepdims=True) - x
+            return np.asarray(-((behind / self.temperature) ** self.power))
         return x / self.temperature + self.bias
 
     def margins(self, logits: ArrayLike) -> Floats:
@@ -360,6 +374,7 @@ _READERS: dict[str, Any] = {
     "activation": _word,
     "temperature": _number,
     "bias": _number,
+    "power": _number,
     "thresholds": _thresholds,
     "min_labels": _count,
     "max_labels": _count_or_none,

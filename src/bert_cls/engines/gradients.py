@@ -27,6 +27,8 @@ from bert_cls.text import PaddedBatch, TextEncoder, Tokens, batches_by_length
 
 STEPS = 16
 _TOKENS_AT_ONCE = 4096
+_LEAST_GAP = 1e-6
+"""A power has no slope, or an infinite one, at 0."""
 
 
 def gradient_spans(
@@ -138,6 +140,9 @@ def _margins(logits: Tensor, rule: Rule) -> Tensor:
         return logits
     if rule.slopes:
         x = logits * logits.new_tensor(rule.slopes) + logits.new_tensor(rule.offsets)
+    elif rule.power != 1:
+        behind = (logits.amax(dim=1, keepdim=True) - logits) / rule.temperature
+        x = -(behind.clamp(min=_LEAST_GAP) ** rule.power)
     else:
         x = logits / rule.temperature + rule.bias
     if rule.activation == "sigmoid":

@@ -34,7 +34,7 @@ _CONFIDENCE = "margin_confidence"
 MARGINS = ("margin", "margin_elsewhere", _CONFIDENCE)
 """What an export measures of an engine that is not exact; see Stage."""
 Margins = tuple[float, float, float]
-_SCALE = ("activation", "temperature", "bias", "slopes", "offsets", "weights")
+_SCALE = ("activation", "temperature", "bias", "power", "slopes", "offsets", "weights")
 """The parts of a rule that make of logits what is compared; margins are distances of that."""
 _CUTS = ("thresholds", "min_labels", "max_labels")
 """The parts that say where it is compared."""

@@ -48,7 +48,7 @@ def judge(
     if outcome is None:
         scores = rule.scores(logits)
         outcome = Outcome(rule.task, truth, scores, np.asarray(rule.decide(scores)))
-    plain = replace(rule, temperature=1.0, bias=0.0, slopes=(), offsets=())
+    plain = replace(rule, temperature=1.0, bias=0.0, power=1.0, slopes=(), offsets=())
     changed = rule.task != "regression" and plain != rule
     return Judged(
         examples=examples,

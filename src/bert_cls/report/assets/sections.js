@@ -325,6 +325,7 @@ function decisionFacts(rule) {
     [say("notes.tuner"), known("tuner." + rule.tuner, rule.tuner)],
     [say("notes.objective"), known("objective." + rule.objective, metricName(rule.objective))],
     rule.slopes.length ? [say("notes.calibration"), say("notes.slopes")] : [say("notes.temperature"), figure(rule.temperature)],
+    rule.power === 1 ? null : [say("notes.power"), figure(rule.power)],
     rule.bias ? [say("notes.bias"), figure(rule.bias)] : null,
     rule.weights.length ? [say("notes.weights"), say("notes.of_each_class")] : null,
     rule.min_labels ? [say("notes.min_labels"), whole(rule.min_labels)] : null,
