@@ -35,7 +35,7 @@ from bert_cls.training.claim import (
 )
 from bert_cls.training.finish import Trained, finish
 from bert_cls.training.inherit import inherit
-from bert_cls.training.loop import Keeper, Observer, Progress, Silent, Trainer
+from bert_cls.training.loop import Keeper, Observer, Silent, Trainer
 from bert_cls.training.model_files import static_files
 from bert_cls.training.prepare import Prepared, read_audited
 from bert_cls.training.ranks import agree, local_device, open_ranks, restarted
@@ -249,11 +249,11 @@ def _same(output: Path, what: str, files: Mapping[str, str]) -> None:
 def _run(trainer: Trainer, lock: Lock, keep: int, signals: Signals) -> None:
     ranks = trainer.ranks
 
-    def save(progress: Progress, best: bool) -> None:
+    def save() -> None:
         failure = _saved(trainer, lock, keep) if ranks.rank == 0 else None
         if any(failed for (failed,) in ranks.gather(failure is not None)):
             raise failure or TrainingError("the first rank could not save its checkpoint.")
-        agree(ranks, f"the weights after step {progress.step}", *_marks(trainer))
+        agree(ranks, f"the weights after step {trainer.progress.step}", *_marks(trainer))
 
     def should_stop() -> bool:
         return any(number for (number,) in ranks.gather(signals.received))
