@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bert_cls.commands import options
-from bert_cls.commands.console import open_console, quiet_hub
+from bert_cls.commands.console import open_console
 from bert_cls.errors import ConfigError
+from bert_cls.quiet import quiet_hub
 from bert_cls.signals import stoppable
 
 if TYPE_CHECKING:
