@@ -576,8 +576,13 @@ def test_d23_texts_that_are_refused_are_counted_and_named_before_training(encode
         done = main("check", data, *options, "--max-length", length, "--long", long)
         assert done.code == 0, done
         assert "D23" not in done.said, done
-    wrong = main("check", data, "--long", "eror")
-    assert (wrong.code, "did you mean 'error'?" in wrong.err) == (2, True), wrong
+
+
+@pytest.mark.parametrize("flag", ["--long", "--leak", "--conflict", "--normalise"])
+def test_a_wrong_word_is_said_with_its_flag(flag, tmp_path):
+    wrong = main("check", put(tmp_path / "data", jsonl()), flag, "eror")
+    assert (wrong.code, f"{flag} must be one of" in wrong.err) == (2, True), wrong
+    assert ("did you mean 'error'?" in wrong.err) == (flag != "--normalise"), wrong
 
 
 # ---- what a run names to read on ---------------------------------------------------------------

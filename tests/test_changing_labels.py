@@ -403,14 +403,16 @@ def test_a_model_is_not_trained_onto_itself(old):
     assert Classifier.load(old / "model").labels == ("尾灯", "天窗", "轮胎")
 
 
-@pytest.mark.parametrize("spelled", ["same", "dotted", "linked", "inside"])
-def test_an_encoder_is_not_overwritten_by_its_own_run(spelled, old, tmp_path):
+@pytest.mark.parametrize("spelled", ["same", "dotted", "linked", "inside", "at home"])
+def test_an_encoder_is_not_overwritten_by_its_own_run(spelled, old, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
     output = tmp_path / "model"
     shutil.copytree(old / "model", output)
     (tmp_path / "link").symlink_to(output)
     shutil.copytree(old / "model", output / "base")
     names = {"same": ".", "dotted": "base/..", "linked": "../link", "inside": "base"}
-    config, origins = resolve_config(settings=[f"encoder.name={output / names[spelled]}"])
+    name = "~/model" if spelled == "at home" else str(output / names[spelled])
+    config, origins = resolve_config(settings=[f"encoder.name={name}"])
     files = sorted(p for p in output.rglob("*"))
     with pytest.raises(ConfigError, match=r"--encoder .* is (the same folder as|inside) -o"):
         train(Request(old / "data", output, config, origins), Silent(), overwrite=True)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import shutil
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -663,3 +664,26 @@ def test_the_command(teachers, tmp_path, monkeypatch, capsys):
         assert code in (2, 3)
         assert part in said
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_of_several_processes_one_shows_the_figures(rank, teachers, tmp_path, monkeypatch, capsys):
+    words = ("distill", teachers("multilabel"), "--layers", 1, "-o", tmp_path / "x")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setattr("bert_cls.training.run.train", lambda *_, **__: "trained")
+    shown = []
+    monkeypatch.setattr("bert_cls.commands.train.show_trained", lambda _, what: shown.append(what))
+    assert command(monkeypatch, capsys, *words)[0] == 0
+    assert shown == ["trained"] * (rank == "0")
+
+
+def test_stopped_before_training_it_says_that_nothing_is_lost(tmp_path, monkeypatch, capsys):
+    def stopped(*_, **__):
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("bert_cls.training.student.student_request", stopped)
+    words = ("distill", tmp_path, "--layers", 1, "-o", tmp_path / "x")
+    code, said = command(monkeypatch, capsys, *words)
+    assert code == 128 + signal.SIGTERM
+    assert "stopped before training began" in said

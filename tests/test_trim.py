@@ -240,6 +240,18 @@ def test_chosen_layers_are_kept_in_order(encoder, family, tmp_path):
     )
 
 
+def test_a_distilbert_may_name_its_depth_as_others_do(copied, tmp_path):
+    source = copied("distilbert")
+    path = source / "config.json"
+    config = json.loads(path.read_text("utf-8"))
+    config["num_hidden_layers"] = config.pop("n_layers")
+    path.write_text(json.dumps(config), "utf-8")
+    report = trim(source, tmp_path / "one", layers=[1])
+    assert (report.layers_before, report.layers_after) == (2, 1)
+    assert len(hidden_states(tmp_path / "one", TEXTS[:2])) == 2
+    assert describe(tmp_path / "one").layers == 1
+
+
 def test_albert_repeats_its_one_layer_less_often(encoder, tmp_path):
     report = trim(encoder("albert"), tmp_path / "one", layers=[0])
     assert (report.layers_before, report.layers_after) == (2, 1)

@@ -43,9 +43,9 @@ def read_bounded(path: Path, error: type[BertClsError], *, most: int = MOST_JSON
     return content
 
 
-def read_object(path: Path, error: type[BertClsError], *, most: int = MOST_JSON) -> dict[str, Any]:
+def read_object(path: Path, error: type[BertClsError]) -> dict[str, Any]:
     """The JSON object in a file; `error` is raised for what is none."""
-    return parse_object(read_bounded(path, error, most=most), path, error)
+    return parse_object(read_bounded(path, error), path, error)
 
 
 def parse_object(content: bytes, where: object, error: type[BertClsError]) -> dict[str, Any]:
@@ -77,15 +77,15 @@ def check_header(path: Path, error: type[BertClsError]) -> None:
         )
 
 
-def check_plain(path: Path, error: type[BertClsError], *, alone: bool = False) -> None:
-    """`error` unless `path` itself is a regular file; `alone`: with no second name anywhere."""
+def check_plain(path: Path, error: type[BertClsError]) -> None:
+    """`error` unless `path` itself is a regular file, with no second name anywhere."""
     try:
         status = path.lstat()
     except (OSError, ValueError) as caught:
         raise error(f"{path} cannot be opened: {caught}") from caught
     if not stat.S_ISREG(status.st_mode):
         raise error(f"{path} is not a regular file.", hint="copy the file itself there.")
-    if alone and status.st_nlink != 1:
+    if status.st_nlink != 1:
         raise error(
             f"{path} has {status.st_nlink} names on this disk (hard links).",
             hint="copy the file instead of linking it.",

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from bert_cls.commands.console import STDIO, open_console, quiet_hub, write_output
+from bert_cls.commands.console import is_stdio, open_console, write_output
 from bert_cls.errors import ConfigError, pick
+from bert_cls.quiet import quiet_hub
 
 if TYPE_CHECKING:
     from bert_cls.data.findings import Audit
@@ -77,12 +78,16 @@ def check(
     from bert_cls.data.audit import audit
     from bert_cls.data.label_files import read_labels
     from bert_cls.data.repair import repair
+    from bert_cls.data.text_findings import CONFLICTS, LEAKS
     from bert_cls.encoders import read_files
     from bert_cls.errors import DataError
     from bert_cls.folders import clean_orphans, followed
     from bert_cls.overwriting import check_output, refuse_same
 
-    if json_file is not None and str(json_file) != STDIO:
+    pick(LEAKS, leak, "--leak")
+    pick(CONFLICTS, conflict, "--conflict")
+    printed = is_stdio(json_file)
+    if json_file is not None and not printed:
         counting = read_files(Path(encoder)) if encoder and Path(encoder).is_dir() else []
         check_output(json_file, data, labels, merge_labels, *counting)
         refuse_same(json_file, fix)
@@ -95,12 +100,10 @@ def check(
     checked |= {"fix_unicode": fix_unicode, "text_lengths": lengths}
     found = audit(data, encoding=encoding, **options, **checked)
     content = orjson.dumps(found.to_dict(), option=orjson.OPT_INDENT_2)
-    if str(json_file) == STDIO:
-        typer.echo(content.decode())
-    else:
+    if not printed:
         _show_audit(found)
-        if json_file is not None:
-            write_output(json_file, content, "as JSON", open_console(stderr=False))
+    if json_file is not None:
+        write_output(json_file, content, "as JSON", open_console(stderr=printed))
     if fix is not None:
         for name in clean_orphans(followed(fix).resolve().parent, shared=True):
             typer.echo(f"removed {name}, left by an interrupted write", err=True)
@@ -108,7 +111,7 @@ def check(
         with suppress(DataError):  # the audit says it; the copy is UTF-8, the label file is not
             checked["labels"] = labels and read_labels(labels, encoding=encoding, merges=merges)
         found = audit(repaired.data, **options, **checked)
-        _show_repair(repaired, found, stderr=str(json_file) == STDIO)
+        _show_repair(repaired, found, stderr=printed)
     if found.of("error"):
         raise typer.Exit(1)
 
@@ -121,7 +124,7 @@ def _text_lengths(
     from bert_cls.encoders import DEFAULT, cache_folder, describe, open_tokenizer, resolve
     from bert_cls.text import LongText, Normalise, TextEncoder, TextSettings
 
-    pick(dict.fromkeys(get_args(LongText)), long, "long")
+    pick({word: word for word in get_args(LongText)}, long, "--long")
     folded = pick({word: word for word in get_args(Normalise)}, normalise, "--normalise")
     here = (cache_folder() / "encoders" / DEFAULT / "config.json").is_file()
     if encoder is None and not here:

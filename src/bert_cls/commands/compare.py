@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bert_cls.commands import options
-from bert_cls.commands.console import is_stdio, open_console, quiet_hub, write_output
+from bert_cls.commands.console import is_stdio, open_console, write_output
 from bert_cls.errors import ConfigError
+from bert_cls.quiet import quiet_hub
 
 if TYPE_CHECKING:
     from rich.console import Console

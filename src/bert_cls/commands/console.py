@@ -1,4 +1,4 @@
-"""What the commands share: the console, and quiet libraries."""
+"""What the commands share: the console, and what is written or printed."""
 
 from __future__ import annotations
 
@@ -47,14 +47,6 @@ def open_console(*, stderr: bool = True) -> Console:
 
     width = None if os.environ.get("COLUMNS") or sys.stderr.isatty() else 120
     return Plain(stderr=stderr, width=width, emoji=False)
-
-
-def quiet_hub() -> None:
-    """No library may phone home, and none may talk over our own output."""
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 
 def is_stdio(path: Path | None) -> bool:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bert_cls.commands import options
-from bert_cls.commands.console import open_console, quiet_hub
-from bert_cls.commands.train import show_trained
+from bert_cls.commands.train import run_shown
 from bert_cls.errors import ConfigError
+
+if TYPE_CHECKING:
+    from bert_cls.request import Request
 
 
 def distill(
@@ -41,20 +43,15 @@ def distill(
     ] = None,
 ) -> None:
     """Train a shallower student on a model's answers, tune, evaluate, write a model folder."""
-    quiet_hub()
-    from bert_cls.request import resumed
-    from bert_cls.training.run import train as run
-    from bert_cls.training.student import student_request
 
-    if resume is not None:
-        options.check_alone(context, resume)
-        request = resumed(resume)
-    else:
+    def asked() -> Request:
         if model is None or output is None or layers is None:
             raise ConfigError(
                 "distill needs MODEL, --layers N and -o STUDENT.", hint="bert-cls distill --help"
             )
-        request = student_request(
+        from bert_cls.training.student import student_request
+
+        return student_request(
             model,
             output,
             layers=layers,
@@ -70,12 +67,5 @@ def distill(
                 "training.seed": seed,
             },
         )
-    from bert_cls.terminal import TerminalObserver
 
-    console = open_console()
-    observer = TerminalObserver(console)
-    try:
-        trained = run(request, observer, resume=resume is not None, overwrite=overwrite)
-    finally:
-        observer.close()
-    show_trained(console, trained)
+    run_shown(context, asked, resume=resume, overwrite=overwrite)

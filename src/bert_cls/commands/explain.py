@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bert_cls.commands import options
-from bert_cls.commands.console import STDIO, open_console, quiet_hub, rows_compared, write_output
+from bert_cls.commands.console import (
+    is_stdio,
+    open_console,
+    rows_compared,
+    write_output,
+)
 from bert_cls.errors import ConfigError
+from bert_cls.quiet import quiet_hub
 from bert_cls.ranges import LEAST
 
 if TYPE_CHECKING:
@@ -50,7 +56,7 @@ def explain(
     ] = None,
     numbers: Annotated[bool, typer.Option("--numbers", help="The weights as a table.")] = False,
     json_file: Annotated[
-        str | None, typer.Option("--json", metavar="FILE", help="Write JSON; - prints it instead.")
+        Path | None, typer.Option("--json", metavar="FILE", help="Write JSON; - prints it instead.")
     ] = None,
     engine: Annotated[
         str | None,
@@ -73,10 +79,11 @@ def explain(
     from bert_cls.request import data_of
 
     _check_source(text, text_b, file, encoding)
-    _check_flags(train, passes, method, neighbours=neighbours, table=numbers and json_file == STDIO)
-    written = None if json_file in (None, STDIO) else Path(str(json_file))
+    printed = is_stdio(json_file)
+    _check_flags(train, passes, method, neighbours=neighbours, table=numbers and printed)
     searched = files_searched(model, train) if neighbours else []
-    check_output(written, file, model, *searched, trained_on=[data_of(model)])
+    if not printed:
+        check_output(json_file, file, model, *searched, trained_on=[data_of(model)])
     best = "torch" if method == "gradient" or neighbours else "auto"
     classifier = Classifier.load(model, engine=engine or best)
     seconds = [] if text_b is None else [text_b]
@@ -94,13 +101,12 @@ def explain(
         each.to_dict() | ({"neighbours": [n.to_dict() for n in near]} if neighbours else {})
         for each, near in zip(found, alike, strict=True)
     ]
-    if json_file == STDIO:
-        typer.echo(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode())
-        return
-    console = open_console(stderr=False)
-    if written is not None:
+    console = open_console(stderr=printed)
+    if json_file is not None:
         dumped = orjson.dumps(content, option=orjson.OPT_INDENT_2)
-        write_output(written, dumped, "as JSON", console)
+        write_output(json_file, dumped, "as JSON", console)
+    if printed:
+        return
     for each, near in zip(found, alike, strict=True):
         _show(console, each, numbers=numbers or console.color_system is None)
         for row in near:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from bert_cls.commands.console import open_console, quiet_hub
+from bert_cls.commands.console import open_console
+from bert_cls.quiet import quiet_hub
 
 
 def export(

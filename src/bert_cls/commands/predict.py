@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bert_cls.commands import options
-from bert_cls.commands.console import STDIO, open_console, quiet_hub, said_place, terminable
+from bert_cls.commands.console import STDIO, open_console, said_place, terminable
 from bert_cls.errors import ConfigError, in_shell, printable
+from bert_cls.quiet import quiet_hub
 from bert_cls.ranges import LEAST
 
 if TYPE_CHECKING:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bert_cls.commands import options
-from bert_cls.commands.console import open_console, quiet_hub
+from bert_cls.commands.console import open_console
 from bert_cls.errors import ConfigError
+from bert_cls.quiet import quiet_hub
 from bert_cls.signals import stoppable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from bert_cls.request import Request
     from bert_cls.training import Trained
 
 
@@ -74,14 +77,10 @@ def train(
     ] = None,
 ) -> None:
     """Train, tune, evaluate, and write a model folder."""
-    quiet_hub()
-    early = ("stopped before training began: nothing is lost.", "give the same command again.")
-    from bert_cls.request import requested, resumed
 
-    if resume is not None:
-        options.check_alone(context, resume)
-        request = resumed(resume)
-    else:
+    def asked() -> Request:
+        from bert_cls.request import requested
+
         if data is None or output is None:
             raise ConfigError("train needs DATA and -o MODEL.", hint="bert-cls train --help")
         flags = {
@@ -100,7 +99,7 @@ def train(
             "training.seed": seed,
             "loss.name": loss,
         }
-        request = requested(
+        return requested(
             data,
             output,
             preset=preset,
@@ -111,7 +110,22 @@ def train(
             init_from=init_from,
             renames=rename_labels,
         )
+
+    run_shown(context, asked, resume=resume, overwrite=overwrite)
+
+
+def run_shown(
+    context: typer.Context, asked: Callable[[], Request], *, resume: Path | None, overwrite: bool
+) -> None:
+    """Train what is `asked` for, or go on with the run in `resume`, and show what came of it."""
+    quiet_hub()
+    early = ("stopped before training began: nothing is lost.", "give the same command again.")
     with stoppable(lambda: early):  # while torch is imported, which takes a while
+        from bert_cls.request import resumed
+
+        if resume is not None:
+            options.check_alone(context, resume)
+        request = asked() if resume is None else resumed(resume)
         from bert_cls.terminal import TerminalObserver
         from bert_cls.training.ranks import first
         from bert_cls.training.run import train as run

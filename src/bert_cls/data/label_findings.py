@@ -46,7 +46,7 @@ class Labels:
     train: Counter[str]
     dropped: int
     shown: int
-    strict: bool = True
+    strict: bool
 
     @property
     def has_train(self) -> bool:
@@ -79,7 +79,7 @@ def settle_task(
     declared: Sequence[str] | None,
     *,
     shown: int,
-    strict: bool = True,
+    strict: bool,
 ) -> tuple[Task | None, list[Finding]]:
     """The task that is stated or that the labels make; None with an error when there is none.
 

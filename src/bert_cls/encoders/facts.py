@@ -35,7 +35,7 @@ _CHANGES_LOADING = (
     "quantization_config",
     "transformers_weights",
 )
-_COUNT_FROM_PADDING = ("roberta", "xlm-roberta")  # their positions start behind the padding id
+COUNT_FROM_PADDING = ("roberta", "xlm-roberta")  # their positions start behind the padding id
 _IMPLEMENTATIONS = (None, "eager", "sdpa")
 
 
@@ -70,18 +70,15 @@ def describe(folder: Path) -> EncoderFacts:
     config = read_config(folder)
     family = FAMILIES[config["model_type"]]
     shapes = tensor_shapes(folder)
-    try:
-        return EncoderFacts(
-            family=config["model_type"],
-            width=int(config.get("hidden_size", config.get("dim", 0))),
-            layers=int(config.get("num_hidden_layers", config.get("n_layers", 0))),
-            parameters=sum(math.prod(shape) for shape in shapes.values()),
-            positions=positions_of(config),
-            sentence_pooling=_sentence_pooling(folder),
-            has_trained_pooler=family.has_pooler and any(".pooler." in f".{n}" for n in shapes),
-        )
-    except (TypeError, ValueError) as error:
-        raise EncoderError(f"{folder / 'config.json'} is malformed: {error}") from error
+    return EncoderFacts(
+        family=config["model_type"],
+        width=config.get("hidden_size", config.get("dim", 0)),
+        layers=config.get(layers_key(config), 0),
+        parameters=sum(math.prod(shape) for shape in shapes.values()),
+        positions=positions_of(config),
+        sentence_pooling=_sentence_pooling(folder),
+        has_trained_pooler=family.has_pooler and any(".pooler." in f".{n}" for n in shapes),
+    )
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -108,7 +105,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     check_numbers(config, path)
     if "vocab_size" not in config:
         raise EncoderError(f"{path} has no vocab_size.")
-    if config["model_type"] in _COUNT_FROM_PADDING and config.get("pad_token_id", 1) is None:
+    if config["model_type"] in COUNT_FROM_PADDING and config.get("pad_token_id", 1) is None:
         raise EncoderError(f"{path}: pad_token_id may not be null in {config['model_type']}.")
     return config
 
@@ -148,12 +145,18 @@ def tensor_shapes(folder: Path) -> dict[str, list[int]]:
     return shapes
 
 
+def layers_key(config: Mapping[str, Any]) -> str:
+    """The key of a config that says how many layers there are; DistilBERT's may have either."""
+    return "num_hidden_layers" if "num_hidden_layers" in config else "n_layers"
+
+
 def positions_of(config: Mapping[str, Any]) -> int:
     """How many tokens an encoder reads at once."""
-    positions = int(config.get("max_position_embeddings", 512))
-    if config["model_type"] not in _COUNT_FROM_PADDING:
+    positions: int = config.get("max_position_embeddings", 512)
+    if config["model_type"] not in COUNT_FROM_PADDING:
         return positions
-    return positions - int(config.get("pad_token_id", 1)) - 1
+    padding: int = config.get("pad_token_id", 1)
+    return positions - padding - 1
 
 
 def _sentence_pooling(folder: Path) -> Pooling | None:

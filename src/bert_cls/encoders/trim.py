@@ -23,7 +23,7 @@ from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer, decoders
 
 from bert_cls.data.lengths import unknown_id
-from bert_cls.encoders.facts import read_config
+from bert_cls.encoders.facts import COUNT_FROM_PADDING, layers_key, read_config
 from bert_cls.encoders.tokenizer_files import open_tokenizer
 from bert_cls.errors import ConfigError, EncoderError, pick
 from bert_cls.files import read_object
@@ -128,8 +128,8 @@ def trim(
     weights = _load(source)
     before = sum(w.size for w in weights.values())
     pieces_before = opened.get_vocab_size()
-    depth = "n_layers" if config["model_type"] == "distilbert" else "num_hidden_layers"
-    layers_before = int(config.get(depth, 0))
+    depth = layers_key(config)
+    layers_before = config.get(depth, 0)
     old_ids: list[int] | None = None
     if keep is not None:
         old_ids = _keep_pieces(tokenizer, keep)
@@ -150,7 +150,7 @@ def trim(
         parameters_before=before,
         parameters_after=sum(w.size for w in weights.values()),
         layers_before=layers_before,
-        layers_after=int(config.get(depth, 0)),
+        layers_after=config.get(depth, 0),
         unknown_before=unknown_rate(opened, sample),
         unknown_after=unknown_rate(open_tokenizer(target), sample),
     )
@@ -297,7 +297,7 @@ def _renumber(config: dict[str, Any], old_ids: list[int]) -> None:
     for key, value in config.items():
         if key.endswith("_token_id") and isinstance(value, int):
             config[key] = new.get(value)
-    if config["model_type"] in ("roberta", "xlm-roberta") and config.get("pad_token_id") != pad:
+    if config["model_type"] in COUNT_FROM_PADDING and config.get("pad_token_id") != pad:
         raise EncoderError("this encoder counts positions from its padding id, which would move.")
 
 

@@ -88,7 +88,7 @@ def check_onnx(path: Path) -> None:
 
 
 def _mapped(path: Path) -> mmap.mmap:
-    check_plain(path, BundleError, alone=True)
+    check_plain(path, BundleError)
     with path.open("rb") as stream:
         size = os.fstat(stream.fileno()).st_size
         if not 0 < size < _MOST_BYTES:

@@ -29,7 +29,7 @@ def check_openvino(xml: Path) -> None:
     """
     weights = xml.with_suffix(".bin")
     for path in (xml, weights):
-        check_plain(path, BundleError, alone=True)
+        check_plain(path, BundleError)
     _Reader(xml, weights.stat().st_size).read()
 
 

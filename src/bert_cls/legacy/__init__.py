@@ -10,15 +10,9 @@ from bert_cls.failures import explained
 from bert_cls.legacy.flags import check, make_parser, waits_for_first
 from bert_cls.legacy.log import LOG, logging_to_stderr, say
 from bert_cls.legacy.words import in_old_words
+from bert_cls.quiet import quiet_hub
 
 __all__ = ["main"]
-
-_QUIET = {
-    "DO_NOT_TRACK": "1",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "TOKENIZERS_PARALLELISM": "true",
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,8 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Errors of ours become log lines, never a traceback; 1 when some rows could not be predicted.
     """
     arguments = make_parser().parse_args(argv)
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
+    quiet_hub()
     if arguments.no_cuda:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # read when torch is imported, which comes later
     with logging_to_stderr():

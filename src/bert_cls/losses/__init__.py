@@ -7,7 +7,8 @@ loss(logits, targets).sum() / rows_of_the_effective_batch
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,10 +129,7 @@ def make_loss(
     options, the loss is not calibrated. ConfigError for a name or option that does not fit, or
     fewer labels than the task can be learnt with: two for classes, one for multilabel data.
     """
-    spec, formula, filled = _formula(name, task, statistics, options, weights)
-    loss = Loss(spec, formula, outputs=_outputs(task, statistics), options=filled)
-    loss.calibrated = loss.calibrated and weights is None
-    return loss
+    return _made(name, task, statistics, options, weights)
 
 
 def make_distillation(
@@ -149,21 +147,19 @@ def make_distillation(
     Its targets are what `pack` gives. `label_weight` within [0, 1] is the share of `name` in the
     loss of a labelled row; `temperature` softens teacher and student alike.
     """
-    spec, formula, filled = _formula(name, task, statistics, options, weights)
-    mixed = distilled(formula, task, temperature=temperature, label_weight=label_weight)
-    loss = Loss(spec, mixed, outputs=_outputs(task, statistics), options=filled)
-    loss.calibrated = loss.calibrated and weights is None
-    return loss
+    mixed = partial(distilled, task=task, temperature=temperature, label_weight=label_weight)
+    return _made(name, task, statistics, options, weights, mixed)
 
 
-def _formula(
+def _made(
     name: str,
     task: Task,
     statistics: LabelStatistics,
     options: Mapping[str, object],
     weights: NDArray[np.float64] | None,
-) -> tuple[LossSpec, Formula, dict[str, OptionValue]]:
-    """The entry of LOSSES, its formula, and its options, given or default."""
+    mixed: Callable[[Formula], Formula] = lambda formula: formula,
+) -> Loss:
+    """The entry of LOSSES with its options, given or default; its formula may be `mixed`."""
     resolved = resolve_name(name, task)
     spec = LOSSES[resolved]
     filled = resolve_options(resolved, options)
@@ -173,7 +169,9 @@ def _formula(
     formula = spec.make(statistics, **filled)
     if weights is not None:
         formula = Formula(formula.per_row, {**formula.buffers, WEIGHTED[resolved]: weights})
-    return spec, formula, filled
+    loss = Loss(resolved, spec, mixed(formula), outputs=outputs, options=filled)
+    loss.calibrated = loss.calibrated and weights is None
+    return loss
 
 
 def _outputs(task: Task, statistics: LabelStatistics) -> int:
@@ -188,7 +186,6 @@ _GAMMA = Option(2.0, "how strongly cells that are already right are played down;
 
 LOSSES: dict[str, LossSpec] = {
     "cross_entropy": LossSpec(
-        name="cross_entropy",
         tasks=_CLASSES,
         make=without_statistics(cross_entropy),
         calibrated=True,
@@ -199,7 +196,6 @@ LOSSES: dict[str, LossSpec] = {
         },
     ),
     "focal_softmax": LossSpec(
-        name="focal_softmax",
         tasks=_CLASSES,
         make=without_statistics(focal_softmax),
         calibrated=False,
@@ -207,7 +203,6 @@ LOSSES: dict[str, LossSpec] = {
         options={"gamma": _GAMMA},
     ),
     "logit_adjustment": LossSpec(
-        name="logit_adjustment",
         tasks=_CLASSES,
         make=make_logit_adjustment,
         calibrated=False,
@@ -215,7 +210,6 @@ LOSSES: dict[str, LossSpec] = {
         options={"tau": Option(1.0, "how much of the log prior is added in training", 0, 10)},
     ),
     "bce": LossSpec(
-        name="bce",
         tasks=_LABEL_SETS,
         make=without_statistics(bce),
         calibrated=True,
@@ -227,7 +221,6 @@ LOSSES: dict[str, LossSpec] = {
         },
     ),
     "bce_weighted": LossSpec(
-        name="bce_weighted",
         tasks=_LABEL_SETS,
         make=make_bce_weighted,
         calibrated=False,
@@ -235,7 +228,6 @@ LOSSES: dict[str, LossSpec] = {
         options={"cap": Option(20.0, "greatest weight of a positive", 1, 1e4)},
     ),
     "focal": LossSpec(
-        name="focal",
         tasks=_LABEL_SETS,
         make=without_statistics(focal),
         calibrated=False,
@@ -246,7 +238,6 @@ LOSSES: dict[str, LossSpec] = {
         },
     ),
     "asl": LossSpec(
-        name="asl",
         tasks=_LABEL_SETS,
         make=without_statistics(asl),
         calibrated=False,
@@ -259,7 +250,6 @@ LOSSES: dict[str, LossSpec] = {
         },
     ),
     "class_balanced": LossSpec(
-        name="class_balanced",
         tasks=_LABEL_SETS,
         make=make_class_balanced,
         calibrated=True,
@@ -270,7 +260,6 @@ LOSSES: dict[str, LossSpec] = {
         },
     ),
     "distribution_balanced": LossSpec(
-        name="distribution_balanced",
         tasks=_LABEL_SETS,
         make=make_distribution_balanced,
         calibrated=False,
@@ -285,14 +274,12 @@ LOSSES: dict[str, LossSpec] = {
         },
     ),
     "zlpr": LossSpec(
-        name="zlpr",
         tasks=_LABEL_SETS,
         make=without_statistics(zlpr),
         calibrated=False,
         source="Su et al. 2022, ZLPR: A Novel Loss for Multi-label Classification",
     ),
     "hill": LossSpec(
-        name="hill",
         tasks=_LABEL_SETS,
         make=without_statistics(hill),
         calibrated=False,
@@ -304,7 +291,6 @@ LOSSES: dict[str, LossSpec] = {
         },
     ),
     "multilabel_margin": LossSpec(
-        name="multilabel_margin",
         tasks=_LABEL_SETS,
         make=without_statistics(multilabel_margin),
         calibrated=False,
@@ -313,14 +299,12 @@ LOSSES: dict[str, LossSpec] = {
         options={"virtual_zero": Option(True, "compare every label with a label at logit 0 too")},
     ),
     "mse": LossSpec(
-        name="mse",
         tasks=_NUMBERS,
         make=without_statistics(mse),
         calibrated=False,
         source="torch.nn.MSELoss",
     ),
     "huber": LossSpec(
-        name="huber",
         tasks=_NUMBERS,
         make=without_statistics(huber),
         calibrated=False,

@@ -97,7 +97,6 @@ class LossSpec:
     best logits are those whose sigmoid (multilabel) or softmax (classes) are the probabilities.
     """
 
-    name: str
     tasks: frozenset[Task]
     make: Callable[..., Formula]
     calibrated: bool
@@ -129,16 +128,22 @@ class Loss(nn.Module):
     """
 
     def __init__(
-        self, spec: LossSpec, formula: Formula, *, outputs: int, options: Mapping[str, OptionValue]
+        self,
+        name: str,
+        spec: LossSpec,
+        formula: Formula,
+        *,
+        outputs: int,
+        options: Mapping[str, OptionValue],
     ) -> None:
         super().__init__()
-        self.name = spec.name
+        self.name = name
         self.options = dict(options)
         self.outputs = outputs
         self.calibrated = spec.calibrated and self.options == spec.defaults
         self._per_row = formula.per_row
-        for name, values in formula.buffers.items():
-            self.register_buffer(name, torch.from_numpy(values.astype(np.float32)))
+        for buffer, values in formula.buffers.items():
+            self.register_buffer(buffer, torch.from_numpy(values.astype(np.float32)))
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """One loss value a row."""
@@ -150,10 +155,6 @@ class Loss(nn.Module):
             wide = logits if logits.dtype == torch.float64 else logits.float()
             values: Tensor = self._per_row(wide, targets, **dict(self.named_buffers()))
             return values
-
-    def extra_repr(self) -> str:
-        """Name and options, for printing a model."""
-        return ", ".join([self.name, *(f"{k}={v}" for k, v in self.options.items())])
 
     if TYPE_CHECKING:
 

@@ -95,12 +95,12 @@ class Silent:
 
 @dataclass(frozen=True, slots=True)
 class Keeper:
-    """What the loop calls to keep state on disk; `save` gets the loop's live state.
+    """What the loop calls to keep state on disk.
 
     Within `evaluating` a Stop may be raised: nothing of the state changes there.
     """
 
-    save: Callable[[Progress, bool], None] = lambda _progress, _best: None
+    save: Callable[[], None] = lambda: None
     should_stop: Callable[[], bool] = lambda: False
     evaluating: Callable[[], AbstractContextManager[None]] = nullcontext
 
@@ -207,7 +207,7 @@ class Trainer:
                 marked, rows_since = now, 0
             stop = keeper.should_stop()
             if stop or (settings.save_steps and progress.step % settings.save_steps == 0):
-                keeper.save(progress, False)
+                keeper.save()
             if stop:
                 self.stopped = True
                 return
@@ -293,12 +293,12 @@ class Trainer:
                     best = progress.best_score is None or score > progress.best_score
                 weights = self._copied_weights() if best else self.best_weights
         except Stop:  # going on begins with this evaluation
-            keeper.save(progress, False)
+            keeper.save()
             self.stopped = True
             return
         except Exception:
             if self.ranks.world == 1:  # of several, the others wait within the evaluation
-                keeper.save(progress, False)
+                keeper.save()
                 self.observer.noticed("the epoch's steps are saved: --resume begins at their end")
             raise
         result = EpochResult(
@@ -318,7 +318,7 @@ class Trainer:
         progress.epoch, progress.batch = progress.epoch + 1, 0
         progress.loss_sum, progress.loss_rows, progress.seconds = 0.0, 0, 0.0
         self.observer.evaluated(result, best=best)
-        keeper.save(progress, best)
+        keeper.save()
 
     def _copied_weights(self) -> dict[str, Tensor]:
         return {name: t.detach().clone() for name, t in self.network.state_dict().items()}

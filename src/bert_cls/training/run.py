@@ -10,6 +10,7 @@ from pathlib import Path
 from bert_cls.data import write_quarantine
 from bert_cls.data.problems import count
 from bert_cls.errors import BertClsError, ConfigError, Interrupted, TrainingError, in_shell
+from bert_cls.files import at_home
 from bert_cls.locks import Lock
 from bert_cls.memory import enough_memory
 from bert_cls.request import RUN, Request, anchored, is_same, read_run, remember
@@ -34,7 +35,7 @@ from bert_cls.training.claim import (
 )
 from bert_cls.training.finish import Trained, finish
 from bert_cls.training.inherit import inherit
-from bert_cls.training.loop import Keeper, Observer, Progress, Silent, Trainer
+from bert_cls.training.loop import Keeper, Observer, Silent, Trainer
 from bert_cls.training.model_files import static_files
 from bert_cls.training.prepare import Prepared, read_audited
 from bert_cls.training.ranks import agree, local_device, open_ranks, restarted
@@ -145,17 +146,17 @@ class Stage:
 
 def _check_sources(request: Request) -> None:
     """ConfigError when overwriting the output folder could remove what the run starts from."""
-    sources: dict[str, str | Path | None] = {
-        "--encoder": request.config.encoder.name,
+    sources: dict[str, Path | None] = {
+        "--encoder": at_home(Path(request.config.encoder.name)),
         "--init-from": request.init_from,
     }
     if request.distillation is not None:
         sources["the teacher"] = request.distillation.teacher
     output = request.output.resolve()
     for said, source in sources.items():
-        if source is None or not Path(source).exists():
+        if source is None or not source.exists():
             continue
-        place = Path(source).resolve()
+        place = source.resolve()
         if output in (place, *place.parents):
             where = "the same folder as" if place == output else "inside"
             raise ConfigError(f"{said} {source} is {where} -o {output}.", hint="give another -o.")
@@ -248,11 +249,11 @@ def _same(output: Path, what: str, files: Mapping[str, str]) -> None:
 def _run(trainer: Trainer, lock: Lock, keep: int, signals: Signals) -> None:
     ranks = trainer.ranks
 
-    def save(progress: Progress, best: bool) -> None:
+    def save() -> None:
         failure = _saved(trainer, lock, keep) if ranks.rank == 0 else None
         if any(failed for (failed,) in ranks.gather(failure is not None)):
             raise failure or TrainingError("the first rank could not save its checkpoint.")
-        agree(ranks, f"the weights after step {progress.step}", *_marks(trainer))
+        agree(ranks, f"the weights after step {trainer.progress.step}", *_marks(trainer))
 
     def should_stop() -> bool:
         return any(number for (number,) in ranks.gather(signals.received))

@@ -14,7 +14,7 @@ from bert_cls import bundle as bundles
 from bert_cls.bundle import Bundle
 from bert_cls.config import TEACHER, Origins, RunConfig, resolve_config
 from bert_cls.data.dataset import find_splits
-from bert_cls.encoders.facts import read_config
+from bert_cls.encoders.facts import layers_key, read_config
 from bert_cls.errors import BundleError, ConfigError, DataError
 from bert_cls.files import read_object
 from bert_cls.folders import listed, sha256
@@ -77,7 +77,8 @@ def depth(folder: Path) -> int:
     config = read_config(folder)
     if config.get("num_hidden_groups", 1) != 1:
         raise ConfigError(f"{folder}: layers of an encoder with several groups cannot be dropped.")
-    return int(config.get("num_hidden_layers", config.get("n_layers", 0)))
+    layers: int = config.get(layers_key(config), 0)
+    return layers
 
 
 def spread(wanted: int, available: int) -> tuple[int, ...]:
