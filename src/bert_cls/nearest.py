@@ -68,7 +68,7 @@ def training_rows(model: Classifier, data: Path | None, noticed: Noticed) -> lis
         )
     if data is None and not place.exists():
         raise DataError(f"the training rows are no longer at {place}.", hint="give --train DATA.")
-    if is_of_the_run(place, bundle.details.get("data", {}).get("files", {})):
+    if is_of_the_run(place, bundle.data_files):
         return _made_again(bundle, place, config, noticed)
     if data is None:
         raise DataError(
