@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from parts import (
-    PASSES,
     Part,
     command_line,
     parsed,
+    request_of,
     set_up_alone,
     there,
     train_alone,
@@ -58,17 +58,7 @@ class Model:
 
 def run_part(part: Model, place: Path) -> Part:
     """Train, and measure what its scores are worth."""
-    from bert_cls.config import resolve_config
-    from bert_cls.training import Request
-
-    folder = place / part.data
-    flags: dict[str, Any] = {
-        "encoder.name": str(folder / "encoder"),
-        "training.epochs": PASSES,
-        "data.leak": "drop",
-    }
-    config, origins = resolve_config(flags=flags)
-    request = Request(folder, place / "unused", config, origins)
+    request = request_of(part.data, place, {})
     setup = set_up_alone(request)
     _, logits, engine = train_alone(setup, request)
     found: Part = {"task": setup.dataset.task, "rows": {k: len(v) for k, v in logits.items()}}
@@ -107,6 +97,8 @@ def kind_of(rule: Any) -> str:
     """What a rule does to logits before they are probabilities."""
     if rule.slopes:
         return "a slope and offset a label"
+    if rule.power != 1:
+        return "temperature and power"
     return "temperature" if rule.temperature != 1 or rule.bias else "none"
 
 

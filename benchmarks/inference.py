@@ -33,7 +33,7 @@ from bert_cls.engines.onnx_engine import OnnxEngine
 from bert_cls.export import export
 from bert_cls.export.check import CLOSE
 from bert_cls.text import Tokens
-from token_rows import first
+from bert_cls.tokens import subset
 
 RESULT = record.RESULTS / "inference.json"
 _SHAPES = ((2048, 2048, 2048), (4096, 384, 1536), (1024, 1536, 384))
@@ -76,14 +76,15 @@ def main() -> None:
     texts = _timed_texts(folder, options.mean, classifier)[: options.rows]
     timed = classifier.text.encode_in_chunks(texts)
     many = classifier.text.encode_in_chunks(_texts(folder, "test", "dev")[: options.flip_rows])
-    singles = first(timed, min(_SINGLES, len(timed)))
+    singles = subset(timed, np.arange(len(timed))[:_SINGLES])
     work = Work(classifier.bundle, timed, texts, options.rounds, singles)
     limit = int8_limit()
     able = {"onnx-int8"} & set(classifier.bundle.details["engines"])
     systems = {n: make for n, make in SYSTEMS.items() if able or make is not _onnx_int8_alone}
     rows = measured(work, systems)
     flips = flips_of(classifier.bundle, many)
-    invariance = invariance_of(classifier.bundle, first(many, options.invariance_rows))
+    first = subset(many, np.arange(len(many))[: options.invariance_rows])
+    invariance = invariance_of(classifier.bundle, first)
     report(work, rows, limit, flips, invariance, options)
 
 
@@ -202,7 +203,7 @@ def measured(work: Work, systems: dict[str, Callable[[Work], System]]) -> list[d
         loads[name] = time.perf_counter() - began
         _latencies(opened[name], work)
         latencies[name] = _latencies(opened[name], work)
-    few = first(work.tokens, min(_PIPELINE_ROWS, len(work.tokens)))
+    few = subset(work.tokens, np.arange(len(work.tokens))[:_PIPELINE_ROWS])
     passes: dict[str, list[float]] = {name: [] for name in opened}
     for number in range(work.rounds + 1):
         for name, system in opened.items():

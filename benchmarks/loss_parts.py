@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from parts import PASSES, Part, pack, set_up_alone, train_alone
+from parts import Part, pack, request_of, set_up_alone, train_alone
 
 DATA = ("car_aspect", "duee_event", "cail_labor", "goemotions")
 RATES = (1e-4, 2e-4, 4e-4)
@@ -77,17 +77,9 @@ class Wanted:
         return f"{self.data} | {self.method} | {self.rate:g} | seed {self.seed}"
 
 
-def request_of(part: Wanted, place: Path) -> Any:
-    """What is asked of the package for a part."""
-    from bert_cls.config import resolve_config
-    from bert_cls.training import Request
-
-    flags: dict[str, Any] = {
-        "encoder.name": str(place / part.data / "encoder"),
-        "training.epochs": PASSES,
-        "data.leak": "drop",
-        "training.seed": part.seed,
-    }
+def settings_of(part: Wanted) -> dict[str, Any]:
+    """What a part sets."""
+    flags: dict[str, Any] = {"training.seed": part.seed}
     if part.method in OLD:
         loss, options = OLD[part.method]
         flags |= OLD_SETTINGS
@@ -96,16 +88,14 @@ def request_of(part: Wanted, place: Path) -> Any:
         flags |= {"training.learning_rate": part.rate or None}
         if part.method.endswith(SLOW):
             flags["training.head_learning_rate"] = 5 * part.rate
-    flags |= {"loss.name": loss, "loss.options": options}
-    config, origins = resolve_config(flags=flags)
-    return Request(place / part.data, place / "unused", config, origins)
+    return flags | {"loss.name": loss, "loss.options": options}
 
 
 def run_part(part: Wanted, place: Path) -> Part:
     """Train, decide in every way, and measure on test."""
     from bert_cls.losses import LOSSES as REGISTRY
 
-    request = request_of(part, place)
+    request = request_of(part.data, place, settings_of(part))
     setup = set_up_alone(request)
     found: Part = {"data": part.data, "method": part.method, "rate": part.rate, "seed": part.seed}
     if part.method == BAR:

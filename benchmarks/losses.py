@@ -17,8 +17,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from loss_parts import (
     BAR,
     BASE,
@@ -35,7 +33,16 @@ from loss_parts import (
     Wanted,
     run_part,
 )
-from parts import Part, command_line, make_subset, parsed, there, train_missing, unpack
+from parts import (
+    Part,
+    command_line,
+    make_subset,
+    paired_gap,
+    parsed,
+    there,
+    train_missing,
+    unpack,
+)
 from record import show
 
 # --- which parts, and who trains them
@@ -86,31 +93,12 @@ def truth_of(data: str, place: Path) -> Any:
     return targets(dataset.test or [], "multilabel", dataset.space)
 
 
-def against(
-    ours: Sequence[Part], others: Sequence[Part], truth: Any, metric: str
-) -> tuple[float, float, float] | None:
-    """Mean difference over seeds (ours - others) and its interval over rows, paired.
-
-    Decisions are those by `auto`, of the old recipe those at its fixed cut.
-    """
+def outcomes(parts: Sequence[Part], truth: Any) -> list[Any]:
+    """The decisions by `auto`, of the old recipe those at its fixed cut, beside the truth."""
     from bert_cls.metrics import Outcome
-    from bert_cls.metrics.intervals import families_of
-    from bert_cls.metrics.resampling import on_all_rows, percentile_interval, resample
 
-    if not ours or not others:
-        return None
-    outcomes = []
-    for part in (*ours, *others):
-        decided = unpack(part["decided"], truth.shape)
-        outcomes.append(Outcome("multilabel", truth, decided.astype(float), decided))
-    families = families_of("multilabel", [metric])
-    drawn = [values[metric] for values in resample(outcomes, families, resamples=1000, seed=0)]
-    points = [on_all_rows(each, families[0])[metric] for each in outcomes]
-    split = len(ours)
-    difference = np.mean(drawn[:split], axis=0) - np.mean(drawn[split:], axis=0)
-    point = float(np.mean(points[:split]) - np.mean(points[split:]))
-    interval = percentile_interval(difference, point)
-    return (point, *interval) if interval else None
+    decided = [unpack(part["decided"], truth.shape) for part in parts]
+    return [Outcome("multilabel", truth, each.astype(float), each) for each in decided]
 
 
 def lines(parts: Mapping[str, Part], data: str, truth: Any) -> list[list[str]]:
@@ -131,7 +119,9 @@ def lines(parts: Mapping[str, Part], data: str, truth: Any) -> list[list[str]]:
         line.append("/".join(mean(of_order, name) for name in OF_ORDER[2:]))
         line.append("/".join(mean([part["cuts"]["auto"] for part in found], g) for g in GROUPS))
         for metric in KEPT[:2]:
-            gap = None if found == base else against(found, base, truth, metric)
+            gap = None
+            if base and found != base:
+                gap = paired_gap(outcomes(found, truth), outcomes(base, truth), metric)
             line.append("–" if gap is None else "{:+.1f} [{:+.1f}, {:+.1f}]".format(*scaled(gap)))
         out.append(line)
     return out

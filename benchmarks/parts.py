@@ -168,6 +168,20 @@ def prepare_encoder(data: Path) -> Path:
 # --- one network
 
 
+def request_of(data: str, place: Path, settings: Mapping[str, Any]) -> Any:
+    """What is asked of the package for the fixed rows of a data set, and besides by `settings`."""
+    from bert_cls.config import resolve_config
+    from bert_cls.training import Request
+
+    flags = {
+        "encoder.name": str(place / data / "encoder"),
+        "training.epochs": PASSES,
+        "data.leak": "drop",
+    }
+    config, origins = resolve_config(flags={**flags, **settings})
+    return Request(place / data, place / "unused", config, origins)
+
+
 def set_up_alone(request: Any) -> Any:
     """Everything before the first step; see `training.setup.Setup`."""
     from bert_cls.training.loop import Silent
@@ -193,6 +207,30 @@ def train_alone(setup: Any, request: Any) -> tuple[Sequence[Any], dict[str, Any]
     engine = TorchEngine(setup.network, precision=trainer.precision, device=device)
     logits = {name: logits_of(engine, setup, name, alone) for name in ("dev", "test")}
     return history, logits, engine
+
+
+# --- one against another
+
+
+def paired_gap(
+    ours: Sequence[Any], others: Sequence[Any], metric: str
+) -> tuple[float, float, float] | None:
+    """Mean difference of outcomes (ours - others) and its interval over the same rows.
+
+    None where the metric is undefined.
+    """
+    from bert_cls.metrics.intervals import families_of
+    from bert_cls.metrics.resampling import on_all_rows, percentile_interval, resample
+
+    outcomes = [*ours, *others]
+    families = families_of(outcomes[0].task, [metric])
+    drawn = [values[metric] for values in resample(outcomes, families, resamples=1000, seed=0)]
+    points = [on_all_rows(each, families[0])[metric] for each in outcomes]
+    split = len(ours)
+    difference = np.mean(drawn[:split], axis=0) - np.mean(drawn[split:], axis=0)
+    point = float(np.mean(points[:split]) - np.mean(points[split:]))
+    interval = percentile_interval(difference, point)
+    return (point, *interval) if interval else None
 
 
 # --- what is kept of a part, as text

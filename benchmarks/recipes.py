@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 
 from parts import (
-    PASSES,
     Part,
     command_line,
     make_subset,
     pack,
+    paired_gap,
     parsed,
+    request_of,
     set_up_alone,
     there,
     train_alone,
@@ -79,7 +80,7 @@ def run_part(part: Change, place: Path) -> Part:
     from bert_cls.losses import LOSSES
     from bert_cls.metrics import evaluate
 
-    request = request_of(part, place)
+    request = request_of(part.data, place, settings_of(part))
     setup = set_up_alone(request)
     recipe, task = setup.recipe, setup.dataset.task
     history, logits, _ = train_alone(setup, request)
@@ -116,22 +117,12 @@ def run_part(part: Change, place: Path) -> Part:
     }
 
 
-def request_of(part: Change, place: Path) -> Any:
-    """What is asked of the package for a part."""
-    from bert_cls.config import resolve_config
-    from bert_cls.training import Request
-
-    folder = place / part.data
-    flags: dict[str, Any] = {
-        "encoder.name": str(folder / "encoder"),
-        "training.epochs": PASSES,
-        "data.leak": "drop",
-    }
-    change = dict(CHANGES[part.name])
-    rate = change.get("training.learning_rate", default_rate(part.data))
-    change["training.head_learning_rate"] = change.pop("head", 5) * rate
-    config, origins = resolve_config(flags=flags | change)
-    return Request(folder, place / "unused", config, origins)
+def settings_of(part: Change) -> dict[str, Any]:
+    """What a part sets, its head's rate spelt out."""
+    settings = dict(CHANGES[part.name])
+    rate = settings.get("training.learning_rate", default_rate(part.data))
+    settings["training.head_learning_rate"] = settings.pop("head", 5) * rate
+    return settings
 
 
 def default_rate(data: str) -> float:
@@ -181,20 +172,6 @@ def outcome(part: Part, place: Path) -> Any:
     return Outcome(dataset.task, truth, np.eye(len(dataset.space))[classes], classes)
 
 
-def lead(part: Part, base: Part, place: Path) -> tuple[float, float, float] | None:
-    """A part minus the base on test, and the interval over the same rows."""
-    from bert_cls.metrics.intervals import families_of
-    from bert_cls.metrics.resampling import on_all_rows, percentile_interval, resample
-
-    metric = METRICS[part["task"]]
-    both = [outcome(each, place) for each in (part, base)]
-    families = families_of(part["task"], [metric])
-    ours, theirs = (d[metric] for d in resample(both, families, resamples=1000, seed=0))
-    one, other = (on_all_rows(each, families[0])[metric] for each in both)
-    interval = percentile_interval(ours - theirs, float(one - other))
-    return (float(one - other), *interval) if interval else None
-
-
 def lines(parts: Mapping[str, Part], data: str, place: Path) -> list[list[str]]:
     """A line a change, the base first."""
     out = []
@@ -203,7 +180,10 @@ def lines(parts: Mapping[str, Part], data: str, place: Path) -> list[list[str]]:
         part = parts.get(Change(data, name).key)
         if part is None:
             continue
-        gap = lead(part, base, place) if base and name != BASE else None
+        gap = None
+        if base and name != BASE:
+            ours, others = ([outcome(each, place)] for each in (part, base))
+            gap = paired_gap(ours, others, METRICS[part["task"]])
         shown = "–" if gap is None else "{:+.1f} [{:+.1f}, {:+.1f}]".format(*_points(gap))
         settled = part["settled"]
         said = name

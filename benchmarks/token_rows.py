@@ -1,4 +1,4 @@
-"""Token arrays for measuring: the first rows of many, and made-up rows of one length."""
+"""Token arrays for measuring: made-up rows of one length."""
 
 from __future__ import annotations
 
@@ -8,15 +8,6 @@ from numpy.typing import NDArray
 from bert_cls.text import Tokens
 
 _PAST_SPECIAL = 10
-
-
-def first(tokens: Tokens, rows: int) -> Tokens:
-    """The first rows of many."""
-    rows = min(rows, len(tokens))
-    end = int(tokens.starts[rows])
-    return Tokens(
-        tokens.ids[:end], tokens.types[:end], tokens.starts[: rows + 1], tokens.full_lengths[:rows]
-    )
 
 
 def synthetic(

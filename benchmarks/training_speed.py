@@ -32,6 +32,7 @@ from bert_cls.losses import Loss, make_loss
 from bert_cls.metrics import mean_average_precision
 from bert_cls.network import Network
 from bert_cls.text import Tokens
+from bert_cls.tokens import subset
 from bert_cls.training import Request, Silent
 from bert_cls.training.loop import Trainer
 from bert_cls.training.precision import choose_precision
@@ -39,7 +40,7 @@ from bert_cls.training.prepare import read_audited
 from bert_cls.training.recipe import Settled
 from bert_cls.training.setup import Setup, set_up
 from record import RESULTS, console, data_set, machine, show, write_results
-from token_rows import first, synthetic
+from token_rows import synthetic
 
 CPU = torch.device("cpu")
 LENGTH = 64
@@ -166,10 +167,11 @@ def measure(name: str, args: argparse.Namespace, scored: bool) -> dict[str, Any]
     """One system once: a batch to warm up, the timed epochs, and 64-token texts."""
     bench, system = prepare(args), SYSTEMS[name]
     train, precision = bench.setup.splits["train"], choose_precision("auto", CPU)
-    tokens = first(train.tokens, args.padded_rows if system.padded else args.rows)
+    rows = args.padded_rows if system.padded else args.rows
+    tokens = subset(train.tokens, np.arange(len(train.tokens))[:rows])
     truth, epochs = train.truth[: len(tokens)], 1 if system.padded else args.epochs
     peaks = [gemm.peak(getattr(torch, precision))]
-    warm = first(tokens, peer.BATCH)
+    warm = subset(tokens, np.arange(len(tokens))[: peer.BATCH])
     epochs_of(system, bench, warm, truth[: len(warm)], 1)
     seconds, network = epochs_of(system, bench, tokens, truth, epochs)
     out: dict[str, Any] = {

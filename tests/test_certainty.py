@@ -309,19 +309,23 @@ def test_strange_rows_of_two_classes_that_lie_between_them_are_told():
     assert domain.strangeness(np.stack([-between, between], axis=1)).mean() > 0.85
 
 
-def test_a_domain_of_before_is_read_and_one_with_other_shapes_is_damaged():
-    rng = np.random.default_rng(0)
-    truth = rng.integers(0, 3, 200)
-    domain = learn(rng.normal(size=(200, 3)) + 4 * np.eye(3)[truth], truth)
-    kept = {"means": domain.means, "precision": domain.precision, "quantiles": domain.quantiles}
-    before = Domain.from_bytes(save(kept), outputs=3)
-    far = before.distances(np.full((1, 3), 99.0))[0]
-    away = np.full(3, 99.0) - domain.means
-    nearest = np.einsum("ij,jk,ik->i", away, domain.precision, away).min()
-    assert far == pytest.approx(np.sqrt(nearest))
-    for name, value in (("means", np.zeros(3)), ("precision", np.eye(2)), ("centre", np.eye(3))):
+KEPT = {
+    "means": np.eye(3),
+    "precision": np.eye(3),
+    "quantiles": np.arange(1001.0),
+    "centre": np.full((1, 3), 1 / 3),
+    "spread": np.eye(3),
+}
+
+
+def test_a_domain_with_other_tensors_or_shapes_is_damaged():
+    others = {"means": np.zeros(3), "precision": np.eye(2), "centre": np.eye(3)}
+    for name, value in (others | {"spread": np.eye(2)}).items():
         with pytest.raises(BundleError, match="shapes do not fit"):
-            Domain.from_bytes(save({**kept, name: value}), outputs=3)
+            Domain.from_bytes(save({**KEPT, name: value}), outputs=3)
+    for name in KEPT:
+        with pytest.raises(BundleError, match="must have the tensors"):
+            Domain.from_bytes(save({k: v for k, v in KEPT.items() if k != name}), outputs=3)
 
 
 @pytest.mark.parametrize(
@@ -338,10 +342,9 @@ def test_a_domain_of_before_is_read_and_one_with_other_shapes_is_damaged():
     ],
 )
 def test_a_domain_that_cannot_be_is_damaged(changes):
-    kept = {"means": np.eye(3), "precision": np.eye(3), "quantiles": np.arange(1001.0)}
-    assert Domain.from_bytes(save(kept), outputs=3).strangeness(np.zeros((1, 3))).shape == (1,)
+    assert Domain.from_bytes(save(KEPT), outputs=3).strangeness(np.zeros((1, 3))).shape == (1,)
     with pytest.raises(BundleError, match="damaged"):
-        Domain.from_bytes(save(kept | changes), outputs=3)
+        Domain.from_bytes(save(KEPT | changes), outputs=3)
 
 
 def test_a_domain_of_another_kind_of_numbers_is_damaged():

@@ -605,13 +605,11 @@ def test_other_limits_have_the_margin_of_other_thresholds(three_stages, bundle, 
 
 def test_rows_near_the_least_confidence_are_looked_at_again(three_stages, bundle, wanted):
     rule = replace(bundle.rule, min_confidence=0.5)
-    for measured in ({"margin_confidence": 0.05}, {"margin_confidence": 0.0}, {}):
-        facts = {"margin": 0.0, "margin_elsewhere": 0.0, **measured}
+    for margin in (0.05, 0.0):
+        facts = {"margin": 0.0, "margin_elsewhere": 0.0, "margin_confidence": margin}
         engines = {**three_stages.details["engines"], LOWEST: facts}
         engine = open_engine(replace(three_stages, details={"engines": engines}), LOWEST)
         assert not engine.unsure(wanted, bundle.rule).any()
-        # an export of before it was measured is sure of no confidence
-        margin = measured.get("margin_confidence", 1.0)
         near = confidence_margins(rule, wanted) <= margin
         np.testing.assert_array_equal(engine.unsure(wanted, rule), near)
         assert near.any() == bool(margin)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
+import orjson
 import pytest
 
 from bert_cls import Classifier
@@ -109,6 +111,19 @@ def test_rows_that_cannot_be_made_again_are_no_guess(encoder, tmp_path):
     opened.bundle.details["data"]["rows"]["train"] += 1
     with pytest.raises(DataError, match="they cannot be told from the others"):
         training_rows(opened, None, lambda note: None)
+
+
+@pytest.mark.parametrize("content", [{}, {"data": 3}], ids=["nothing", "a number"])
+def test_a_stranger_s_record_of_the_run_that_names_no_data_is_none(encoder, tmp_path, content):
+    data, _ = one_file(tmp_path)
+    model = tmp_path / "model"
+    Classifier.train(data, model, encoder=encoder, settings=FAST)
+    digest = hashlib.sha256(orjson.dumps(content)).hexdigest()
+    (model / "run.json").write_bytes(orjson.dumps({**content, "sha256": digest}))
+    done = main("explain", model, "尾灯", "--neighbours", 1)
+    assert done.code == 2
+    assert "the model does not say where its training rows are" in done.err
+    assert "give --train DATA" in done.err
 
 
 def test_a_file_of_the_run_that_is_gone_is_a_change(encoder, tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bert_cls.errors import ConfigError
-from bert_cls.folders import followed, write_manifest
+from bert_cls.folders import followed
 from bert_cls.outputs import write_predictions
 from bert_cls.resumable import begin, part_of, state_of, write
 from doors import main
@@ -297,31 +297,3 @@ def test_repairs_and_what_was_ignored_are_said_once_for_all_rows(models, tmp_pat
         assert done.err.count("note rows.jsonl") == 3
         assert "ignored: the keys 'page'" in done.err
         assert len(done.out.split('{"index"')) == (5 if output == "-" else 1)
-
-
-# --- an export of before confidence was measured
-
-
-def test_an_old_int8_export_is_right_and_says_why_it_is_slow(encoder, rows, tmp_path):
-    model = model_folder(encoder("bert"), tmp_path / "model", task="multiclass")
-    assert main("export", model, "--to", "openvino-int8").code == 0
-    ask = ("predict", model, rows, "--min-confidence", "0.9", "--engine")
-    new = main(*ask, "openvino-int8")
-    assert new.code == 0, new
-    assert "computed again" not in new.err
-    facts = json.loads((model / "bert_cls.json").read_text("utf-8"))
-    del facts["engines"]["openvino-int8"]["margin_confidence"]
-    (model / "bert_cls.json").write_text(json.dumps(facts), "utf-8")
-    write_manifest(model)
-    old, exact = main(*ask, "openvino-int8"), main(*ask, "openvino")
-    assert "every row is computed again more exactly" in old.err
-    assert f"bert-cls export {model} --to openvino-int8" in old.err
-    assert "computed again" not in main("predict", model, rows, "--engine", "openvino-int8").err
-    assert "computed again" not in exact.err
-    answers = []
-    for engine in ("openvino-int8", "openvino"):
-        output = tmp_path / f"{engine}.jsonl"
-        assert main(*ask, engine, "-o", output).code == 0
-        lines = [json.loads(line) for line in output.read_bytes().splitlines()]
-        answers.append([(line["labels"], line.get("abstained")) for line in lines])
-    assert answers[0] == answers[1]

@@ -1,4 +1,4 @@
-"""The model folder: everything predicting, evaluating, exporting and serving need, and no code.
+"""The model folder: everything predicting, evaluating and exporting need, and no code.
 
 bert_cls.json            what the model is: task, labels, rule, text settings, configuration
 config.json              the encoder, as Hugging Face writes it
@@ -73,6 +73,12 @@ class Bundle:
     def task(self) -> Task:
         """The rule's task."""
         return self.rule.task
+
+    @property
+    def data_files(self) -> Mapping[str, str]:
+        """The sha256 of each file that training read, by its name; none where that is not said."""
+        files: Mapping[str, str] = self.details.get("data", {}).get("files", {})
+        return files
 
     @property
     def outputs(self) -> int:
@@ -261,7 +267,7 @@ def _parsed(folder: Path, content: Mapping[str, Any]) -> Bundle:
 
 
 def _merges(folder: Path, stored: object, space: LabelSpace) -> dict[str, str]:
-    """Names that are none of the labels, to labels; folders from before this was kept have none."""
+    """Names that are none of the labels, to labels; not stored where none were merged."""
     if stored is None:
         return {}
     content = stored if isinstance(stored, dict) and stored.get("format") == FORMAT else {}
@@ -281,8 +287,7 @@ def _merges(folder: Path, stored: object, space: LabelSpace) -> dict[str, str]:
 def _text(folder: Path, stored: Mapping[str, Any]) -> TextSettings:
     """The text settings. BundleError where typed special tokens were to be more than text."""
     settings = dict(stored)
-    # folders from before this was recorded read texts in the same way
-    if (found := settings.pop("special_tokens", _SPECIAL_TOKENS)) != _SPECIAL_TOKENS:
+    if (found := settings.pop("special_tokens", None)) != _SPECIAL_TOKENS:
         raise BundleError(
             f"{folder / DESCRIPTION}: text.special_tokens must be {_SPECIAL_TOKENS!r}. "
             f"Got {shortened(found)} instead."

@@ -177,7 +177,10 @@ class Classifier:
         `out_of_domain` adds how strange each text is. DataError when a text is empty, or a pair
         was given to a model of single texts or the reverse.
         """
-        return self._predict(readable(self.bundle, texts), out_of_domain=out_of_domain)
+        if not (examples := readable(self.bundle, texts)):
+            return []
+        tokens = self.tokens(examples)
+        return self._decided(tokens, self.logits(tokens), out_of_domain=out_of_domain)
 
     def explain(
         self,
@@ -354,17 +357,7 @@ class Classifier:
             told=told,
         )
 
-    def _predict(
-        self, examples: Sequence[Example], *, out_of_domain: bool = False
-    ) -> list[Prediction]:
-        if not examples:
-            return []
-        tokens = self.tokens(examples)
-        return self._decided(tokens, self.logits(tokens), out_of_domain=out_of_domain)
-
-    def _decided(
-        self, tokens: Tokens, logits: Any, *, out_of_domain: bool = False
-    ) -> list[Prediction]:
+    def _decided(self, tokens: Tokens, logits: Any, *, out_of_domain: bool) -> list[Prediction]:
         found = predictions(self.bundle.rule, self.bundle.space, logits, tokens.cut.tolist())
         if not out_of_domain:
             return found

@@ -119,6 +119,11 @@ EXTRAS: dict[str, str] = {
 """packages by their import names, and the extra that installs them; "" for the base install"""
 
 
+def installed_as(extra: str) -> str:
+    """What to type after `pip install` for an extra; "" is the base install."""
+    return f"bert-cls[{extra}]" if extra else "bert-cls"
+
+
 def not_installed(error: ModuleNotFoundError) -> EngineError | None:
     """What to install, where a package of EXTRAS is missing; None for any other module."""
     package = (error.name or "").partition(".")[0]
@@ -137,8 +142,7 @@ def require(packages: Iterable[str], extra: str) -> None:
 def _absent(packages: Sequence[str], extra: str) -> EngineError:
     *others, last = packages
     said = f"{', '.join(others)} and {last} are" if others else f"{last} is"
-    hint = f"pip install 'bert-cls{f'[{extra}]' if extra else ''}'"
-    return EngineError(f"{said} not installed.", hint=hint)
+    return EngineError(f"{said} not installed.", hint=f"pip install '{installed_as(extra)}'")
 
 
 def pick(table: Mapping[str, T], name: str, field: str) -> T:

@@ -207,7 +207,7 @@ def figures_of(
             outcome.decided[rows],
             train_counts=train_counts,
             calibrated=rule.calibrated,
-            confidence=None if sure is None else sure[rows],
+            confidence=sure[rows],
             resamples=resamples,
             seed=seed,
         )

@@ -20,7 +20,7 @@ from bert_cls.engines.likeness import most_alike
 from bert_cls.errors import BundleError, DataError, in_shell
 from bert_cls.judging import misfit
 from bert_cls.report import Nearest
-from bert_cls.request import RUN, read_run
+from bert_cls.request import RUN, data_of
 from bert_cls.run_rows import Noticed, is_of_the_run, read_dataset, without_leaks
 
 
@@ -47,12 +47,8 @@ def files_searched(model: Path, data: Path | None) -> list[Path]:
     """What `training_rows` reads besides the model: `data`, or what the model folder names."""
     if data is not None:
         return [data]
-    recorded = _recorded_data(model)
+    recorded = data_of(model)
     return [model / RUN] if recorded is None else [model / RUN, recorded]
-
-
-def _recorded_data(model: Path) -> Path | None:
-    return Path(read_run(model)["data"]) if (model / RUN).is_file() else None
 
 
 def training_rows(model: Classifier, data: Path | None, noticed: Noticed) -> list[Example]:
@@ -65,14 +61,14 @@ def training_rows(model: Classifier, data: Path | None, noticed: Noticed) -> lis
     """
     bundle = model.bundle
     config = _config(bundle)
-    place = _recorded_data(bundle.folder) if data is None else data
+    place = data_of(bundle.folder) if data is None else data
     if place is None:
         raise DataError(
             "the model does not say where its training rows are.", hint="give --train DATA."
         )
     if data is None and not place.exists():
         raise DataError(f"the training rows are no longer at {place}.", hint="give --train DATA.")
-    if is_of_the_run(place, bundle.details.get("data", {}).get("files", {})):
+    if is_of_the_run(place, bundle.data_files):
         return _made_again(bundle, place, config, noticed)
     if data is None:
         raise DataError(

@@ -181,7 +181,7 @@ def _cell(value: Any) -> Any:
     """
     if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
         return "'" + value
-    return "" if value is None else value
+    return value
 
 
 class _Told(io.RawIOBase):

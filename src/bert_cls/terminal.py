@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bert_cls.training.loop import Progress as TrainingProgress
 
 _PER_LABEL_ROWS = 20
+_EXAMPLES = 3
 _LEADS = 3
 # from here on figures are written with three digits, and with a power of ten
 _SMALL, _TINY, _LARGE = 1e-2, 1e-4, 1e5
@@ -289,7 +290,7 @@ def splits_table(audit: Audit) -> Table:
     return table
 
 
-def labels_table(audit: Audit, *, rows: int = _PER_LABEL_ROWS) -> Table:
+def labels_table(audit: Audit) -> Table:
     """Rows of each label in each split, the most frequent first; the range of numbers."""
     table = Table(box=None, padding=(0, 2), header_style="bold")
     table.add_column("split" if audit.values else "label", overflow="fold")
@@ -297,15 +298,15 @@ def labels_table(audit: Audit, *, rows: int = _PER_LABEL_ROWS) -> Table:
         table.add_column(column, justify="right")
     for split, values in audit.values.items():
         table.add_row(split, *(f"{v:g}" for v in (values.smallest, values.mean, values.largest)))
-    for label, counts in list(audit.labels.items())[:rows]:
+    for label, counts in list(audit.labels.items())[:_PER_LABEL_ROWS]:
         table.add_row(escape(label), *(f"{counts[split]:,}" for split in audit.splits))
-    if len(audit.labels) > rows:
-        table.caption = f"and {len(audit.labels) - rows:,} rarer labels"
+    if (rest := len(audit.labels) - _PER_LABEL_ROWS) > 0:
+        table.caption = f"and {rest:,} rarer labels"
         table.caption_justify = "left"
     return table
 
 
-def audit_table(audit: Audit, *, examples: int = 3) -> Table:
+def audit_table(audit: Audit) -> Table:
     """The findings with some examples each and their remedies, errors first."""
     table = Table(box=None, padding=(0, 2, 1, 0), show_header=False)
     table.add_column("severity", no_wrap=True)
@@ -313,7 +314,7 @@ def audit_table(audit: Audit, *, examples: int = 3) -> Table:
     table.add_column("finding", overflow="fold")
     for finding in audit.findings:
         said = Text(f"{finding.title}: ", style="bold").append(finding.message, style="not bold")
-        for example in finding.examples[:examples]:
+        for example in finding.examples[:_EXAMPLES]:
             said.append(f"\n- {example}", style="not bold")
         if finding.remedy:
             said.append(f"\nremedy: {finding.remedy}", style="not bold")

@@ -13,7 +13,7 @@ import typer
 
 from bert_cls.commands import options
 from bert_cls.commands.console import STDIO, open_console, said_place, terminable
-from bert_cls.errors import ConfigError, in_shell, printable
+from bert_cls.errors import ConfigError, printable
 from bert_cls.quiet import quiet_hub
 from bert_cls.ranges import LEAST
 
@@ -115,7 +115,6 @@ def predict(
         classifier.bundle.task, limits, {"--top": top, "--out-of-domain": out_of_domain or None}
     )
     classifier, changed = _ruled(classifier, threshold, min_labels, max_labels, min_confidence)
-    _say_unmeasured(classifier)
     notes: list[Problem] = []
     if resumable and file is not None:
         given = {"top": top, "encoding": encoding, **changed}
@@ -202,23 +201,6 @@ def _check_flags(task: str, limits: dict[str, Any], of_labels: dict[str, Any]) -
                 f"{flag} is for models of label sets (multilabel). This one is {task}.",
                 hint=f"leave {flag} out.",
             )
-
-
-def _say_unmeasured(classifier: Classifier) -> None:
-    """Say when every row is computed twice, because the export does not know how close is close."""
-    from bert_cls.engines import ENGINES
-    from bert_cls.engines.process import opened_as
-    from bert_cls.engines.second_look import measured_confidence
-
-    bundle = classifier.bundle
-    kind = ENGINES[str(opened_as(classifier.engine))]
-    if bundle.rule.min_confidence is not None and not measured_confidence(bundle, kind):
-        typer.echo(
-            "  every row is computed again more exactly: this export is older than "
-            "the margin of confidence that int8 needs for --min-confidence; export anew "
-            f"(bert-cls export {in_shell(bundle.folder)} --to {kind.export})",
-            err=True,
-        )
 
 
 def _ruled(

@@ -169,10 +169,10 @@ def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda f: (SEVERITIES.index(f.severity), f.code, f.message)))
 
 
-def excerpt(text: str, characters: int = EXCERPT_CHARACTERS) -> str:
+def excerpt(text: str) -> str:
     """The beginning of a text, its line breaks, controls and half characters as escapes."""
-    shown = plain(text[:characters])
-    return shown + "..." if len(text) > characters else shown
+    shown = plain(text[:EXCERPT_CHARACTERS])
+    return shown + "..." if len(text) > EXCERPT_CHARACTERS else shown
 
 
 def plain(text: str) -> str:

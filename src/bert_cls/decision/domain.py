@@ -10,7 +10,7 @@ Both are told as the share of development rows less strange.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,25 +41,21 @@ class Domain:
     `means` float64 [classes, outputs] and `precision` float64 [outputs, outputs], within classes;
     both are empty for label sets. `quantiles` float64 [1001] are those of the distances of rows
     that were not used to make them. `centre` float64 [1, outputs] and `spread` float64 [outputs,
-    outputs] are mean and precision of all rows; empty for label sets and models of before, whose
-    distance is to the nearest class alone.
+    outputs] are mean and precision of all rows; empty for label sets.
     """
 
     means: Floats
     precision: Floats
     quantiles: Floats
-    centre: Floats = field(default_factory=lambda: np.zeros((0, 0)))
-    spread: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+    centre: Floats
+    spread: Floats
 
     def distances(self, logits: ArrayLike) -> Floats:
         """How strange each row of logits [rows, outputs] is, float64 [rows], higher is stranger."""
         x = np.asarray(logits, dtype=np.float64)
         if not len(self.means):
             return np.asarray(-np.logaddexp(0.0, x).sum(axis=1))
-        nearest = _nearest(x, self.means, self.precision)
-        if not len(self.centre):
-            return np.asarray(np.sqrt(np.maximum(nearest, 0.0)))
-        return nearest - _nearest(x, self.centre, self.spread)
+        return _nearest(x, self.means, self.precision) - _nearest(x, self.centre, self.spread)
 
     def strangeness(self, logits: ArrayLike) -> Floats:
         """Share of development rows that lie nearer, float64 [rows] in 0..1."""
@@ -89,10 +85,10 @@ class Domain:
         except (SafetensorError, KeyError) as error:  # KeyError: numpy has not all kinds of floats
             raise BundleError(f"{FILE} is damaged: {error}") from error
         known = [each.name for each in fields(cls)]
-        if not {"means", "precision", "quantiles"} <= set(arrays) <= set(known):
+        if set(arrays) != set(known):
             raise BundleError(
-                f"{FILE} is damaged: it must have the tensors {known} (the last two not in models "
-                f"of before). Got {shortened(sorted(arrays))} instead."
+                f"{FILE} is damaged: it must have the tensors {known}. "
+                f"Got {shortened(sorted(arrays))} instead."
             )
         found = cls(**arrays)
         if not found._fits(outputs):
@@ -112,13 +108,10 @@ class Domain:
             return False
         if self.means.shape[1] != outputs:
             return False
-        square = (outputs, outputs)
-        middles = (len(self.centre), self.spread.shape)
         if not len(self.means):
-            return middles[0] == 0
-        return self.precision.shape == square and (
-            middles[0] == 0 or (self.centre.shape[1], *middles) == (outputs, 1, square)
-        )
+            return not len(self.centre)
+        square = self.precision.shape == self.spread.shape == (outputs, outputs)
+        return square and self.centre.shape == (1, outputs)
 
 
 def learn(logits: ArrayLike, truth: NDArray[Any]) -> Domain | None:
@@ -133,7 +126,8 @@ def learn(logits: ArrayLike, truth: NDArray[Any]) -> Domain | None:
         return None
     steps = np.linspace(0, 1, _POINTS)
     if truth.ndim == 2:
-        energy = Domain(np.zeros((0, outputs)), np.zeros((0, 0)), np.zeros(1))
+        none = np.zeros((0, 0))
+        energy = Domain(np.zeros((0, outputs)), none, np.zeros(1), none, none)
         return replace(energy, quantiles=np.quantile(energy.distances(x), steps))
     if not 2 <= outputs <= MOST_CLASSES:
         return None

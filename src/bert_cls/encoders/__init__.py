@@ -3,14 +3,13 @@
 from bert_cls.encoders.facts import FAMILIES, EncoderFacts, describe, read_files
 from bert_cls.encoders.sources import BUILT_IN, DEFAULT, cache_folder, fetch, resolve
 from bert_cls.encoders.tokenizer_files import open_tokenizer
-from bert_cls.encoders.trim import TrimReport, pieces_of_script, pieces_of_texts, trim
+from bert_cls.encoders.trim import pieces_of_script, pieces_of_texts, trim
 
 __all__ = [
     "BUILT_IN",
     "DEFAULT",
     "FAMILIES",
     "EncoderFacts",
-    "TrimReport",
     "cache_folder",
     "describe",
     "fetch",

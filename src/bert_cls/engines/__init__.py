@@ -4,11 +4,10 @@ from bert_cls.engines.engine import (
     ENGINES,
     FILES,
     Engine,
-    Kind,
     choose,
     open_engine,
     passed_over,
     run,
 )
 
-__all__ = ["ENGINES", "FILES", "Engine", "Kind", "choose", "open_engine", "passed_over", "run"]
+__all__ = ["ENGINES", "FILES", "Engine", "choose", "open_engine", "passed_over", "run"]

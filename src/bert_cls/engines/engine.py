@@ -16,7 +16,7 @@ from bert_cls.bundle import Bundle
 from bert_cls.decision import Rule
 from bert_cls.engines.machine import multiplies_int8
 from bert_cls.engines.process import check_process, opened_here
-from bert_cls.errors import EngineError, in_shell, pick
+from bert_cls.errors import EXTRAS, EngineError, in_shell, installed_as, pick
 from bert_cls.text import PaddedBatch, Tokens, batches_by_length
 
 LOG = logging.getLogger("bert_cls")
@@ -169,10 +169,13 @@ class Kind:
     precision: str
     package: str
     """import name of what has to be installed"""
-    extra: str
-    """what to type after `pip install` to get it"""
     export: str = ""
     """what `bert-cls export --to` calls its file; empty: it reads the weights, always there"""
+
+    @property
+    def extra(self) -> str:
+        """What to type after `pip install` to get the package."""
+        return installed_as(EXTRAS[self.package])
 
 
 def open_engine(bundle: Bundle, name: str = "auto") -> Engine:
@@ -297,13 +300,13 @@ FILES: dict[str, str] = {
 }
 """what can be exported, and its main file in the model folder"""
 ENGINES: dict[str, Kind] = {
-    "torch": Kind(_TORCH, "float32", "torch", "bert-cls[train]"),
-    "torch-bfloat16": Kind(_TORCH, "bfloat16", "torch", "bert-cls[train]"),
-    "openvino": Kind(_OPENVINO, "float32", "openvino", "bert-cls", "openvino"),
-    "openvino-bfloat16": Kind(_OPENVINO, "bfloat16", "openvino", "bert-cls", "openvino"),
-    "openvino-int8": Kind(_OPENVINO, "int8", "openvino", "bert-cls", "openvino-int8"),
-    "onnx": Kind(_ONNX, "float32", "onnxruntime", "bert-cls[onnx]", "onnx"),
-    "onnx-int8": Kind(_ONNX, "int8", "onnxruntime", "bert-cls[onnx]", "onnx-int8"),
+    "torch": Kind(_TORCH, "float32", "torch"),
+    "torch-bfloat16": Kind(_TORCH, "bfloat16", "torch"),
+    "openvino": Kind(_OPENVINO, "float32", "openvino", "openvino"),
+    "openvino-bfloat16": Kind(_OPENVINO, "bfloat16", "openvino", "openvino"),
+    "openvino-int8": Kind(_OPENVINO, "int8", "openvino", "openvino-int8"),
+    "onnx": Kind(_ONNX, "float32", "onnxruntime", "onnx"),
+    "onnx-int8": Kind(_ONNX, "int8", "onnxruntime", "onnx-int8"),
 }
 PREFERENCE = ("openvino-int8", "onnx-int8", "openvino", "onnx", "torch")
 """the fastest first for 6 layers and more, of those that give the labels of float32"""

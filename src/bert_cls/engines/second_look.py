@@ -30,8 +30,7 @@ from bert_cls.text import PaddedBatch
 
 GUARDS: dict[str, Callable[[Path], None]] = {".onnx": check_onnx, ".xml": check_openvino}
 """What looks at an exported file before a runtime does."""
-_CONFIDENCE = "margin_confidence"
-MARGINS = ("margin", "margin_elsewhere", _CONFIDENCE)
+MARGINS = ("margin", "margin_elsewhere", "margin_confidence")
 """What an export measures of an engine that is not exact; see Stage."""
 Margins = tuple[float, float, float]
 _SCALE = ("activation", "temperature", "bias", "power", "slopes", "offsets", "weights")
@@ -154,7 +153,6 @@ def _measured(bundle: Bundle, *keys: str) -> Margins | None:
     """The MARGINS that an export wrote; None where it wrote none. BundleError for other values.
 
     NaN is none either: no score is within it, and labels of int8 would pass for those of float32.
-    An export that did not measure confidence is sure of none: 1 is as far as any is from another.
     """
     found: Any = bundle.details.get("engines", {})
     for key in keys:
@@ -168,21 +166,16 @@ def _measured(bundle: Bundle, *keys: str) -> Margins | None:
     if not set(MARGINS) & set(found):
         return None
     for name in MARGINS:
-        value: Any = found.get(name, 1 if name == _CONFIDENCE else None)
+        value: Any = found.get(name)
         if type(value) not in (int, float) or not 0 <= value < np.inf:
             raise _malformed(bundle, [*keys, name])
-    labels, elsewhere = (float(found[name]) for name in MARGINS[:2])
-    return labels, elsewhere, float(found.get(_CONFIDENCE, 1))
-
-
-def measured_confidence(bundle: Bundle, kind: Kind) -> bool:
-    """False where an int8 export is older than the margin of confidence: it is sure of no row."""
-    return kind.precision != "int8" or _CONFIDENCE in bundle.details["engines"][kind.export]
+    labels, elsewhere, sure = (float(found[name]) for name in MARGINS)
+    return labels, elsewhere, sure
 
 
 def _malformed(bundle: Bundle, keys: Sequence[str]) -> BundleError:
     return BundleError(
-        f"{bundle.folder} was exported by an earlier version, or changed since: "
+        f"{bundle.folder} has changed since it was exported: "
         f"engines.{'.'.join(keys)} is missing or no distance between scores.",
         hint=f"bert-cls export {in_shell(bundle.folder)} --to {keys[0]}",
     )

@@ -60,9 +60,9 @@ def compare(rule: Rule, wanted: Logits, given: Logits) -> Agreement:
     if rule.task == "regression":
         spread = float(exact.std()) or 1.0
         return Agreement(len(exact), 1.0, 0, difference / spread)
-    same = other_labels(rule, exact, other)
-    flips = int((same & (margins(rule, wanted) > CLOSE)).sum())
-    return Agreement(len(exact), 1 - float(same.mean()), flips, difference)
+    differ = other_labels(rule, exact, other)
+    flips = int((differ & (margins(rule, wanted) > CLOSE)).sum())
+    return Agreement(len(exact), 1 - float(differ.mean()), flips, difference)
 
 
 def other_labels(rule: Rule, a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.bool_]:

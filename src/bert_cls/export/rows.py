@@ -75,8 +75,8 @@ def _from_data(bundle: Bundle) -> tuple[Tokens, Tokens] | None:
     try:
         content = read_run(bundle.folder)
         config = RunConfig.model_validate(content["config"])
-        data, files = Path(str(content["data"])), bundle.details.get("data", {}).get("files", {})
-        if not is_of_the_run(data, files):
+        data = Path(str(content["data"]))
+        if not is_of_the_run(data, bundle.data_files):
             return None
         names, merges = bundle.space.names or None, bundle.merges or None
         dataset = read_dataset(data, config, lambda note: None, labels=names, merges=merges)

@@ -39,7 +39,6 @@ from bert_cls.folders import (
     clean_orphans,
     followed,
     scratch_folder,
-    sha256,
 )
 from bert_cls.locks import Lock
 from bert_cls.memory import is_shortage
@@ -83,7 +82,6 @@ def export_checked(folder: Path, target: str, notify: Notify) -> list[Exported]:
         notify(f"removed {name}, left by an interrupted write")
     with _alone(folder, notify):
         bundle = bundles.load(folder)
-        weights = _weights(bundle)
     names = tuple(dict.fromkeys((target.removesuffix("-int8"), target)))
     check_replaceable(folder)
     bundles.check_names(bundle, [file for name in names for file in files_of(name)])
@@ -100,7 +98,7 @@ def export_checked(folder: Path, target: str, notify: Notify) -> list[Exported]:
             work = replace(work, scratch=replace(work.scratch, details={"engines": known}))
         files = {name: place / name for one in done for name in one.files}
         with _alone(folder, notify):
-            now = _as_it_is(bundle, weights)
+            now = _as_it_is(bundle)
             facts = {**exports_of(now), **{one.name: one.facts for one in done}}
             with _writing(folder):
                 bundles.extend(now, files, facts)
@@ -148,22 +146,18 @@ def _alone(folder: Path, notify: Notify) -> Iterator[None]:
         yield
 
 
-def _as_it_is(bundle: Bundle, weights: str) -> Bundle:
+def _as_it_is(bundle: Bundle) -> Bundle:
     """The folder's bundle at the end of an export: another one may have ended meanwhile.
 
     EngineError when it is another model now.
     """
     now = bundles.load(bundle.folder)
-    if (_weights(now), replace(now, details={})) != (weights, replace(bundle, details={})):
+    if replace(now, details={}) != replace(bundle, details={}):  # the weights' sha256 is in them
         raise EngineError(
             f"{bundle.folder} became another model while it was exported. Nothing was written.",
             hint="give the command again.",
         )
     return now
-
-
-def _weights(bundle: Bundle) -> str:
-    return sha256(bundle.folder / "model.safetensors")
 
 
 def _begin(bundle: Bundle, place: Path, rows: Rows, notify: Notify) -> _Work:

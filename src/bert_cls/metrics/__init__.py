@@ -1,37 +1,23 @@
 """Metrics: pure functions over arrays, and Evaluation, all of them for one model and one file."""
 
 from bert_cls.metrics.calibration import (
-    Reliability,
-    brier,
     expected_calibration_error,
-    label_calibration_errors,
     reliability,
     reliability_of,
     row_log_losses,
 )
 from bert_cls.metrics.counts import (
-    Averages,
     Counts,
-    class_counts,
-    confusion_matrix,
-    f1_of_means,
     frequency_groups,
     label_counts,
     label_f1,
     label_matthews,
-    label_precision,
-    label_recall,
-    macro,
-    matthews,
-    micro,
-    row_scores,
-    weighted,
 )
-from bert_cls.metrics.curves import Curve, precision_recall, thinned
+from bert_cls.metrics.curves import precision_recall, thinned
 from bert_cls.metrics.definitions import DEFINITIONS, HEADLINES
 from bert_cls.metrics.evaluation import Evaluation, LabelRow
-from bert_cls.metrics.exact import McNemar, holm, mcnemar_exact, swap_test
-from bert_cls.metrics.intervals import bootstrap_intervals, headline_value
+from bert_cls.metrics.exact import holm, mcnemar_exact, swap_test
+from bert_cls.metrics.intervals import headline_value
 from bert_cls.metrics.legacy import legacy_block
 from bert_cls.metrics.mistakes import largest_pairs, replacements
 from bert_cls.metrics.outcome import Outcome
@@ -44,17 +30,11 @@ from bert_cls.metrics.paired import (
     paired_differences,
 )
 from bert_cls.metrics.ranking import (
-    auroc,
     average_precision,
     mean_average_precision,
-    rank_labels,
-    rank_rows,
 )
 from bert_cls.metrics.regression import (
-    mean_absolute_error,
-    mean_squared_error,
     pearson,
-    r_squared,
     spearman,
 )
 from bert_cls.metrics.rows import (
@@ -71,66 +51,43 @@ from bert_cls.metrics.tasks import evaluate
 __all__ = [
     "DEFINITIONS",
     "HEADLINES",
-    "Averages",
     "Comparison",
     "Counts",
-    "Curve",
     "Evaluation",
     "LabelChange",
     "LabelRow",
-    "McNemar",
     "Outcome",
     "PairedDifference",
-    "Reliability",
     "Stretch",
-    "auroc",
     "average_precision",
-    "bootstrap_intervals",
-    "brier",
     "by_length",
-    "class_counts",
     "compare_outcomes",
-    "confusion_matrix",
     "corrected",
     "evaluate",
     "expected_calibration_error",
-    "f1_of_means",
     "frequency_groups",
     "headline_value",
     "holm",
-    "label_calibration_errors",
     "label_counts",
     "label_f1",
     "label_matthews",
-    "label_precision",
-    "label_recall",
     "largest_pairs",
     "legacy_block",
-    "macro",
-    "matthews",
     "mcnemar_exact",
-    "mean_absolute_error",
     "mean_average_precision",
     "mean_interval",
-    "mean_squared_error",
-    "micro",
     "paired_differences",
     "part",
     "pearson",
     "precision_recall",
-    "r_squared",
-    "rank_labels",
-    "rank_rows",
     "reliability",
     "reliability_of",
     "replacements",
     "row_errors",
     "row_log_losses",
-    "row_scores",
     "spearman",
     "swap_test",
     "thinned",
-    "weighted",
     "worst_rows",
     "wrong_confidence",
 ]

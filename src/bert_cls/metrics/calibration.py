@@ -9,6 +9,7 @@ import numpy as np
 from bert_cls.metrics.outcome import Bools, Floats, Ints, Outcome
 
 BINS = 15
+_OFF_ONE = 1e-3  # the sum of a row's scores, which are written with six digits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,16 +21,16 @@ class Reliability:
     hits: Ints
 
 
-def reliability(truth: Bools, probabilities: Floats, *, bins: int = BINS) -> Reliability:
+def reliability(truth: Bools, probabilities: Floats) -> Reliability:
     """Sort probabilities float64 [n] in 0..1 with their truth bool [n] into equal-width bins.
 
     A bin holds lower < p <= upper, and the first one also holds 0 (Guo et al. 2017).
     """
-    bin_of = np.searchsorted(np.arange(1, bins) / bins, probabilities, side="left")
+    bin_of = np.searchsorted(np.arange(1, BINS) / BINS, probabilities, side="left")
     return Reliability(
-        rows=np.bincount(bin_of, minlength=bins),
-        confidence=np.bincount(bin_of, weights=probabilities, minlength=bins).astype(np.float64),
-        hits=np.bincount(bin_of[truth], minlength=bins),
+        rows=np.bincount(bin_of, minlength=BINS),
+        confidence=np.bincount(bin_of, weights=probabilities, minlength=BINS).astype(np.float64),
+        hits=np.bincount(bin_of[truth], minlength=BINS),
     )
 
 
@@ -40,12 +41,6 @@ def reliability_of(outcome: Outcome, scores: Floats) -> Reliability:
     if outcome.task == "binary":
         return reliability(outcome.truth == 1, scores[:, 1])
     return reliability(scores.argmax(axis=1) == outcome.truth, scores.max(axis=1))
-
-
-def bin_edges(bins: int = BINS) -> Floats:
-    """Edges of the bins, float64 [bins + 1], from 0 to 1."""
-    edges: Floats = np.arange(bins + 1) / bins
-    return edges
 
 
 def expected_calibration_error(table: Reliability) -> float:
@@ -74,6 +69,15 @@ def label_calibration_errors(truth: Bools, probabilities: Floats) -> tuple[Float
 def brier(truth: Bools, probabilities: Floats) -> float:
     """Mean squared difference between probability and 0/1 truth of the same shape, 0..1."""
     return float(np.mean(np.square(probabilities - truth)))
+
+
+def no_distribution(*outcomes: Outcome) -> str | None:
+    """Why scores of classes cannot be probabilities; None where they can."""
+    for each in outcomes:
+        off = np.abs(each.scores.sum(axis=1) - 1).max()
+        if each.scores.min() < 0 or off > _OFF_ONE:
+            return "the scores of a row do not sum to 1"
+    return None
 
 
 def row_log_losses(truth: Ints, probabilities: Floats) -> Floats:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bert_cls.errors import DataError, pick
+from bert_cls.metrics.calibration import no_distribution
 from bert_cls.metrics.counts import ratio
 from bert_cls.metrics.definitions import DEFINITIONS, HEADLINES, RANGES
 from bert_cls.metrics.exact import McNemar, holm, mcnemar_exact, swap_test
@@ -34,7 +35,6 @@ LEAST_P = 0.05
 """Differences are established at or below this p value; of labels after Holm's correction."""
 FEWEST_WAYS = 100
 """Swaps that are tried at least: p values that are drawn cannot fall below 1 / their number."""
-_OFF_ONE = 1e-3  # the sum of a row's scores, which are written with six digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +254,7 @@ def compare_outcomes(
         left = [name for name in metrics if name in _OF_SCORES]
         metrics = [name for name in metrics if name not in _OF_SCORES]
         notes.append(f"{', '.join(left)}: not every row has a score of every label.")
-    if "log_loss" in metrics and (reason := unfit or _no_distribution(a, b)):
+    if "log_loss" in metrics and (reason := unfit or no_distribution(a, b)):
         metrics.remove("log_loss")
         notes.append(f"log_loss: {reason}.")
     found, skipped = paired_differences(a, b, metrics, resamples=resamples, seed=seed)
@@ -269,15 +269,6 @@ def compare_outcomes(
         broken=order[(right_b & ~right_a)[order]],
         notes=(*notes, *skipped),
     )
-
-
-def _no_distribution(*outcomes: Outcome) -> str | None:
-    """Why scores of classes cannot be probabilities; None where they can."""
-    for each in outcomes:
-        off = np.abs(each.scores.sum(axis=1) - 1).max()
-        if each.scores.min() < 0 or off > _OFF_ONE:
-            return "the scores of a row do not sum to 1"
-    return None
 
 
 _OF_SCORES = frozenset({"map", "lrap", "auroc", "average_precision", "log_loss"})

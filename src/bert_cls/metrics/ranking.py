@@ -42,11 +42,6 @@ def average_precision(truth: Bools, scores: Floats) -> float:
     return rank_label(truth, scores)[0]
 
 
-def auroc(truth: Bools, scores: Floats) -> float:
-    """Chance that a positive outscores a negative, ties one half; NaN with one class only."""
-    return rank_label(truth, scores)[1]
-
-
 def rank_labels(truth: Bools, scores: Floats) -> tuple[Floats, Floats]:
     """Average precision and AUROC per label, float64 [labels], NaN where undefined.
 

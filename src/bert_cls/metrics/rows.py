@@ -11,6 +11,7 @@ from bert_cls.metrics.counts import row_scores
 from bert_cls.metrics.outcome import Bools, Floats, Ints, Outcome
 
 NORMAL_95 = 1.959963984540054
+_STRETCHES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +62,13 @@ def worst_rows(outcome: Outcome, most: int) -> Ints:
     return order[np.isfinite(sure[order])]
 
 
-def by_length(
-    lengths: Ints, errors: Floats, *, shares: bool, stretches: int = 8
-) -> tuple[Stretch, ...]:
+def by_length(lengths: Ints, errors: Floats, *, shares: bool) -> tuple[Stretch, ...]:
     """Mean error of the rows in stretches of length that hold about equally many rows.
 
     lengths int [rows], errors float64 [rows]. Rows of one length are never parted, so there can
     be fewer stretches. `shares` is for the bounds, see `mean_interval`.
     """
-    inner = np.quantile(lengths, np.arange(1, stretches) / stretches, method="lower")
+    inner = np.quantile(lengths, np.arange(1, _STRETCHES) / _STRETCHES, method="lower")
     stretch = np.searchsorted(np.unique(inner), lengths, side="left")
     return tuple(
         _stretch(lengths[stretch == number], errors[stretch == number], shares=shares)

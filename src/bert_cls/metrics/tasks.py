@@ -84,7 +84,8 @@ def _reliability(case: Case) -> tuple[ReliabilityRow, ...]:
     outcome = case.outcome
     if outcome.task == "regression" or case.unfit is not None:
         return ()
-    table, edges = calibration.reliability_of(outcome, outcome.scores), calibration.bin_edges()
+    table = calibration.reliability_of(outcome, outcome.scores)
+    edges = np.arange(calibration.BINS + 1) / calibration.BINS
     return tuple(
         ReliabilityRow(
             low=float(edges[i]),
@@ -308,8 +309,8 @@ def describe_multiclass(case: Case, sheet: Sheet) -> Description:
         return description
     table = calibration.reliability_of(outcome, outcome.scores)
     sheet.put("ece", calibration.expected_calibration_error(table))
-    if np.abs(outcome.scores.sum(axis=1) - 1).max() > 1e-3:
-        sheet.skip(("log_loss",), "the scores of a row do not sum to 1")
+    if reason := calibration.no_distribution(outcome):
+        sheet.skip(("log_loss",), reason)
     else:
         losses = calibration.row_log_losses(outcome.truth, outcome.scores)
         sheet.put("log_loss", float(losses.mean()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +29,7 @@ def seen_rows(bundle: Bundle, file: Path) -> Seen | None:
 
     A file that held all splits was trained on. None for test files and files it never saw.
     """
-    files = _files(bundle)
+    files = bundle.data_files
     digest = sha256(file)
     found = {_split(name) for name, known in files.items() if known == digest}
     if not found:
@@ -45,11 +44,6 @@ def _split(name: str) -> str | None:
     return next((split for split, stems in SPLITS.items() if stem in stems), None)
 
 
-def _files(bundle: Bundle) -> Mapping[str, str]:
-    files: Mapping[str, str] = bundle.details.get("data", {}).get("files", {})
-    return files
-
-
 def stored_bar(bundle: Bundle, file: Path, evaluation: Evaluation) -> LinearBar | None:
     """The bar's figures on the rows that were evaluated; None where training knew other rows.
 
@@ -60,7 +54,7 @@ def stored_bar(bundle: Bundle, file: Path, evaluation: Evaluation) -> LinearBar 
     has a figure of. BundleError when evaluation.json is malformed.
     """
     path = bundle.folder / "evaluation.json"
-    if not path.is_file() or sha256(file) not in _files(bundle).values():
+    if not path.is_file() or sha256(file) not in bundle.data_files.values():
         return None
     if seen_rows(bundle, file):
         return None

@@ -2,13 +2,12 @@
 
 from bert_cls.request import Request, requested, resumed
 from bert_cls.training.finish import Trained
-from bert_cls.training.loop import EpochResult, Observer, Progress, Silent
+from bert_cls.training.loop import EpochResult, Progress, Silent
 from bert_cls.training.run import train
 from bert_cls.training.student import student_request
 
 __all__ = [
     "EpochResult",
-    "Observer",
     "Progress",
     "Request",
     "Silent",
