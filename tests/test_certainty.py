@@ -416,6 +416,38 @@ def test_the_alarm_says_that_scores_differ_where_only_the_decision_is_the_same(t
     assert said.endswith(" of 60 rows.")
 
 
+def nearly_constant():
+    """Scores that noise alone tells apart, cut in the midst of it."""
+    rng = np.random.default_rng(0)
+    classes, cells = rng.integers(0, 3, 200), rng.random((200, 3)) < 0.3
+    noise = rng.normal(size=(200, 3))
+    positive = 0.78 + 1e-4 * noise[:, 0]
+    third, low = 1 / 3 + 1e-5 * noise, 0.3 + 1e-4 * noise
+    pair = np.stack([1 - positive, positive], axis=1)
+    yield Outcome("binary", classes % 2, pair, (positive >= 0.78).astype(int))
+    yield Outcome("multiclass", classes, third, third.argmax(axis=1))
+    yield Outcome("multilabel", cells, low, low >= 0.3)
+
+
+def test_noise_around_the_cut_does_not_silence_the_alarm():
+    for outcome in nearly_constant():
+        [said] = alarms(outcome, "abc")
+        assert said.startswith(f"{ALARM}the scores of every label are nearly constant, decisions")
+
+
+def test_a_good_model_of_rare_labels_raises_no_alarm():
+    rng = np.random.default_rng(0)
+    truth = np.zeros((20_000, 3), bool)
+    truth[:5] = np.arange(5)[:, None] % 3 == np.arange(3)
+    scores = rng.uniform(0, 1e-4, truth.shape) + 0.3 * truth
+    given = scores > 0.2
+    given[10:20, 0] = True
+    assert alarms(Outcome("multilabel", truth, scores, given), "abc") == []
+    # rows that lack all labels, with some given in error
+    scores = np.where(given & ~truth, 0.3, 1e-4)
+    assert alarms(Outcome("multilabel", truth & False, scores, scores > 0.2), "abc") == []
+
+
 @pytest.mark.parametrize("labels", [2, 3])
 def test_a_class_that_is_the_highest_of_every_row_has_no_threshold_to_blame(labels):
     rng = np.random.default_rng(0)

@@ -384,6 +384,7 @@ def made_notes() -> list[str]:
         Outcome("multiclass", truth, scores * np.nan, truth * 0),
         Outcome("binary", truth % 2, np.linspace([0.6, 0.4], [0.9, 0.1], 60), truth * 0),
         Outcome("multilabel", cells, flat, cells & False),
+        Outcome("multilabel", cells, flat, cells[::-1]),
         Outcome("multilabel", cells, scores, cells & False),
         Outcome("multilabel", cells, scores, partly),
         Outcome("regression", number, number * 0, None),
