@@ -87,10 +87,8 @@ def _flat(spread: float, wanted: float) -> list[str]:
     """Spreads of a regression's output and of the truth."""
     if not np.isfinite((spread, wanted)).all() or wanted == 0 or spread >= FLAT * wanted:
         return []
-    return [
-        f"{ALARM}the output is nearly constant (spread {spread:.3g}, of the truth {wanted:.3g}): "
-        "it does not depend on the text."
-    ]
+    said = f"the output is nearly constant (spread {spread:.3g}, of the truth {wanted:.3g})."
+    return [ALARM + said]
 
 
 def _listed(names: Sequence[str], which: Bools, support: Ints) -> str:
