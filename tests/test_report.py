@@ -34,7 +34,7 @@ from bert_cls.decision.tuners import TUNERS
 from bert_cls.errors import BundleError
 from bert_cls.metrics import DEFINITIONS, Evaluation, PairedDifference
 from bert_cls.report import About, LinearBar, page, report_data, seen_rows, stored_bar
-from bert_cls.report.content import PAIRS, _found
+from bert_cls.report.content import PAIRS, _found, _mistakes
 from bert_cls.report.data import NearRow, plain
 from bert_cls.report.page import PROGRAM, embedded, words
 from bert_cls.report.scores import calibration_curves, label_curves
@@ -93,6 +93,7 @@ def test_thinned_curves_keep_their_ends_peaks_and_dips_and_invent_nothing(case, 
 
 @given(st.integers(0, 10**6), st.integers(1, 30), st.integers(1, 5))
 def test_replacements_are_what_counting_row_by_row_gives(seed, rows, labels):
+    """Among all labels, and among some: of a row that lacks another one, none is given alone."""
     rng = np.random.default_rng(seed)
     truth, given_ = rng.random((2, rows, labels)) < 0.4
     expected = np.zeros((labels + 1, labels + 1), int)
@@ -103,7 +104,10 @@ def test_replacements_are_what_counting_row_by_row_gives(seed, rows, labels):
             for j in extra:
                 expected[i, j] += 1
     expected[labels, labels] = 0
-    assert (metrics.replacements(truth, given_) == expected).all()
+    assert (metrics.replacements(truth, given_, np.arange(labels)) == expected).all()
+    some = np.flatnonzero(rng.random(labels) < 0.5)
+    kept = [*some, labels]
+    assert (metrics.replacements(truth, given_, some) == expected[np.ix_(kept, kept)]).all()
 
 
 def test_the_largest_pairs_are_off_the_diagonal_and_in_order():
@@ -253,6 +257,17 @@ def test_many_labels_are_cut_down_and_counted():
     assert len(report.mistakes.pairs) <= 2 * PAIRS
     assert len(page(report).encode()) < 3_000_000
     assert sum(len(group.labels) for group in report.groups) == 700
+
+
+def test_a_label_is_given_alone_only_where_no_label_at_all_is_missed():
+    names = tuple(map(str, range(600)))
+    truth, decided = np.zeros((2, 1104, 600), bool)
+    many = np.arange(512)  # the labels with most mistakes: each is missed in two rows
+    truth[many, many] = truth[512 + many, many] = True
+    rare = np.arange(80)
+    truth[1024 + rare, 512 + rare] = decided[1024 + rare, 3] = True
+    mistakes = _mistakes(metrics.Outcome("multilabel", truth, decided * 1.0, decided), names)
+    assert {pair.given for pair in mistakes.pairs} == {None}
 
 
 def test_a_page_of_long_names_stays_small_where_rows_have_hundreds_of_labels():

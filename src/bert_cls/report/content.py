@@ -139,7 +139,7 @@ def _tally(outcome: Outcome) -> metrics.Counts:
 def _table(outcome: Outcome, counted: Ints) -> Ints:
     """Counts of pairs of the counted labels; of label sets with a row and column for none."""
     if outcome.task == "multilabel":
-        return metrics.replacements(outcome.truth[:, counted], outcome.decided[:, counted])
+        return metrics.replacements(outcome.truth, outcome.decided, counted)
     whole = confusion_matrix(outcome.truth, outcome.decided, outcome.labels)
     return whole[np.ix_(counted, counted)]
 
