@@ -281,7 +281,7 @@ def test_a_page_of_long_names_stays_small_where_rows_have_hundreds_of_labels():
 
 @pytest.mark.parametrize("task", TASKS)
 def test_without_texts_no_text_of_the_data_is_anywhere(task):
-    report = report_case(task, texts=False)
+    report = report_case(task, texts=False, explain=pytest.fail)
     for written in (page(report), orjson.dumps(report.to_dict()).decode()):
         assert "行的文本" not in written
     assert "行的文本" in page(report_case(task))

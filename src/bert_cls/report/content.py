@@ -57,7 +57,7 @@ def report_data(
     outcome = judged.outcome
     errors = metrics.row_errors(outcome)
     data = bundle.details.get("data", {})
-    return ReportData(
+    found = ReportData(
         about=about,
         evaluation=evaluation,
         linear_bar=linear_bar,
@@ -69,14 +69,17 @@ def report_data(
         numbers=_numbers(outcome) if outcome.task == "regression" else None,
         lengths=metrics.by_length(judged.lengths, errors, shares=outcome.task != "regression"),
         truncation=_truncation(judged, evaluation, bundle),
-        worst=worst_rows(judged, bundle, texts=texts, explain=explain, nearest=nearest),
+        worst=worst_rows(
+            judged, bundle, explain=explain if texts else None, nearest=nearest if texts else None
+        ),
         wrong_rows=int(np.count_nonzero(errors)),
-        texts=texts,
+        texts=True,
         history=tuple(bundle.details.get("history", ())),
         split_rows=dict(data.get("rows", {})),
         audit=_found(data.get("audit")),
         settings=_settings(bundle.details),
     )
+    return found if texts else found.without_texts()
 
 
 def _groups(evaluation: Evaluation) -> tuple[Group, ...]:

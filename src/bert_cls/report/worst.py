@@ -31,20 +31,22 @@ MARKED = 100
 
 
 def worst_rows(
-    judged: Judged, bundle: Bundle, *, texts: bool, explain: Explain | None, nearest: Nearest | None
+    judged: Judged, bundle: Bundle, *, explain: Explain | None, nearest: Nearest | None
 ) -> tuple[WorstRow, ...]:
     """At most 50 wrong rows, those the model was surest of first; of numbers the largest errors."""
     outcome = judged.outcome
     sure = metrics.wrong_confidence(outcome)
     numbers = metrics.worst_rows(outcome, WORST_ROWS).tolist()
-    out = []
-    for number in numbers:
+    examples = [judged.examples[number] for number in numbers]
+    shown = []
+    for number, example in zip(numbers, examples, strict=True):
         true, given, wrong = _verdicts(judged, bundle, number)
+        second = example.text_b or ""
         row = WorstRow(
-            index=judged.examples[number].index,
-            text_a=None,
-            text_b=None,
-            shortened=False,
+            index=example.index,
+            text_a=example.text_a[:TEXT_CHARACTERS],
+            text_b=None if example.text_b is None else second[:TEXT_CHARACTERS],
+            shortened=max(len(example.text_a), len(second)) > TEXT_CHARACTERS,
             cut=bool(judged.cut[number]),
             confidence=float(sure[number]),
             true=true,
@@ -53,11 +55,7 @@ def worst_rows(
             spoke=None,
             spoke_b=None,
         )
-        out.append(row)
-    if not texts:
-        return tuple(out)
-    examples = [judged.examples[number] for number in numbers]
-    shown = [_with_texts(row, example) for row, example in zip(out, examples, strict=True)]
+        shown.append(row)
     if explain is not None:
         shown = _explained(shown, examples, explain)
     if nearest is not None:
@@ -82,16 +80,6 @@ def _near(example: Example, similarity: float) -> NearRow:
 
 def _short(text: str) -> str:
     return text if len(text) <= NEAR_CHARACTERS else text[:NEAR_CHARACTERS] + " …"
-
-
-def _with_texts(row: WorstRow, example: Example) -> WorstRow:
-    second = example.text_b or ""
-    return replace(
-        row,
-        text_a=example.text_a[:TEXT_CHARACTERS],
-        text_b=None if example.text_b is None else second[:TEXT_CHARACTERS],
-        shortened=max(len(example.text_a), len(second)) > TEXT_CHARACTERS,
-    )
 
 
 def _explained(
