@@ -279,6 +279,15 @@ def test_a_page_of_long_names_stays_small_where_rows_have_hundreds_of_labels():
     assert len(page(replace(report, worst=tuple(rows))).encode()) < 3_000_000
 
 
+def test_a_page_stays_small_where_rows_have_thousands_of_labels():
+    names = tuple(f"{i:04d}" + "长" * 196 for i in range(5000))
+    report = report_case("multilabel", rows=60, names=names)
+    assert len(report.worst[0].true) > 1000
+    near = NearRow(1, "<油" * 100, None, names[3500:], 0.9)
+    rows = [replace(row, text_a="<油" * 600, nearest=(near, near)) for row in report.worst]
+    assert len(page(replace(report, worst=tuple(rows))).encode()) < 3_000_000
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_without_texts_no_text_of_the_data_is_anywhere(task):
     report = report_case(task, texts=False, explain=pytest.fail)

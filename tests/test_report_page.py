@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -658,6 +659,26 @@ def test_wrong_labels_that_are_not_listed_are_counted_and_found(look):
     assert len(chips) == 7 + len({*row.true} & {*row.given})
     options = browser.run("[...document.querySelectorAll('#worst option')].map(o => o.value)")
     assert sorted(options[1:]) == sorted(wrong)
+
+
+def test_labels_beyond_those_that_have_a_name_on_the_page_are_counted(look, monkeypatch):
+    limits = sys.modules["bert_cls.report.page"]
+    monkeypatch.setattr(limits, "LABELS", 60)
+    monkeypatch.setattr(limits, "OTHER_NAMES", 10)
+    names = tuple(f"c{i}" for i in range(120))
+    report = report_case("multilabel", rows=60, names=names)
+    row = max(report.worst, key=lambda row: len({*row.true} ^ {*row.given}))
+    near = NearRow(7, "文", None, names[90:], 0.9)
+    browser = look(replace(report, worst=(replace(row, nearest=(near,)),)))
+    right = texts(browser, ".rows .chip.right")
+    more = re.fullmatch("and ([0-9]+) more right", right[-1])
+    assert len(right) - 1 + int(more[1]) == len({*row.true} & {*row.given})
+    wrong = f"and {len({*row.true} ^ {*row.given}) - 6} more wrong"
+    assert wrong in texts(browser, ".rows .chip")
+    shown, count = re.fullmatch("(.*) and ([0-9]+) more", texts(browser, ".near b")[0]).groups()
+    assert len(shown.split(", ")) + int(count) == 30
+    options = browser.run("[...document.querySelectorAll('#worst option')].map(o => o.value)")
+    assert {verdict.label for verdict in row.wrong} <= set(options)
 
 
 def test_indexes_are_written_as_they_are(look):
