@@ -227,6 +227,19 @@ def test_the_dot_of_a_label_lies_on_its_curve():
         assert curve.at_precision == pytest.approx(curve.precision[fired[-1]], abs=1e-4)
 
 
+def test_decisions_that_give_no_label_have_a_recall_and_no_precision():
+    truth = np.arange(20)[:, None] % 2 == np.arange(2)
+    none = np.zeros_like(truth)
+    scores = 0.4 * truth
+    evaluation = metrics.evaluate(
+        "multilabel", LabelSpace(("a", "b")), truth, scores, none, resamples=0
+    )
+    rule = Rule(task="multilabel", activation="sigmoid", thresholds=(0.5, 0.5))
+    curves = label_curves(metrics.Outcome("multilabel", truth, scores, none), evaluation, rule)
+    assert [curve.label for curve in curves] == [None, "a", "b"]
+    assert [(curve.at_recall, curve.at_precision) for curve in curves] == [(0, None)] * 3
+
+
 def test_the_dot_of_a_binary_model_with_weights_lies_on_its_curve():
     rng = np.random.default_rng(0)
     truth = (rng.random(400) < 0.2).astype(np.int64)
