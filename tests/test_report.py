@@ -36,7 +36,7 @@ from bert_cls.metrics import DEFINITIONS, Evaluation, PairedDifference
 from bert_cls.report import About, LinearBar, page, report_data, seen_rows, stored_bar
 from bert_cls.report.content import PAIRS, _found, _mistakes
 from bert_cls.report.data import NearRow, plain
-from bert_cls.report.page import PROGRAM, embedded, words
+from bert_cls.report.page import PROGRAM, _shown, embedded, words
 from bert_cls.report.scores import calibration_curves, label_curves
 from bert_cls.terminal import figures_table, label_table
 from judged import MAX_LENGTH, TASKS, judged_case, report_case
@@ -451,6 +451,14 @@ def test_the_library_is_the_one_that_was_published():
     assert "MIT" in ASSETS.joinpath("chart.LICENSE").read_text("utf-8")
     makefile = (Path(__file__).parents[1] / "Makefile").read_text("utf-8")
     assert LIBRARY_SHA256 in makefile
+
+
+def test_the_page_holds_only_what_it_shows():
+    report = report_case("binary")
+    assert report.evaluation.reliability
+    program = "".join(ASSETS.joinpath(name).read_text("utf-8") for name in PROGRAM)
+    unread = [name for name in _shown(report) if f"report.{name}" not in program]
+    assert unread == []
 
 
 def test_data_cannot_end_the_script_it_stands_in():
