@@ -309,7 +309,7 @@ def test_without_texts_no_text_of_the_data_is_anywhere(task):
     assert "行的文本" in page(report_case(task))
 
 
-def test_explanations_are_asked_of_labels_given_in_error_only():
+def test_explanations_are_of_labels_given_in_error_and_where_there_are_none_of_missed_ones():
     asked = []
 
     def explain(rows):
@@ -319,12 +319,13 @@ def test_explanations_are_asked_of_labels_given_in_error_only():
     report = report_case("multilabel", explain=explain)
     for row in report.worst:
         given_ = [verdict.label for verdict in row.wrong if verdict.given]
-        assert (row.spoke is not None) == bool(given_)
-        if given_:
-            assert (row.index, given_[0]) in asked
-            assert row.spoke == ((row.text_a[:2], 1.0), (row.text_a[2:], 0.0))
-            assert row.spoke_b is None
-    assert asked
+        label = given_[0] if given_ else row.wrong[0].label
+        assert (row.index, label) in asked
+        weights = (1.0, 0.0) if given_ else (0.0, 0.5)  # what spoke against a label that is missed
+        assert row.spoke == ((row.text_a[:2], weights[0]), (row.text_a[2:], weights[1]))
+        assert row.spoke_b is None
+        assert row.explained == label
+    assert len({any(verdict.given for verdict in row.wrong) for row in report.worst}) == 2
 
 
 @pytest.mark.parametrize("weights", ["alike", "all different", "every other"])

@@ -765,6 +765,20 @@ def test_of_a_pair_each_text_is_there_once_with_its_marks(look):
     assert "(1 row explained)" in texts(browser, "#worst")[0]
 
 
+@pytest.mark.parametrize("language", ["en-US", "zh-CN"])
+def test_a_missed_label_that_is_explained_is_named(look, language):
+    def explain(rows):
+        return [([(example.text_a, -1.0)], []) for example, _ in rows]
+
+    report = report_case("multilabel", explain=explain)
+    missed = [row for row in report.worst if not any(v.given for v in row.wrong)]
+    browser = look(replace(report, worst=tuple(missed[:1])), language=language)
+    [said] = texts(browser, ".rows li > p.small")
+    assert missed[0].wrong[0].label in said
+    assert said.startswith("标出" if language == "zh-CN" else "Marked: what spoke against")
+    assert texts(browser, ".rows mark") == [missed[0].text_a]
+
+
 @pytest.mark.parametrize("seen", ["trained", "tuned", None])
 def test_rows_that_training_saw_are_called_so_at_the_top(look, seen):
     report = report_case("binary", split="file")

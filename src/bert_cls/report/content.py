@@ -52,7 +52,8 @@ def report_data(
 
     `evaluation` is that of the judged rows, `linear_bar` the linear model on them.
     `texts=False` leaves all texts of the data out. `explain` is asked what spoke for the labels
-    that the worst rows were given in error, `nearest` for training rows like them; see `worst`.
+    that the worst rows were given in error or miss, `nearest` for training rows like them; see
+    `worst`.
     """
     outcome = judged.outcome
     errors = metrics.row_errors(outcome)

@@ -198,10 +198,12 @@ class WorstRow:
     given: tuple[str, ...] | float
     wrong: tuple[Verdict, ...]
     spoke: tuple[tuple[str, float], ...] | None
-    """pieces of text_a with how much the strongest of them spoke for the label given in error, the
-    others with 0; None where the row is not explained"""
+    """pieces of text_a with how much the strongest of them spoke for the label `explained`, or
+    against it where it is missed, the others with 0; None where the row is not explained"""
     spoke_b: tuple[tuple[str, float], ...] | None
     """the same of text_b; None for single texts too"""
+    explained: str | None = None
+    """the surest label given in error; of a row that only misses labels, the surest of these"""
     nearest: tuple[NearRow, ...] = ()
     """the training rows most like it, where they were at hand"""
 
@@ -261,6 +263,7 @@ class ReportData:
                 shortened=False,
                 spoke=None,
                 spoke_b=None,
+                explained=None,
                 nearest=(),
             )
             for row in self.worst

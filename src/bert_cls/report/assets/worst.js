@@ -65,6 +65,7 @@ function rowTexts(row) {
   return [
     element("p", { class: "words", dir: "auto" }, shown(row.text_a, row.spoke)),
     row.text_b === null ? null : element("p", { class: "words second", dir: "auto" }, shown(row.text_b, row.spoke_b)),
+    row.wrong.some((verdict) => !verdict.given && verdict.label === row.explained) ? element("p", { class: "soft small" }, say("worst.against", { label: apart(row.explained) })) : null,
   ];
 }
 
