@@ -91,6 +91,7 @@ def test_without_test_rows_no_figure_is_of_a_calibration_fitted_on_the_same_row(
         "training.learning_rate": 3e-3,
         "loss.name": "bce",
         "decision.calibrate": "temperature",
+        "decision.abstain": 0.2,
     }
     config, origins = resolve_config(flags=flags)
     trained = train(Request(data, tmp_path / "model", config, origins), Silent())
@@ -113,7 +114,11 @@ def test_without_test_rows_no_figure_is_of_a_calibration_fitted_on_the_same_row(
     after = json.loads((tmp_path / "model/report.json").read_text("utf-8"))["calibration"][-1]
     console = Console(width=200, record=True, file=io.StringIO())
     show_trained(console, trained)
-    assert "40 dev rows, multilabel, cross-fitted" in console.export_text()
+    said = console.export_text()
+    assert "40 dev rows, multilabel, cross-fitted" in said
+    assert "came true" in said
+    least = trained.bundle.rule.min_confidence
+    assert f"leaves rows below confidence {least:.4f} undecided" in said
     assert (after["when"], after["error"]) == (
         "after",
         pytest.approx(found.metrics["ece_pooled"], 1e-5),

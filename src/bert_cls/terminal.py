@@ -248,6 +248,16 @@ def groups_line(evaluation: Evaluation) -> str:
     return f"macro F1 by training rows of the labels: {said}" if said else ""
 
 
+def undecided_line(rule: Rule) -> str:
+    """That rows are left undecided; "" where all are decided."""
+    if rule.min_confidence is None:
+        return ""
+    return (
+        f"this model leaves rows below confidence {rule.min_confidence:.4f} undecided; the "
+        "figures above count every row"
+    )
+
+
 def reliability_table(evaluation: Evaluation) -> Table:
     """Scores against what came true, bin by bin."""
     table = Table(box=None, padding=(0, 2), header_style="bold")
