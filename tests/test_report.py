@@ -193,6 +193,7 @@ def test_a_report_agrees_with_itself_and_is_json(task):
     report = report_case(task, rows=120)
     content = orjson.loads(orjson.dumps(report.to_dict()))
     assert Evaluation.from_dict(content) == report.evaluation
+    assert content["definitions"] == {name: DEFINITIONS[name] for name in content["metrics"]}
     wrong = int(np.count_nonzero(metrics.row_errors(judged.outcome)))
     assert report.wrong_rows == wrong
     assert len(report.worst) == min(50, wrong)
@@ -438,6 +439,7 @@ def test_names_are_written_on_the_terminal_as_they_are(capsys, monkeypatch):
     console.print(label_table(report.evaluation, rule, rest="in a[x]:car:.json", rows=1))
     console.print(label_table(report.evaluation, rule, rest="there"))
     out = capsys.readouterr().out
+    assert "macro: _all labels, or those _present in rows" in out
     assert "rows of te[bold]st[v2]:car:.json" in out
     assert "2 rarer labels are in a[x]:car:.json" in out
     assert "[bold]:car: " in out

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bert_cls.errors import DataError
-from bert_cls.metrics import Evaluation, PairedDifference, Stretch
+from bert_cls.metrics import DEFINITIONS, Evaluation, PairedDifference, Stretch
 
 Split = Literal["test", "dev", "file"]
 Seen = Literal["trained", "tuned"]
@@ -273,6 +273,8 @@ class ReportData:
     def to_dict(self) -> dict[str, Any]:
         """JSON types: the fields of `Evaluation.to_dict` as they are, and all others beside them.
 
+        `definitions` has a sentence for each metric.
+
         Numbers outside the evaluations and the rule, which may be put to scores again, are rounded
         to 6 significant digits.
         """
@@ -284,7 +286,9 @@ class ReportData:
         }
         own["rule"] = {k: list(v) if isinstance(v, tuple) else v for k, v in self.rule.items()}
         bar = None if self.linear_bar is None else self.linear_bar.to_dict()
-        return {"report": FORMAT, **self.evaluation.to_dict(), "linear_bar": bar, **own}
+        said = {name: DEFINITIONS[name] for name in self.evaluation.metrics}
+        evaluation = self.evaluation.to_dict()
+        return {"report": FORMAT, **evaluation, "definitions": said, "linear_bar": bar, **own}
 
 
 def plain(value: Any) -> Any:

@@ -95,7 +95,7 @@ def _shown(report: ReportData) -> dict[str, Any]:
     for group in content["groups"]:
         group["size"] = len(group["labels"])
         group["labels"] = [name for name in group["labels"] if name in kept]
-    for unused in ("confusion", "coverage", "reliability", "report"):
+    for unused in ("confusion", "coverage", "definitions", "reliability", "report"):
         del content[unused]
     if content["linear_bar"] is not None:
         leads = report.linear_bar.lead if report.linear_bar else ()
