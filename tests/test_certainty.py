@@ -91,6 +91,7 @@ def test_without_test_rows_no_figure_is_of_a_calibration_fitted_on_the_same_row(
         "training.learning_rate": 3e-3,
         "loss.name": "bce",
         "decision.calibrate": "temperature",
+        "decision.abstain": 0.2,
     }
     config, origins = resolve_config(flags=flags)
     trained = train(Request(data, tmp_path / "model", config, origins), Silent())
@@ -113,7 +114,11 @@ def test_without_test_rows_no_figure_is_of_a_calibration_fitted_on_the_same_row(
     after = json.loads((tmp_path / "model/report.json").read_text("utf-8"))["calibration"][-1]
     console = Console(width=200, record=True, file=io.StringIO())
     show_trained(console, trained)
-    assert "40 dev rows, multilabel, cross-fitted" in console.export_text()
+    said = console.export_text()
+    assert "40 dev rows, multilabel, cross-fitted" in said
+    assert "came true" in said
+    least = trained.bundle.rule.min_confidence
+    assert f"leaves rows below confidence {least:.4f} undecided" in said
     assert (after["when"], after["error"]) == (
         "after",
         pytest.approx(found.metrics["ece_pooled"], 1e-5),
@@ -389,7 +394,11 @@ def test_a_model_that_says_one_thing_raises_an_alarm():
     assert nothing.startswith(f"{ALARM}no row is given any label, which is wrong for ")
     number = rng.normal(size=60)
     flat = Outcome("regression", number, 0.01 * number, None)
-    assert "nearly constant" in alarms(flat, ())[0]
+    # of scores that follow the truth, if on a small scale, no more can be said
+    assert alarms(flat, ())[0].endswith(
+        "the output is nearly constant (spread "
+        f"{np.std(number) / 100:.3g}, of the truth {np.std(number):.3g})."
+    )
     assert alarms(Outcome("regression", number, number, None), ()) == []
     found = evaluate(
         "multiclass", LabelSpace(tuple("abc")), truth, scores, one.decided, resamples=0
@@ -417,6 +426,38 @@ def test_the_alarm_says_that_scores_differ_where_only_the_decision_is_the_same(t
         assert said.endswith(f"rows: {SAME}.")
     [said] = alarms(Outcome(task, truth, scores * np.nan, one), "ab")
     assert said.endswith(" of 60 rows.")
+
+
+def nearly_constant():
+    """Scores that noise alone tells apart, cut in the midst of it."""
+    rng = np.random.default_rng(0)
+    classes, cells = rng.integers(0, 3, 200), rng.random((200, 3)) < 0.3
+    noise = rng.normal(size=(200, 3))
+    positive = 0.78 + 1e-4 * noise[:, 0]
+    third, low = 1 / 3 + 1e-5 * noise, 0.3 + 1e-4 * noise
+    pair = np.stack([1 - positive, positive], axis=1)
+    yield Outcome("binary", classes % 2, pair, (positive >= 0.78).astype(int))
+    yield Outcome("multiclass", classes, third, third.argmax(axis=1))
+    yield Outcome("multilabel", cells, low, low >= 0.3)
+
+
+def test_noise_around_the_cut_does_not_silence_the_alarm():
+    for outcome in nearly_constant():
+        [said] = alarms(outcome, "abc")
+        assert said.startswith(f"{ALARM}the scores of every label are nearly constant, decisions")
+
+
+def test_a_good_model_of_rare_labels_raises_no_alarm():
+    rng = np.random.default_rng(0)
+    truth = np.zeros((20_000, 3), bool)
+    truth[:5] = np.arange(5)[:, None] % 3 == np.arange(3)
+    scores = rng.uniform(0, 1e-4, truth.shape) + 0.3 * truth
+    given = scores > 0.2
+    given[10:20, 0] = True
+    assert alarms(Outcome("multilabel", truth, scores, given), "abc") == []
+    # rows that lack all labels, with some given in error
+    scores = np.where(given & ~truth, 0.3, 1e-4)
+    assert alarms(Outcome("multilabel", truth & False, scores, scores > 0.2), "abc") == []
 
 
 @pytest.mark.parametrize("labels", [2, 3])

@@ -139,10 +139,13 @@ def test_one_text_too_long_to_be_explained_does_not_end_an_evaluation(root, tmp_
     done = main("evaluate", model, file, "--explain", "-o", out, "--report", page)
     assert done.code == 0, done
     content = json.loads(out.read_text("utf-8"))
-    given = [row for row in content["worst"] if any(v["given"] for v in row["wrong"])]
-    long = [row["index"] for row in given if row["index"] in (rows[0]["index"], rows[1]["index"])]
+    long = [
+        row["index"]
+        for row in content["worst"]
+        if row["index"] in (rows[0]["index"], rows[1]["index"])
+    ]
     assert long
-    for row in given:
+    for row in content["worst"]:
         assert (row["spoke"] is None) == (row["index"] in long)
     assert done.out.count("not explained: text") == len(long)
     assert len(page.read_bytes()) < 3_000_000
@@ -268,14 +271,11 @@ def test_the_report_of_a_training_marks_what_spoke_for_errors(root, tmp_path, ki
     data, model = root / kind / "data", tmp_path / "model"
     trained = Classifier.train(data, model, encoder=str(root / "encoder"), settings=FAST)
     by_index = {str(row["index"]): row for row in rows_of(root, kind)}
-    told = [
-        (row, next((v["label"] for v in row["wrong"] if v["given"]), None))
-        for row in shown(model)["worst"]
-    ]
-    told = [(row, label) for row, label in told if label is not None]
     left, marked = 150, 0
     opened = Classifier.load(model, engine="torch")
-    for row, label in told:
+    for row in shown(model)["worst"]:
+        blamed = next((each for each in row["wrong"] if each["given"]), row["wrong"][0])
+        label, sign = blamed["label"], 1 if blamed["given"] else -1
         example = Example(0, by_index[row["index"]]["text_a"], by_index[row["index"]]["text_b"])
         left -= int(opened.tokens([example]).lengths[0])
         assert (row["spoke"] is not None) == (left >= 0)
@@ -285,7 +285,7 @@ def test_the_report_of_a_training_marks_what_spoke_for_errors(root, tmp_path, ki
         parts = opened.explain([example], [label], method="gradient")[0].parts(label)
         for pieces, there in zip(parts, (row["spoke"], row["spoke_b"] or []), strict=True):
             # joined where they do not speak for it
-            weighed = [(p, w) for p, w in pieces if w > 1e-9]
+            weighed = [(p, sign * w) for p, w in pieces if sign * w > 1e-9]
             assert [p for p, w in there if w] == [p for p, _ in weighed]
             assert [w for _, w in there if w] == pytest.approx([w for _, w in weighed], rel=0.02)
     assert marked

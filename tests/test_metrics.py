@@ -265,6 +265,9 @@ def test_multiclass_equals_scikit_learn(rows, classes, levels):
             assert same(got[f"{average}_{key}"], value)
     assert same(got["log_loss"], quiet(sk.log_loss, truth, y_proba=scores, labels=ids))
     hot = truth[:, None] == np.arange(classes)
+    assert same(
+        got["brier"], np.mean([sum((p - t) ** 2) for p, t in zip(scores, hot, strict=True)])
+    )
     areas = [sk.roc_auc_score(hot[:, i], scores[:, i]) for i in ids if 0 < hot[:, i].sum() < rows]
     assert same(got["macro_auroc"], np.mean(areas)) if areas else got["macro_auroc"] is None
     assert got["auroc_labels"] == len(areas)
@@ -806,6 +809,7 @@ def test_rows_of_scores_that_do_not_sum_to_one_have_no_log_loss():
     evaluation = evaluated("multiclass", (truth, scores * 0.5, predicted))
     assert evaluation.metrics["log_loss"] is None
     assert "sum to 1" in reason(evaluation, "log_loss")
+    assert "sum to 1" in reason(evaluation, "brier")
 
 
 def test_an_impossible_row_costs_thirty_six():

@@ -34,9 +34,9 @@ from bert_cls.decision.tuners import TUNERS
 from bert_cls.errors import BundleError
 from bert_cls.metrics import DEFINITIONS, Evaluation, PairedDifference
 from bert_cls.report import About, LinearBar, page, report_data, seen_rows, stored_bar
-from bert_cls.report.content import PAIRS, _found
+from bert_cls.report.content import PAIRS, _found, _mistakes
 from bert_cls.report.data import NearRow, plain
-from bert_cls.report.page import PROGRAM, embedded, words
+from bert_cls.report.page import PROGRAM, _shown, embedded, words
 from bert_cls.report.scores import calibration_curves, label_curves
 from bert_cls.terminal import figures_table, label_table
 from judged import MAX_LENGTH, TASKS, judged_case, report_case
@@ -93,6 +93,7 @@ def test_thinned_curves_keep_their_ends_peaks_and_dips_and_invent_nothing(case, 
 
 @given(st.integers(0, 10**6), st.integers(1, 30), st.integers(1, 5))
 def test_replacements_are_what_counting_row_by_row_gives(seed, rows, labels):
+    """Among all labels, and among some: of a row that lacks another one, none is given alone."""
     rng = np.random.default_rng(seed)
     truth, given_ = rng.random((2, rows, labels)) < 0.4
     expected = np.zeros((labels + 1, labels + 1), int)
@@ -103,7 +104,10 @@ def test_replacements_are_what_counting_row_by_row_gives(seed, rows, labels):
             for j in extra:
                 expected[i, j] += 1
     expected[labels, labels] = 0
-    assert (metrics.replacements(truth, given_) == expected).all()
+    assert (metrics.replacements(truth, given_, np.arange(labels)) == expected).all()
+    some = np.flatnonzero(rng.random(labels) < 0.5)
+    kept = [*some, labels]
+    assert (metrics.replacements(truth, given_, some) == expected[np.ix_(kept, kept)]).all()
 
 
 def test_the_largest_pairs_are_off_the_diagonal_and_in_order():
@@ -189,6 +193,7 @@ def test_a_report_agrees_with_itself_and_is_json(task):
     report = report_case(task, rows=120)
     content = orjson.loads(orjson.dumps(report.to_dict()))
     assert Evaluation.from_dict(content) == report.evaluation
+    assert content["definitions"] == {name: DEFINITIONS[name] for name in content["metrics"]}
     wrong = int(np.count_nonzero(metrics.row_errors(judged.outcome)))
     assert report.wrong_rows == wrong
     assert len(report.worst) == min(50, wrong)
@@ -223,6 +228,19 @@ def test_the_dot_of_a_label_lies_on_its_curve():
         assert curve.at_precision == pytest.approx(curve.precision[fired[-1]], abs=1e-4)
 
 
+def test_decisions_that_give_no_label_have_a_recall_and_no_precision():
+    truth = np.arange(20)[:, None] % 2 == np.arange(2)
+    none = np.zeros_like(truth)
+    scores = 0.4 * truth
+    evaluation = metrics.evaluate(
+        "multilabel", LabelSpace(("a", "b")), truth, scores, none, resamples=0
+    )
+    rule = Rule(task="multilabel", activation="sigmoid", thresholds=(0.5, 0.5))
+    curves = label_curves(metrics.Outcome("multilabel", truth, scores, none), evaluation, rule)
+    assert [curve.label for curve in curves] == [None, "a", "b"]
+    assert [(curve.at_recall, curve.at_precision) for curve in curves] == [(0, None)] * 3
+
+
 def test_the_dot_of_a_binary_model_with_weights_lies_on_its_curve():
     rng = np.random.default_rng(0)
     truth = (rng.random(400) < 0.2).astype(np.int64)
@@ -255,6 +273,17 @@ def test_many_labels_are_cut_down_and_counted():
     assert sum(len(group.labels) for group in report.groups) == 700
 
 
+def test_a_label_is_given_alone_only_where_no_label_at_all_is_missed():
+    names = tuple(map(str, range(600)))
+    truth, decided = np.zeros((2, 1104, 600), bool)
+    many = np.arange(512)  # the labels with most mistakes: each is missed in two rows
+    truth[many, many] = truth[512 + many, many] = True
+    rare = np.arange(80)
+    truth[1024 + rare, 512 + rare] = decided[1024 + rare, 3] = True
+    mistakes = _mistakes(metrics.Outcome("multilabel", truth, decided * 1.0, decided), names)
+    assert {pair.given for pair in mistakes.pairs} == {None}
+
+
 def test_a_page_of_long_names_stays_small_where_rows_have_hundreds_of_labels():
     names = tuple(f"{i:04d}" + "长" * 196 for i in range(1000))
     report = report_case("multilabel", rows=60, names=names)
@@ -264,15 +293,24 @@ def test_a_page_of_long_names_stays_small_where_rows_have_hundreds_of_labels():
     assert len(page(replace(report, worst=tuple(rows))).encode()) < 3_000_000
 
 
+def test_a_page_stays_small_where_rows_have_thousands_of_labels():
+    names = tuple(f"{i:04d}" + "长" * 196 for i in range(5000))
+    report = report_case("multilabel", rows=60, names=names)
+    assert len(report.worst[0].true) > 1000
+    near = NearRow(1, "<油" * 100, None, names[3500:], 0.9)
+    rows = [replace(row, text_a="<油" * 600, nearest=(near, near)) for row in report.worst]
+    assert len(page(replace(report, worst=tuple(rows))).encode()) < 3_000_000
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_without_texts_no_text_of_the_data_is_anywhere(task):
-    report = report_case(task, texts=False)
+    report = report_case(task, texts=False, explain=pytest.fail)
     for written in (page(report), orjson.dumps(report.to_dict()).decode()):
         assert "行的文本" not in written
     assert "行的文本" in page(report_case(task))
 
 
-def test_explanations_are_asked_of_labels_given_in_error_only():
+def test_explanations_are_of_labels_given_in_error_and_where_there_are_none_of_missed_ones():
     asked = []
 
     def explain(rows):
@@ -282,12 +320,13 @@ def test_explanations_are_asked_of_labels_given_in_error_only():
     report = report_case("multilabel", explain=explain)
     for row in report.worst:
         given_ = [verdict.label for verdict in row.wrong if verdict.given]
-        assert (row.spoke is not None) == bool(given_)
-        if given_:
-            assert (row.index, given_[0]) in asked
-            assert row.spoke == ((row.text_a[:2], 1.0), (row.text_a[2:], 0.0))
-            assert row.spoke_b is None
-    assert asked
+        label = given_[0] if given_ else row.wrong[0].label
+        assert (row.index, label) in asked
+        weights = (1.0, 0.0) if given_ else (0.0, 0.5)  # what spoke against a label that is missed
+        assert row.spoke == ((row.text_a[:2], weights[0]), (row.text_a[2:], weights[1]))
+        assert row.spoke_b is None
+        assert row.explained == label
+    assert len({any(verdict.given for verdict in row.wrong) for row in report.worst}) == 2
 
 
 @pytest.mark.parametrize("weights", ["alike", "all different", "every other"])
@@ -400,6 +439,7 @@ def test_names_are_written_on_the_terminal_as_they_are(capsys, monkeypatch):
     console.print(label_table(report.evaluation, rule, rest="in a[x]:car:.json", rows=1))
     console.print(label_table(report.evaluation, rule, rest="there"))
     out = capsys.readouterr().out
+    assert "macro: _all labels, or those _present in rows" in out
     assert "rows of te[bold]st[v2]:car:.json" in out
     assert "2 rarer labels are in a[x]:car:.json" in out
     assert "[bold]:car: " in out
@@ -414,6 +454,14 @@ def test_the_library_is_the_one_that_was_published():
     assert "MIT" in ASSETS.joinpath("chart.LICENSE").read_text("utf-8")
     makefile = (Path(__file__).parents[1] / "Makefile").read_text("utf-8")
     assert LIBRARY_SHA256 in makefile
+
+
+def test_the_page_holds_only_what_it_shows():
+    report = report_case("binary")
+    assert report.evaluation.reliability
+    program = "".join(ASSETS.joinpath(name).read_text("utf-8") for name in PROGRAM)
+    unread = [name for name in _shown(report) if f"report.{name}" not in program]
+    assert unread == []
 
 
 def test_data_cannot_end_the_script_it_stands_in():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -384,6 +385,7 @@ def made_notes() -> list[str]:
         Outcome("multiclass", truth, scores * np.nan, truth * 0),
         Outcome("binary", truth % 2, np.linspace([0.6, 0.4], [0.9, 0.1], 60), truth * 0),
         Outcome("multilabel", cells, flat, cells & False),
+        Outcome("multilabel", cells, flat, cells[::-1]),
         Outcome("multilabel", cells, scores, cells & False),
         Outcome("multilabel", cells, scores, partly),
         Outcome("regression", number, number * 0, None),
@@ -659,6 +661,26 @@ def test_wrong_labels_that_are_not_listed_are_counted_and_found(look):
     assert sorted(options[1:]) == sorted(wrong)
 
 
+def test_labels_beyond_those_that_have_a_name_on_the_page_are_counted(look, monkeypatch):
+    limits = sys.modules["bert_cls.report.page"]
+    monkeypatch.setattr(limits, "LABELS", 60)
+    monkeypatch.setattr(limits, "OTHER_NAMES", 10)
+    names = tuple(f"c{i}" for i in range(120))
+    report = report_case("multilabel", rows=60, names=names)
+    row = max(report.worst, key=lambda row: len({*row.true} ^ {*row.given}))
+    near = NearRow(7, "文", None, names[90:], 0.9)
+    browser = look(replace(report, worst=(replace(row, nearest=(near,)),)))
+    right = texts(browser, ".rows .chip.right")
+    more = re.fullmatch("and ([0-9]+) more right", right[-1])
+    assert len(right) - 1 + int(more[1]) == len({*row.true} & {*row.given})
+    wrong = f"and {len({*row.true} ^ {*row.given}) - 6} more wrong"
+    assert wrong in texts(browser, ".rows .chip")
+    shown, count = re.fullmatch("(.*) and ([0-9]+) more", texts(browser, ".near b")[0]).groups()
+    assert len(shown.split(", ")) + int(count) == 30
+    options = browser.run("[...document.querySelectorAll('#worst option')].map(o => o.value)")
+    assert {verdict.label for verdict in row.wrong} <= set(options)
+
+
 def test_indexes_are_written_as_they_are(look):
     report = report_case("multilabel")
     index = 1234567890123456837  # a browser's numbers end in ...800
@@ -741,6 +763,20 @@ def test_of_a_pair_each_text_is_there_once_with_its_marks(look):
     assert marks == [["前一", "0.500"], ["后", "1.000"]]
     assert texts(browser, ".near li") == ["好, 差 训练句 | 另一句 0.912"]
     assert "(1 row explained)" in texts(browser, "#worst")[0]
+
+
+@pytest.mark.parametrize("language", ["en-US", "zh-CN"])
+def test_a_missed_label_that_is_explained_is_named(look, language):
+    def explain(rows):
+        return [([(example.text_a, -1.0)], []) for example, _ in rows]
+
+    report = report_case("multilabel", explain=explain)
+    missed = [row for row in report.worst if not any(v.given for v in row.wrong)]
+    browser = look(replace(report, worst=tuple(missed[:1])), language=language)
+    [said] = texts(browser, ".rows li > p.small")
+    assert missed[0].wrong[0].label in said
+    assert said.startswith("标出" if language == "zh-CN" else "Marked: what spoke against")
+    assert texts(browser, ".rows mark") == [missed[0].text_a]
 
 
 @pytest.mark.parametrize("seen", ["trained", "tuned", None])

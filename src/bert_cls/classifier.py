@@ -311,7 +311,7 @@ class Classifier:
 
         `linear_bar` gives the linear model's figures on the same rows, where they are known.
         `texts=False` leaves texts out; `explain`, such as `explain.weigher(model)`, is asked what
-        spoke for labels given in error, and `nearest`, such as
+        spoke for labels that are wrong, and `nearest`, such as
         `nearest.finder(model, rows, count=2)`, which training rows are like them. DataError as in
         `evaluate`.
         """

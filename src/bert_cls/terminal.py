@@ -198,6 +198,9 @@ def figures_table(
         ]
         cells += [figure(o.metrics.get(name)) for o in beside.values() if o is not None]
         table.add_row(*cells)
+    if "macro_f1_present" in evaluation.headline:
+        table.caption = "macro: _all labels, or those _present in rows"
+        table.caption_justify = "left"
     return table
 
 
@@ -247,6 +250,16 @@ def groups_line(evaluation: Evaluation) -> str:
     ]
     said = ", ".join(f"{name} {figure(evaluation.metrics[f'macro_f1_{name}'])}" for name in groups)
     return f"macro F1 by training rows of the labels: {said}" if said else ""
+
+
+def undecided_line(rule: Rule) -> str:
+    """That rows are left undecided; "" where all are decided."""
+    if rule.min_confidence is None:
+        return ""
+    return (
+        f"this model leaves rows below confidence {rule.min_confidence:.4f} undecided; the "
+        "figures above count every row"
+    )
 
 
 def reliability_table(evaluation: Evaluation) -> Table:

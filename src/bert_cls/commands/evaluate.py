@@ -176,6 +176,7 @@ def _show(
         label_table,
         lead_lines,
         reliability_table,
+        undecided_line,
     )
 
     evaluation, seen = found.evaluation, found.about.seen
@@ -194,12 +195,8 @@ def _show(
     if abstain:
         console.print()
         console.print(coverage_table(evaluation))
-    if rule.min_confidence is not None:
-        console.print(
-            f"this model leaves rows below confidence {rule.min_confidence:.4f} undecided; the "
-            "figures above count every row",
-            highlight=False,
-        )
+    if line := undecided_line(rule):
+        console.print(line, highlight=False)
     notes = [f"{ALARM}{SEEN[seen]}"] if seen else []
     if notes := [*notes, *lead_lines(found.linear_bar), *evaluation.notes]:
         console.print(bullet_lines(notes), highlight=False)

@@ -150,7 +150,9 @@ def show_trained(console: Console, trained: Trained) -> None:
         groups_line,
         label_table,
         lead_lines,
+        reliability_table,
         settings_table,
+        undecided_line,
     )
 
     details = trained.bundle.details
@@ -170,6 +172,11 @@ def show_trained(console: Console, trained: Trained) -> None:
         console.print(label_table(evaluation, trained.bundle.rule, rest="in evaluation.json"))
         if line := groups_line(evaluation):
             console.print(line, highlight=False)
+    if evaluation.reliability:
+        console.print()
+        console.print(reliability_table(evaluation))
+    if line := undecided_line(trained.bundle.rule):
+        console.print(line, highlight=False)
     if notes := [*lead_lines(trained.bars.get(name)), *evaluation.notes]:
         console.print(bullet_lines(notes), highlight=False)
     console.print(f"\nmodel:  [bold]{escape(str(trained.bundle.folder))}[/bold]", highlight=False)

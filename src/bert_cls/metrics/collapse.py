@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bert_cls.metrics.outcome import Bools, Ints, Outcome, indicator
+from bert_cls.metrics.outcome import Bools, Floats, Ints, Outcome, indicator
 
 ALARM = "warning: "
 LEAST_SUPPORT = 5
@@ -28,8 +28,15 @@ def alarms(outcome: Outcome, names: Sequence[str]) -> list[str]:
         with np.errstate(over="ignore"):  # squares of huge numbers; see `_flat`
             return _flat(float(np.std(outcome.scores)), float(np.std(outcome.truth)))
     truth, given = (indicator(each, outcome.labels) for each in (outcome.truth, outcome.decided))
-    if same := _one_answer(truth, given, names):
-        return [same + _why(outcome, truth)]
+    wrong, constant = int((truth != given).any(axis=1).sum()), _constant(outcome.scores, truth)
+    if wrong >= LEAST_WRONG:
+        count = f"wrong for {wrong} of {outcome.rows} rows"
+        if (given == given[0]).all():
+            why = _why(outcome, constant=constant)
+            return [f"{ALARM}{_one_answer(given[0], names)}, which is {count}{why}"]
+        # where all rows have the same labels, the scores of a good model hardly differ either
+        if constant and (truth != truth[0]).any():
+            return [f"{ALARM}the scores of every label are nearly constant, decisions are {count}."]
     said = []
     support, without = truth.sum(axis=0), (~truth).sum(axis=0)
     never = ~given.any(axis=0) & (support >= LEAST_SUPPORT)
@@ -41,29 +48,32 @@ def alarms(outcome: Outcome, names: Sequence[str]) -> list[str]:
     return said
 
 
-def _one_answer(truth: Bools, given: Bools, names: Sequence[str]) -> str | None:
-    """What is wrong with a model that gives every row the same; None for others."""
-    wrong = int((truth != given).any(axis=1).sum())
-    if wrong < LEAST_WRONG or (given != given[0]).any():
-        return None
-    only = [names[i] for i in np.flatnonzero(given[0])[:_SHOWN]]
-    more = " …" if given[0].sum() > _SHOWN else ""
-    said = f"every row is predicted as {', '.join(map(repr, only))}{more}"
+def _one_answer(given: Bools, names: Sequence[str]) -> str:
+    """What every row is given, bool [labels]."""
+    only = [names[i] for i in np.flatnonzero(given)[:_SHOWN]]
+    more = " …" if given.sum() > _SHOWN else ""
     if not only:
-        said = "no row is given any label"
-    return f"{ALARM}{said}, which is wrong for {wrong} of {len(truth)} rows"
+        return "no row is given any label"
+    return f"every row is predicted as {', '.join(map(repr, only))}{more}"
 
 
-def _why(outcome: Outcome, truth: Bools) -> str:
-    """Whether the model says the same of every text, or only the decision is the same."""
-    if not np.isfinite(outcome.scores).all():
-        return "."
+def _constant(scores: Floats, truth: Bools) -> bool:
+    """Whether the scores of all labels, [rows, labels], hardly spread beside their truth."""
+    if not np.isfinite(scores).all():
+        return False
     wanted = truth.std(axis=0)
     # of a label that all rows have, or none, as if half of them had it
     wanted[wanted == 0] = 0.5
     with np.errstate(over="ignore"):  # scores may be any numbers
-        if (outcome.scores.std(axis=0) < FLAT * wanted).all():
-            return ": the output does not depend on the text."
+        return bool((scores.std(axis=0) < FLAT * wanted).all())
+
+
+def _why(outcome: Outcome, *, constant: bool) -> str:
+    """Whether the model says the same of every text, or only the decision is the same."""
+    if not np.isfinite(outcome.scores).all():
+        return "."
+    if constant:
+        return ": the output does not depend on the text."
     highest = outcome.scores.argmax(axis=1)
     if outcome.task == "multiclass" or (
         outcome.task == "binary" and (highest == outcome.decided).all()
@@ -77,10 +87,8 @@ def _flat(spread: float, wanted: float) -> list[str]:
     """Spreads of a regression's output and of the truth."""
     if not np.isfinite((spread, wanted)).all() or wanted == 0 or spread >= FLAT * wanted:
         return []
-    return [
-        f"{ALARM}the output is nearly constant (spread {spread:.3g}, of the truth {wanted:.3g}): "
-        "it does not depend on the text."
-    ]
+    said = f"the output is nearly constant (spread {spread:.3g}, of the truth {wanted:.3g})."
+    return [ALARM + said]
 
 
 def _listed(names: Sequence[str], which: Bools, support: Ints) -> str:

@@ -66,8 +66,9 @@ DEFINITIONS: dict[str, str] = {
     "balanced_accuracy": "Mean recall over the classes that at least one row has, 0..1.",
     "brier": (
         "Mean squared difference between probability and 0/1 truth over all rows and labels, or "
-        "over rows for the positive class of binary data, 0..1, lower is better; needs calibrated "
-        "probabilities."
+        "over rows for the positive class of binary data, 0..1; of multiclass data summed over the "
+        "classes and averaged over rows, 0..2; lower is better; needs calibrated probabilities, of "
+        "multiclass data ones that sum to 1."
     ),
     "ece": (
         "Expected calibration error, 15 equal-width bins: gap between probability and share that "

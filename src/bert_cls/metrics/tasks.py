@@ -305,13 +305,16 @@ def describe_multiclass(case: Case, sheet: Sheet) -> Description:
         sheet.skip(("macro_auroc", "auroc_labels"), NO_ORDER)
     _put_groups(sheet, tally, case.train_counts)
     if case.unfit is not None:
-        sheet.skip(("ece", "log_loss"), case.unfit)
+        sheet.skip(("ece", "brier", "log_loss"), case.unfit)
         return description
     table = calibration.reliability_of(outcome, outcome.scores)
     sheet.put("ece", calibration.expected_calibration_error(table))
     if reason := calibration.no_distribution(outcome):
-        sheet.skip(("log_loss",), reason)
+        sheet.skip(("brier", "log_loss"), reason)
     else:
+        truth = indicator(outcome.truth, outcome.labels)
+        # a row counts once, whatever the number of classes: their sum, not their mean
+        sheet.put("brier", outcome.labels * calibration.brier(truth, outcome.scores))
         losses = calibration.row_log_losses(outcome.truth, outcome.scores)
         sheet.put("log_loss", float(losses.mean()))
     return description

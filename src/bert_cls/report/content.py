@@ -52,12 +52,13 @@ def report_data(
 
     `evaluation` is that of the judged rows, `linear_bar` the linear model on them.
     `texts=False` leaves all texts of the data out. `explain` is asked what spoke for the labels
-    that the worst rows were given in error, `nearest` for training rows like them; see `worst`.
+    that the worst rows were given in error or miss, `nearest` for training rows like them; see
+    `worst`.
     """
     outcome = judged.outcome
     errors = metrics.row_errors(outcome)
     data = bundle.details.get("data", {})
-    return ReportData(
+    found = ReportData(
         about=about,
         evaluation=evaluation,
         linear_bar=linear_bar,
@@ -69,14 +70,17 @@ def report_data(
         numbers=_numbers(outcome) if outcome.task == "regression" else None,
         lengths=metrics.by_length(judged.lengths, errors, shares=outcome.task != "regression"),
         truncation=_truncation(judged, evaluation, bundle),
-        worst=worst_rows(judged, bundle, texts=texts, explain=explain, nearest=nearest),
+        worst=worst_rows(
+            judged, bundle, explain=explain if texts else None, nearest=nearest if texts else None
+        ),
         wrong_rows=int(np.count_nonzero(errors)),
-        texts=texts,
+        texts=True,
         history=tuple(bundle.details.get("history", ())),
         split_rows=dict(data.get("rows", {})),
         audit=_found(data.get("audit")),
         settings=_settings(bundle.details),
     )
+    return found if texts else found.without_texts()
 
 
 def _groups(evaluation: Evaluation) -> tuple[Group, ...]:
@@ -139,7 +143,7 @@ def _tally(outcome: Outcome) -> metrics.Counts:
 def _table(outcome: Outcome, counted: Ints) -> Ints:
     """Counts of pairs of the counted labels; of label sets with a row and column for none."""
     if outcome.task == "multilabel":
-        return metrics.replacements(outcome.truth[:, counted], outcome.decided[:, counted])
+        return metrics.replacements(outcome.truth, outcome.decided, counted)
     whole = confusion_matrix(outcome.truth, outcome.decided, outcome.labels)
     return whole[np.ix_(counted, counted)]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bert_cls.errors import DataError
-from bert_cls.metrics import Evaluation, PairedDifference, Stretch
+from bert_cls.metrics import DEFINITIONS, Evaluation, PairedDifference, Stretch
 
 Split = Literal["test", "dev", "file"]
 Seen = Literal["trained", "tuned"]
@@ -198,10 +198,12 @@ class WorstRow:
     given: tuple[str, ...] | float
     wrong: tuple[Verdict, ...]
     spoke: tuple[tuple[str, float], ...] | None
-    """pieces of text_a with how much the strongest of them spoke for the label given in error, the
-    others with 0; None where the row is not explained"""
+    """pieces of text_a with how much the strongest of them spoke for the label `explained`, or
+    against it where it is missed, the others with 0; None where the row is not explained"""
     spoke_b: tuple[tuple[str, float], ...] | None
     """the same of text_b; None for single texts too"""
+    explained: str | None = None
+    """the surest label given in error; of a row that only misses labels, the surest of these"""
     nearest: tuple[NearRow, ...] = ()
     """the training rows most like it, where they were at hand"""
 
@@ -261,6 +263,7 @@ class ReportData:
                 shortened=False,
                 spoke=None,
                 spoke_b=None,
+                explained=None,
                 nearest=(),
             )
             for row in self.worst
@@ -269,6 +272,8 @@ class ReportData:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types: the fields of `Evaluation.to_dict` as they are, and all others beside them.
+
+        `definitions` has a sentence for each metric.
 
         Numbers outside the evaluations and the rule, which may be put to scores again, are rounded
         to 6 significant digits.
@@ -281,7 +286,9 @@ class ReportData:
         }
         own["rule"] = {k: list(v) if isinstance(v, tuple) else v for k, v in self.rule.items()}
         bar = None if self.linear_bar is None else self.linear_bar.to_dict()
-        return {"report": FORMAT, **self.evaluation.to_dict(), "linear_bar": bar, **own}
+        said = {name: DEFINITIONS[name] for name in self.evaluation.metrics}
+        evaluation = self.evaluation.to_dict()
+        return {"report": FORMAT, **evaluation, "definitions": said, "linear_bar": bar, **own}
 
 
 def plain(value: Any) -> Any:

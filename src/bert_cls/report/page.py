@@ -30,6 +30,10 @@ PROGRAM = (
 )
 LABELS = 1000
 """Most labels in the page's table; the JSON has all."""
+OTHER_NAMES = 500
+"""Most names beside those of the table that wrong rows call labels by; others are counted."""
+NEAR_NAMES = 20
+"""Most labels of a training row."""
 _LEAD = ("difference", "low", "high", "verdict")
 _MARK = re.compile(r"\{\{(\w+)\}\}")
 _ESCAPES = {c: f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
@@ -91,7 +95,7 @@ def _shown(report: ReportData) -> dict[str, Any]:
     for group in content["groups"]:
         group["size"] = len(group["labels"])
         group["labels"] = [name for name in group["labels"] if name in kept]
-    for unused in ("confusion", "report"):
+    for unused in ("confusion", "coverage", "definitions", "reliability", "report"):
         del content[unused]
     if content["linear_bar"] is not None:
         leads = report.linear_bar.lead if report.linear_bar else ()
@@ -105,20 +109,27 @@ def _shown(report: ReportData) -> dict[str, Any]:
 def _name_once(content: dict[str, Any]) -> None:
     """Labels of groups and rows as places in `per_label` and, after it, `other_names`.
 
-    A row may have hundreds of labels with names of 200 characters. Indexes become text, for
-    browsers round whole numbers above 2^53.
+    A row may have hundreds of labels with names of 200 characters. Places after the last name are
+    those of labels that are counted only. Indexes become text, for browsers round whole numbers
+    above 2^53.
     """
     places = {row["name"]: place for place, row in enumerate(content["per_label"])}
     known = len(places)
     lists = [(group, "labels") for group in content["groups"]]
     for row in content["worst"]:
+        for verdict in row["wrong"]:  # first, so that each of them has a name
+            places.setdefault(verdict["label"], len(places))
+        for near in row["nearest"]:
+            if isinstance(near["label"], list):
+                near["label_count"] = len(near["label"])
+                near["label"] = near["label"][:NEAR_NAMES]
         lists += [(row, "true"), (row, "given"), *((near, "label") for near in row["nearest"])]
         for entry in (row, *row["nearest"]):
             entry["index"] = str(entry["index"])
     for entry, key in lists:
         if isinstance(entry[key], list):
             entry[key] = [places.setdefault(name, len(places)) for name in entry[key]]
-    content["other_names"] = list(places)[known:]
+    content["other_names"] = list(places)[known : known + OTHER_NAMES]
 
 
 def _thresholds(report: ReportData) -> list[Any]:

@@ -52,46 +52,48 @@ def _curve(
     row: LabelRow, truth: Bools, scores: Floats, rule: Rule, label: int, points: int
 ) -> tuple[LabelCurve, ...]:
     """The curve of one label; none where no row has it."""
-    whole = precision_recall(truth, scores)
-    if whole is None:
-        return ()
-    curve = thinned(whole, points)
     first, second = rule.weights if rule.task == "binary" and rule.weights else (1.0, 1.0)
     own = rule.thresholds or (first / (first + second),)
     cuts = {"multilabel": rule.thresholds, "binary": (0.5, *own)}
     threshold = cuts.get(rule.task, ())[label] if rule.task in cuts else math.inf
-    return (
-        LabelCurve(
-            label=row.name,
-            recall=tuple(curve.recall.round(4).tolist()),
-            precision=tuple(curve.precision.round(4).tolist()),
-            thresholds=tuple(curve.thresholds.round(4).tolist()),
-            steps=len(whole.recall),
-            average_precision=row.average_precision,
-            threshold=threshold if math.isfinite(threshold) else None,
-            at_recall=row.recall,
-            at_precision=row.precision if row.predicted else None,
-        ),
-    )
+    at = (row.recall, row.precision if row.predicted else None)
+    return _drawn(row.name, truth, scores, points, row.average_precision, threshold, at)
 
 
 def _pooled(truth: Bools, scores: Floats, evaluation: Evaluation) -> tuple[LabelCurve, ...]:
     """All row-label decisions as those of one label under one threshold."""
-    whole = precision_recall(truth.ravel(), scores.ravel())
+    truth, scores = truth.ravel(), scores.ravel()
+    predicted = any(row.predicted for row in evaluation.per_label)
+    known = evaluation.metrics
+    at = (known.get("micro_recall"), known.get("micro_precision") if predicted else None)
+    return _drawn(None, truth, scores, POINTS, average_precision(truth, scores), math.inf, at)
+
+
+def _drawn(
+    label: str | None,
+    truth: Bools,
+    scores: Floats,
+    points: int,
+    area: float | None,
+    threshold: float,
+    at: tuple[float | None, float | None],
+) -> tuple[LabelCurve, ...]:
+    """A curve of `points`, its average precision, and the recall and precision decided `at`."""
+    whole = precision_recall(truth, scores)
     if whole is None:
         return ()
-    curve = thinned(whole)
+    curve = thinned(whole, points)
     return (
         LabelCurve(
-            label=None,
+            label=label,
             recall=tuple(curve.recall.round(4).tolist()),
             precision=tuple(curve.precision.round(4).tolist()),
             thresholds=tuple(curve.thresholds.round(4).tolist()),
             steps=len(whole.recall),
-            average_precision=average_precision(truth.ravel(), scores.ravel()),
-            threshold=None,
-            at_recall=evaluation.metrics.get("micro_recall"),
-            at_precision=evaluation.metrics.get("micro_precision"),
+            average_precision=area,
+            threshold=threshold if math.isfinite(threshold) else None,
+            at_recall=at[0],
+            at_precision=at[1],
         ),
     )
 

@@ -16,8 +16,9 @@ from bert_cls.report.judged import Judged
 
 Pieces = Sequence[tuple[str, float]]
 Explain = Callable[[Sequence[tuple[Example, str]]], Sequence[tuple[Pieces, Pieces] | None]]
-"""Rows, each with the label it was given in error: the pieces of text_a and of text_b, which joined
-make them, with how much each spoke for that label; None for a row that cannot be explained."""
+"""Rows, each with a label that is wrong, given in error or missed: the pieces of text_a and of
+text_b, which joined make them, with how much each spoke for that label; None for a row that cannot
+be explained."""
 
 Nearest = Callable[[Sequence[Example]], Sequence[Sequence[tuple[Example, float]]]]
 """Rows to the training rows most like each, with their cosines."""
@@ -31,20 +32,22 @@ MARKED = 100
 
 
 def worst_rows(
-    judged: Judged, bundle: Bundle, *, texts: bool, explain: Explain | None, nearest: Nearest | None
+    judged: Judged, bundle: Bundle, *, explain: Explain | None, nearest: Nearest | None
 ) -> tuple[WorstRow, ...]:
     """At most 50 wrong rows, those the model was surest of first; of numbers the largest errors."""
     outcome = judged.outcome
     sure = metrics.wrong_confidence(outcome)
     numbers = metrics.worst_rows(outcome, WORST_ROWS).tolist()
-    out = []
-    for number in numbers:
+    examples = [judged.examples[number] for number in numbers]
+    shown = []
+    for number, example in zip(numbers, examples, strict=True):
         true, given, wrong = _verdicts(judged, bundle, number)
+        second = example.text_b or ""
         row = WorstRow(
-            index=judged.examples[number].index,
-            text_a=None,
-            text_b=None,
-            shortened=False,
+            index=example.index,
+            text_a=example.text_a[:TEXT_CHARACTERS],
+            text_b=None if example.text_b is None else second[:TEXT_CHARACTERS],
+            shortened=max(len(example.text_a), len(second)) > TEXT_CHARACTERS,
             cut=bool(judged.cut[number]),
             confidence=float(sure[number]),
             true=true,
@@ -53,11 +56,7 @@ def worst_rows(
             spoke=None,
             spoke_b=None,
         )
-        out.append(row)
-    if not texts:
-        return tuple(out)
-    examples = [judged.examples[number] for number in numbers]
-    shown = [_with_texts(row, example) for row, example in zip(out, examples, strict=True)]
+        shown.append(row)
     if explain is not None:
         shown = _explained(shown, examples, explain)
     if nearest is not None:
@@ -84,32 +83,29 @@ def _short(text: str) -> str:
     return text if len(text) <= NEAR_CHARACTERS else text[:NEAR_CHARACTERS] + " …"
 
 
-def _with_texts(row: WorstRow, example: Example) -> WorstRow:
-    second = example.text_b or ""
-    return replace(
-        row,
-        text_a=example.text_a[:TEXT_CHARACTERS],
-        text_b=None if example.text_b is None else second[:TEXT_CHARACTERS],
-        shortened=max(len(example.text_a), len(second)) > TEXT_CHARACTERS,
-    )
-
-
 def _explained(
     rows: list[WorstRow], examples: Sequence[Example], explain: Explain
 ) -> list[WorstRow]:
-    """The rows with what spoke for the surest label that each was given in error, if any was."""
+    """The rows with what spoke for the surest label that each was given in error.
+
+    Of rows that only miss labels, with what spoke against the surest of these.
+    """
     blamed = {
-        place: next(verdict.label for verdict in row.wrong if verdict.given)
+        place: next((verdict for verdict in row.wrong if verdict.given), row.wrong[0])
         for place, row in enumerate(rows)
-        if any(verdict.given for verdict in row.wrong)
+        if row.wrong
     }
-    found = explain([(examples[place], label) for place, label in blamed.items()])
+    found = explain([(examples[place], verdict.label) for place, verdict in blamed.items()])
     out = list(rows)
-    for place, spoken in zip(blamed, found, strict=True):
+    for (place, verdict), spoken in zip(blamed.items(), found, strict=True):
         if spoken is not None:
-            first, second = map(_shown, spoken)
+            sign = 1 if verdict.given else -1
+            first, second = (_shown([(text, sign * w) for text, w in each]) for each in spoken)
             both = examples[place].text_b is not None
-            out[place] = replace(rows[place], spoke=first, spoke_b=second if both else None)
+            second_shown = second if both else None
+            out[place] = replace(
+                rows[place], spoke=first, spoke_b=second_shown, explained=verdict.label
+            )
     return out
 
 

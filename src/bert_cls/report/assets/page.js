@@ -68,6 +68,7 @@ const known = (key, name) => (words[key] ? say(key) : name);
 const metricName = (name) => known("metric." + name, name);
 
 // Labels of rows and groups are places in the table of labels and, after it, in a list of others.
+const named = (places) => places.map(nameOf).filter((name) => name !== undefined);
 const nameOf = (place) => (place < report.per_label.length ? report.per_label[place].name : report.other_names[place - report.per_label.length]);
 
 // What may run from right to left is kept apart in a line, so that it turns nothing else; elements

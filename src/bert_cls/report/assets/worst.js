@@ -4,7 +4,7 @@ function worstSection() {
   const rows = report.worst;
   if (!rows.length) return [lead(say("worst.none"))];
   const regression = report.task === "regression";
-  const kept = rows.filter((row) => !state.worstLabel || involved(row).includes(state.worstLabel));
+  const kept = rows.filter((row) => !state.worstLabel || named(involved(row)).includes(state.worstLabel));
   const shown = kept.slice(0, state.worstShown);
   const rest = kept.length - shown.length;
   const press = () => {
@@ -20,14 +20,14 @@ function worstSection() {
   ];
 }
 
-// The labels that are wrong: had and not given, or given and not had.
+// Places of the labels that are wrong: had and not given, or given and not had.
 function involved(row) {
   const [had, given] = [new Set(row.true), new Set(row.given)];
-  return [...row.true.filter((place) => !given.has(place)), ...row.given.filter((place) => !had.has(place))].map(nameOf);
+  return [...row.true.filter((place) => !given.has(place)), ...row.given.filter((place) => !had.has(place))];
 }
 
 function worstFilter(rows) {
-  const names = [...new Set(rows.flatMap(involved))].sort((a, b) => a.localeCompare(b, locale()));
+  const names = [...new Set(rows.flatMap((row) => named(involved(row))))].sort((a, b) => a.localeCompare(b, locale()));
   const options = [["", say("worst.any")], ...names.map((name) => [name, name])];
   return choice(say("worst.filter"), options, state.worstLabel, (value) => {
     state.worstLabel = value;
@@ -46,11 +46,16 @@ function worstItem(row) {
 
 function nearRows(row) {
   if (!row.nearest.length) return null;
-  const line = (near) => element("li", {}, element("b", {}, nearLabel(near.label)), ` ${[near.text_a, near.text_b].filter((text) => text !== null).map(apart).join(" | ")} `, element("span", { class: "soft number" }, figure(near.similarity)));
+  const line = (near) => element("li", {}, element("b", {}, nearLabel(near)), ` ${[near.text_a, near.text_b].filter((text) => text !== null).map(apart).join(" | ")} `, element("span", { class: "soft number" }, figure(near.similarity)));
   return element("div", { class: "near" }, element("p", { class: "soft small" }, say("worst.nearest")), element("ul", {}, row.nearest.map(line)));
 }
 
-const nearLabel = (label) => (Array.isArray(label) ? label.map(nameOf).map(apart).join(", ") || "∅" : typeof label === "number" ? amount(label) : label && apart(label));
+function nearLabel({ label, label_count }) {
+  if (!Array.isArray(label)) return typeof label === "number" ? amount(label) : label && apart(label);
+  const known = named(label);
+  const names = known.map(apart).join(", ") || (label_count ? "…" : "∅");
+  return label_count > known.length ? say("note.and_more", { names, count: whole(label_count - known.length) }) : names;
+}
 
 function rowTexts(row) {
   if (row.text_a === null) return element("p", { class: "words soft" }, say("worst.no_text"));
@@ -60,6 +65,7 @@ function rowTexts(row) {
   return [
     element("p", { class: "words", dir: "auto" }, shown(row.text_a, row.spoke)),
     row.text_b === null ? null : element("p", { class: "words second", dir: "auto" }, shown(row.text_b, row.spoke_b)),
+    row.wrong.some((verdict) => !verdict.given && verdict.label === row.explained) ? element("p", { class: "soft small" }, say("worst.against", { label: apart(row.explained) })) : null,
   ];
 }
 
@@ -69,7 +75,7 @@ function marked(text, weight, most) {
 
 function labelChips(row) {
   const given = new Set(row.given);
-  const right = row.true.filter((place) => given.has(place)).map(nameOf);
+  const right = row.true.filter((place) => given.has(place));
   const others = involved(row).length - row.wrong.length;
   return [
     row.wrong.map((verdict) => {
@@ -78,7 +84,8 @@ function labelChips(row) {
       return element("span", { class: "chip " + (verdict.given ? "wrong" : "missed"), title }, `${say("worst." + (kind === "given" && report.task !== "multilabel" ? "said" : kind))} `, element("b", {}, apart(verdict.label)), ` ${figure(verdict.score)}`);
     }),
     others ? element("span", { class: "chip" }, say("worst.others", { count: whole(others) })) : null,
-    right.map((name) => element("span", { class: "chip right" }, say("worst.right") + " ", element("b", {}, apart(name)))),
+    named(right).map((name) => element("span", { class: "chip right" }, say("worst.right") + " ", element("b", {}, apart(name)))),
+    right.length > named(right).length ? element("span", { class: "chip right" }, say("worst.others_right", { count: whole(right.length - named(right).length) })) : null,
   ];
 }
 
