@@ -25,7 +25,7 @@ demo: $(STAMP)  ## train on examples/car_parts, evaluate, predict a sentence
 	@$(BIN)/bert-cls predict $(DEMO) --text '尾灯采用LED光源，晚上跟车看得很清楚' --top 3
 
 test: $(STAMP)  ## all tests (under 5 minutes on 2 cores)
-	@$(BIN)/python -m pytest -n auto
+	@$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-kill: $(STAMP)  ## predictions killed 25 times at random and gone on with
 	@BERT_CLS_KILLS=25 $(BIN)/python -m pytest tests/test_predict.py tests/test_cli.py -k "killed or interrupted"
@@ -38,7 +38,7 @@ check: $(STAMP)  ## the gate: style, types, import order, tests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m pytest -n auto
+	@$(BIN)/python -m pytest -n auto --dist worksteal
 
 format: $(STAMP)  ## lay out the code
 	@$(BIN)/ruff check --fix .
