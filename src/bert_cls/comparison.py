@@ -17,6 +17,7 @@ import numpy as np
 from bert_cls.bundle import Bundle
 from bert_cls.classifier import Classifier
 from bert_cls.data import Example, LabelSpace, Rows, Task, infer_task, read, targets
+from bert_cls.data.example import CLASS_TASKS
 from bert_cls.errors import DataError, pick
 from bert_cls.judging import merged, misfit, unlabelled_note
 from bert_cls.metrics import Comparison, Outcome, compare_outcomes, corrected
@@ -27,7 +28,6 @@ from bert_cls.report import SEEN, seen_rows
 
 _TEXT_SHOWN = 80
 _MISSING_SHOWN = 3
-_ONE_LABEL = frozenset({"binary", "multiclass"})
 _TASKS: dict[str, Task] = {task: task for task in get_args(Task)}
 
 
@@ -200,7 +200,7 @@ def _labelled(
     stated = None if said is None else pick(_TASKS, said, "task")
     tasks = [bundle.task for bundle in bundles]
     names = {name for bundle in bundles for name in (*bundle.space.names, *bundle.merges)}
-    if len(set(tasks)) > 1 and not _ONE_LABEL.issuperset(tasks):
+    if len(set(tasks)) > 1 and not CLASS_TASKS.issuperset(tasks):
         raise DataError(f"the models are for different tasks: {', '.join(tasks)}.")
     # of both kinds: two classes are classes
     known: Task | None = "multiclass" if len(set(tasks)) > 1 else next(iter(tasks), stated)

@@ -121,13 +121,12 @@ def _text_lengths(
 ) -> TextLengths:
     """Counts tokens with an encoder; estimates them when none is named and the default not here."""
     from bert_cls.data.lengths import EstimatedLengths, TokenLengths, unknown_id
-    from bert_cls.encoders import DEFAULT, cache_folder, describe, open_tokenizer, resolve
+    from bert_cls.encoders import DEFAULT, describe, is_here, open_tokenizer, resolve
     from bert_cls.text import LongText, Normalise, TextEncoder, TextSettings
 
     pick({word: word for word in get_args(LongText)}, long, "--long")
     folded = pick({word: word for word in get_args(Normalise)}, normalise, "--normalise")
-    here = (cache_folder() / "encoders" / DEFAULT / "config.json").is_file()
-    if encoder is None and not here:
+    if encoder is None and not is_here(DEFAULT):
         return EstimatedLengths(max_length, long)
     console = open_console()
     folder = resolve(

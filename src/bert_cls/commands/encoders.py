@@ -18,19 +18,18 @@ def list_encoders() -> None:
     """The built-in encoders; folders and hub ids work as well."""
     from rich.table import Table
 
-    from bert_cls.encoders import BUILT_IN, DEFAULT, cache_folder
+    from bert_cls.encoders import BUILT_IN, DEFAULT, is_here
 
     table = Table(box=None, padding=(0, 2), header_style="bold")
     for column in ("encoder", "what it is", "licence", "from PyPI", "here"):
         table.add_column(column, overflow="fold")
     for name, built_in in BUILT_IN.items():
-        here = (cache_folder() / "encoders" / name / "config.json").is_file()
         table.add_row(
             f"{name}{' (default)' if name == DEFAULT else ''}",
             built_in.summary,
             built_in.licence,
             built_in.requirement,
-            "yes" if here else "",
+            "yes" if is_here(name) else "",
         )
     open_console(stderr=False).print(table)
 

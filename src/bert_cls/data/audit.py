@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from bert_cls.data.dataset import Gathered, declared_names, find_splits, whole_names
-from bert_cls.data.example import Task
+from bert_cls.data.example import CLASS_TASKS, Task
 from bert_cls.data.findings import (
     Audit,
     Finding,
@@ -43,7 +43,7 @@ from bert_cls.data.raw import Options
 from bert_cls.data.read import OnBadRow, check_on_bad_row
 from bert_cls.data.rows import KEYLESS_HINT
 from bert_cls.data.survey import DataFile, FileRows, OpenRows, Survey, survey
-from bert_cls.data.task import CLASS_TASKS, SHAPES, unmatched_merges
+from bert_cls.data.task import SHAPES, unmatched_merges
 from bert_cls.data.text_findings import (
     CONFLICTS,
     LEAKS,

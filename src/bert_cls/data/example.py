@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from bert_cls.errors import DataError
 
 Task = Literal["binary", "multiclass", "multilabel", "regression"]
+CLASS_TASKS: frozenset[Task] = frozenset({"binary", "multiclass"})
+"""one label a row"""
 Label = str | tuple[str, ...] | float
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 
+from bert_cls.data.example import CLASS_TASKS
 from bert_cls.data.labels import show
 from bert_cls.data.layout import LABEL_KEYS, TEXT_KEYS
 from bert_cls.data.problems import Problem, count, some
@@ -25,7 +26,6 @@ ADMIN_KEYS = frozenset(
 )
 CHOICES = "choices"
 NUMBER_TYPES = ("rating", "number")
-SINGLE_LABEL_TASKS = ("binary", "multiclass")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def _converted(rows: Iterator[RawRow], export: Export, options: Options) -> Iter
             yield number, value
             continue
         row = export.convert(value)
-        if isinstance(row, dict) and options.task in SINGLE_LABEL_TASKS:
+        if isinstance(row, dict) and options.task in CLASS_TASKS:
             row = _single(row)
         if isinstance(row, Fault):
             row = replace(row, raw=as_written(value))

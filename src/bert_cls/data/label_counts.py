@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bert_cls.data.duplicates import Rows, differing
-from bert_cls.data.example import Label, Task
+from bert_cls.data.example import CLASS_TASKS, Label, Task
 from bert_cls.data.survey import UNLABELLED, Survey
-from bert_cls.data.task import CLASS_TASKS
 from bert_cls.data.text_findings import Corpus
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bert_cls.data.cells import SEPARATORS
-from bert_cls.data.example import Task
+from bert_cls.data.example import CLASS_TASKS, Task
 from bert_cls.data.findings import Finding, Occurrence, Severity, plain
 from bert_cls.data.labels import look, tidy
 from bert_cls.data.nearest import nearest
@@ -20,7 +20,6 @@ from bert_cls.data.raw import number
 from bert_cls.data.split import RARE_ROWS
 from bert_cls.data.survey import Survey
 from bert_cls.data.task import (
-    CLASS_TASKS,
     DETECTED,
     EXAMPLES,
     NEAREST_SHOWN,

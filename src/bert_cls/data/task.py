@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from bert_cls.data.example import Example, Label, LabelSpace, Task
+from bert_cls.data.example import CLASS_TASKS, Example, Label, LabelSpace, Task
 from bert_cls.data.labels import look, show
 from bert_cls.data.nearest import nearest
 from bert_cls.data.problems import Problem, count, some
@@ -331,7 +331,6 @@ def _empty_lists(rows: Rows) -> list[Problem]:
     return [Problem("D31", rows.file, "", "label", message, "note")]
 
 
-CLASS_TASKS: tuple[Task, ...] = ("binary", "multiclass")
 SHAPES: dict[str, tuple[Shape, ...]] = {
     "binary": ("name", "number"),
     "multiclass": ("name", "number"),

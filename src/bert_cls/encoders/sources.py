@@ -74,6 +74,11 @@ def resolve(
     return _checked(_from_hub(name, cache))
 
 
+def is_here(name: str, *, cache: Path | None = None) -> bool:
+    """Whether a built-in was fetched."""
+    return ((cache or cache_folder()) / "encoders" / name / "config.json").is_file()
+
+
 def fetch(
     name: str, *, cache: Path | None = None, notify: Callable[[str], None] = lambda _: None
 ) -> Path:
@@ -82,7 +87,7 @@ def fetch(
     It is there whole or not at all. EncoderError when it cannot be had or written.
     """
     folder = (cache or cache_folder()) / "encoders" / name
-    if (folder / "config.json").is_file():
+    if is_here(name, cache=cache):
         return _checked(folder)
     built_in = BUILT_IN[name]
     try:

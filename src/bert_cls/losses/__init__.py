@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from bert_cls.data.example import Task
+from bert_cls.data.example import CLASS_TASKS, Task
 from bert_cls.errors import ConfigError, pick
 from bert_cls.losses.contract import (
     UNKNOWN,
@@ -160,7 +160,7 @@ def _made(
     resolved = resolve_name(name, task)
     spec = LOSSES[resolved]
     filled = resolve_options(resolved, options)
-    least = 2 if task in _CLASSES else 1
+    least = 2 if task in CLASS_TASKS else 1
     if (outputs := _outputs(task, statistics)) < least:
         raise ConfigError(f"{task} data must have at least {least} labels. Got {outputs} instead.")
     formula = spec.make(statistics, **filled)
@@ -175,7 +175,6 @@ def _outputs(task: Task, statistics: LabelStatistics) -> int:
     return 1 if task == "regression" else len(statistics.counts)
 
 
-_CLASSES: frozenset[Task] = frozenset({"binary", "multiclass"})
 _LABEL_SETS: frozenset[Task] = frozenset({"multilabel"})
 _NUMBERS: frozenset[Task] = frozenset({"regression"})
 
@@ -183,7 +182,7 @@ _GAMMA = Option(2.0, "how strongly cells that are already right are played down;
 
 LOSSES: dict[str, LossSpec] = {
     "cross_entropy": LossSpec(
-        tasks=_CLASSES,
+        tasks=CLASS_TASKS,
         make=without_statistics(cross_entropy),
         calibrated=True,
         source="torch.nn.CrossEntropyLoss, apart from class weights: how they are averaged, and "
@@ -193,14 +192,14 @@ LOSSES: dict[str, LossSpec] = {
         },
     ),
     "focal_softmax": LossSpec(
-        tasks=_CLASSES,
+        tasks=CLASS_TASKS,
         make=without_statistics(focal_softmax),
         calibrated=False,
         source="Lin et al. 2017, Focal Loss for Dense Object Detection, over a softmax",
         options={"gamma": _GAMMA},
     ),
     "logit_adjustment": LossSpec(
-        tasks=_CLASSES,
+        tasks=CLASS_TASKS,
         make=make_logit_adjustment,
         calibrated=False,
         source="Menon et al. 2021, Long-tail learning via logit adjustment",

@@ -23,15 +23,13 @@ from safetensors.torch import load_file
 from bert_cls import bundle as bundles
 from bert_cls.bundle import Bundle
 from bert_cls.data import LabelSpace, Task, read_label_renames
+from bert_cls.data.example import CLASS_TASKS
 from bert_cls.data.nearest import nearest
 from bert_cls.encoders import read_files
 from bert_cls.errors import BundleError, ConfigError, pick, shortened
 from bert_cls.folders import sha256
 from bert_cls.network import Network, check_floats
 from bert_cls.request import Request
-
-_CLASSES: frozenset[Task] = frozenset({"binary", "multiclass"})
-"""tasks whose heads are the same but for their number of labels"""
 
 
 def inherit(request: Request) -> Request:
@@ -120,7 +118,7 @@ def take_over(
     differ (two classes or more are one), or a renaming names no label or gives a name twice.
     """
     old = bundles.load(folder, check=False)
-    if old.task != task and not {old.task, task} <= _CLASSES:
+    if old.task != task and not {old.task, task} <= CLASS_TASKS:
         raise ConfigError(
             f"{folder} is a {old.task} model, the data are {task}.",
             hint=f"start from its encoder alone: --encoder {folder} instead of --init-from.",

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bert_cls.config import RunConfig, TrainingConfig
-from bert_cls.data.example import Task
+from bert_cls.data.example import CLASS_TASKS, Task
 from bert_cls.encoders.facts import EncoderFacts, Pooling
 from bert_cls.losses import LOSSES
 
@@ -90,7 +90,7 @@ def settle(
     else:
         reasons["encoder.pooling"] = why
     rates = next(r for r in _RATES if facts.width <= r.up_to_width)
-    careful = task in ("binary", "multiclass") or loss in _CAREFUL
+    careful = task in CLASS_TASKS or loss in _CAREFUL
     decide(
         "learning_rate",
         rates.careful if careful else rates.learning_rate,

@@ -177,7 +177,8 @@ def _pad_id(network: Network, text: TextEncoder) -> int:
 def _labelled(dataset: Dataset) -> dict[str, list[Example]]:
     """The labelled rows of each split that has any."""
     rows = {"train": dataset.train, "dev": dataset.dev, "test": dataset.test}
-    return {k: kept for k, v in rows.items() if (kept := [e for e in v or [] if _known(e)])}
+    known = {k: [e for e in v or [] if e.label is not None] for k, v in rows.items()}
+    return {k: kept for k, kept in known.items() if kept}
 
 
 def _measured(
@@ -346,7 +347,3 @@ def _text_settings(text: TextConfig, task: Task) -> TextSettings:
         window_overlap=text.window_overlap,
         window_pooling=pooling,
     )
-
-
-def _known(example: Any) -> bool:
-    return example.label is not None
