@@ -25,6 +25,12 @@ NOISE = 0.5
 On splits of three data sets 0 was as good on average but followed chance where rows were few, and 1
 cost 0.1 points: it kept a shared cut where labels needed their own.
 """
+DOUBT = {"power": 1.0, "platt": NOISE}
+"""Standard errors by which a calibration must lower the loss further than a temperature does.
+
+Of four sets of classes three gain 1.2 to 3.1 of them by a power; another, with 1 % of its rows
+wrong, gains 0.0 to 0.7, and its calibration error is larger with one (.0122 against .0088).
+"""
 ACCURACY, POSITIVE_F1, MACRO, EXACT = "accuracy", "f1", "macro_f1", "exact_match"
 """What a rule for classes aims at: plain argmax, a cut for the F1 of a binary names[1], or argmax
 of scores divided by a power of the prior."""
@@ -237,7 +243,8 @@ def _calibrated(rule: Rule, dev: _Dev, methods: list[str]) -> tuple[Rule, list[R
         losses = _losses(tried, dev, folds)
         gain = kept - losses
         # from the second method on it must beat a simpler one that was already taken
-        doubt = NOISE * float(gain.std()) * float(np.sqrt(len(gain))) / len(gain) if name else 0.0
+        least = DOUBT[method] if name else 0.0
+        doubt = least * float(gain.std()) * float(np.sqrt(len(gain))) / len(gain)
         if gain.mean() > doubt:
             kept, parts, name = losses, tried, method
     if not name:
