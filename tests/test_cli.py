@@ -375,7 +375,7 @@ def test_prediction_by_int8_stops_for_signals_and_goes_on(trained, tmp_path):
     model, rows, out = tmp_path / "model", tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
     model_folder(trained["root"] / "encoder", model)
     export(model, "openvino-int8", lambda message: None)
-    lines = [json.dumps(row, ensure_ascii=False) for row in multilabel_rows(5000)]
+    lines = [json.dumps(row, ensure_ascii=False) for row in multilabel_rows(9000)]
     rows.write_text("\n".join(lines), "utf-8")
     command = ["predict", model, rows, "-o", out, "--engine", "openvino-int8"]
     for signalled, resume in ((signal.SIGTERM, []), (signal.SIGINT, ["--resume"])):
@@ -393,7 +393,7 @@ def test_prediction_by_int8_stops_for_signals_and_goes_on(trained, tmp_path):
     assert "going on after row" in done.stderr
     assert "openvino int8" in done.stderr
     answers = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
-    assert [answer["index"] for answer in answers] == list(range(5000))
+    assert [answer["index"] for answer in answers] == list(range(9000))
 
 
 @pytest.mark.parametrize(

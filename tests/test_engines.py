@@ -10,6 +10,7 @@ from dataclasses import replace
 from math import inf
 from pathlib import Path
 from threading import Barrier
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -60,7 +61,10 @@ def rows(count: int, *, seed: int = 0, longest: int = 40) -> Tokens:
     return Tokens(ids, np.zeros(len(ids), np.int8), starts, lengths.astype(np.int32))
 
 
-def answers(engine, tokens, bundle, **options):
+def answers(engine, tokens, bundle, *, max_tokens=None, **options):
+    if max_tokens is not None:
+        with mock.patch.object(engine, "max_tokens", max_tokens):
+            return answers(engine, tokens, bundle, **options)
     return run(engine, tokens, pad_id=bundle.pad_id, outputs=bundle.outputs, **options)
 
 

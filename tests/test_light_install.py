@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -11,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from bert_cls import Classifier, cli
+from bert_cls import cli
 from bert_cls.config import resolve_config
 from bert_cls.engines import ENGINES
 from bert_cls.errors import EXTRAS
 from bert_cls.export import export
 from bert_cls.training import Request, Silent, train
-from doors import main
 from small import multilabel_rows, write_folder
 
 # a finder that refuses: nothing that is there can be imported, as if it was not installed
@@ -160,27 +158,21 @@ COMMANDS = {
         "",
     ],
 )
-def test_every_face_says_which_export_it_does_not_use_and_why(
-    words, exported, tmp_path, monkeypatch, caplog
-):
-    missing = {"openvino", "onnxruntime"}
-    there = importlib.util.find_spec
-    monkeypatch.setattr(
-        "bert_cls.engines.engine.find_spec", lambda name: None if name in missing else there(name)
-    )
+def test_every_face_says_which_export_it_does_not_use_and_why(words, exported, tmp_path):
     data = write_folder(tmp_path / "data", multilabel_rows, sizes=(24, 8, 8))
     same = shutil.copytree(exported, tmp_path / "same")
+    program = COMMAND_LINE if words else "import bert_cls\nbert_cls.Classifier.load(sys.argv[2])\n"
     places = {"model": exported, "rows": data / "test.json", "same": same}
-    if words:
-        found = main(*[word.format(**places) for word in words.split()])
-        assert found.code == 0, found.err
-        assert ("engine: torch float32" in found.err) is words.startswith("predict")
-    else:
-        Classifier.load(exported)
-    assert caplog.messages == [
+    done = run(
+        "HEAVY.clear(); HEAVY.update(['openvino', 'onnxruntime'])\n" + program,
+        *[word.format(**places) for word in (words or "load {model}").split()],
+    )
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stderr.splitlines() if line.startswith("engine")]
+    assert said == [
         "engine torch, not openvino: openvino is not installed (pip install 'bert-cls')",
         "engine torch, not onnx: onnxruntime is not installed (pip install 'bert-cls[onnx]')",
-    ] * (1 + words.startswith("compare"))
+    ] * (1 + words.startswith("compare")) + ["engine: torch float32"] * words.startswith("predict")
 
 
 @pytest.mark.parametrize(

@@ -359,7 +359,7 @@ def test_chart_sheets_are_passed_over(tmp_path):
 
 
 @settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(at=st.integers(0, 20_000), byte=st.integers(0, 255), inside=st.booleans())
 def test_a_damaged_workbook_never_ends_in_a_traceback(tmp_path, at, byte, inside):

@@ -133,7 +133,7 @@ def test_training_learns_what_the_texts_say(encoder, tmp_path):
     assert train(request, Silent()).evaluations["test"].metrics["accuracy"] > 0.9
 
 
-def test_an_interruption_changes_no_bit(encoder, multilabel_data, tmp_path):
+def test_an_interruption_after_any_step_changes_no_bit(encoder, multilabel_data, tmp_path):
     # 44 rows: a short last batch; small micro-batches: accumulation; dropout is on
     settings = {
         "training.log_steps": 1,
@@ -144,7 +144,7 @@ def test_an_interruption_changes_no_bit(encoder, multilabel_data, tmp_path):
     whole = train(request_for(multilabel_data, tmp_path / "whole", encoder, **settings), Silent())
     steps = whole.history[-1].step
     assert steps == 18
-    for step in (1, 6, 7, 17, 18):  # tests/faults.py tries every one
+    for step in range(1, steps + 1):
         output = tmp_path / f"stopped-{step}"
         request = request_for(multilabel_data, output, encoder, **settings)
         with pytest.raises(Interrupted) as stopped:

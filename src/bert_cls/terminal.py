@@ -199,7 +199,7 @@ def figures_table(
         cells += [figure(o.metrics.get(name)) for o in beside.values() if o is not None]
         table.add_row(*cells)
     if "macro_f1_present" in evaluation.headline:
-        table.caption = "macro: _all labels, or those _present in rows"
+        table.caption = "macro_f1_all: over all labels; macro_f1_present: over those that rows have"
         table.caption_justify = "left"
     return table
 

@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bert_cls.commands import options
-from bert_cls.commands.console import (
-    is_stdio,
-    open_console,
-    rows_compared,
-    write_output,
-)
+from bert_cls.commands.console import is_stdio, open_console, rows_compared, write_output
 from bert_cls.errors import ConfigError, DataError
 from bert_cls.quiet import quiet_hub
 from bert_cls.ranges import LEAST

@@ -24,10 +24,9 @@ MOST_POINTS = 4096
 MOST_ROWS = 20_000
 """Rows a temperature of classes is fitted on."""
 MOST_ROWS_OF_POWER = 5_000
+"""Rows a power is fitted on, which takes a dozen temperatures."""
 FLATTEST, STEEPEST = 0.5, 4.0
 """Powers to fit."""
-SECTIONS = 12
-"""Steps of a search that halves the range of powers about as often as 0.69 times this."""
 STEPS = 50
 
 FEWEST_OF_LABEL = 10
@@ -62,8 +61,11 @@ def fit(rule: Rule, logits: Floats, truth: Bools) -> Rule:
 def fit_power(rule: Rule, logits: Floats, truth: Bools) -> Rule:
     """The rule with the temperature and the power of these rows (classes).
 
-    The least loss over powers is found by golden section. A sigmoid has the temperature alone.
+    A sigmoid has the temperature alone.
     """
+    # comes with scikit-learn; who predicts needs neither
+    from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
+
     shared = fit(rule, logits, truth)
     if rule.activation != "softmax" or shared == rule:
         return shared
@@ -72,36 +74,18 @@ def fit_power(rule: Rule, logits: Floats, truth: Bools) -> Rule:
     behind = logits.max(axis=1, keepdims=True) - logits
     size = float(behind.mean()) or 1.0  # so that a slope of 1 is neither flat nor steep
 
-    def slope_of(at: float) -> tuple[float, float]:
-        slopes = _of_classes(-((behind / size) ** np.exp(at)), truth)
+    def best(log_power: float) -> tuple[float, float]:
+        slopes = _of_classes(-((behind / size) ** np.exp(log_power)), truth)
         theta = _minimise(slopes, np.ones(1))
         return slopes(theta)[0], float(theta[0])
 
-    at, slope = _golden(slope_of, float(np.log(FLATTEST)), float(np.log(STEEPEST)))
-    power = float(np.exp(at))
+    bounds = (float(np.log(FLATTEST)), float(np.log(STEEPEST)))
+    at = float(minimize_scalar(lambda x: best(x)[0], bounds=bounds, options={"xatol": 1e-3}).x)
+    power, slope = float(np.exp(at)), best(at)[1]
     temperature = size * slope ** (-1 / power) if slope > 0 else np.inf
     if not COLDEST <= temperature <= HOTTEST:
         return shared
     return replace(shared, temperature=temperature, power=power)
-
-
-def _golden(
-    found: Callable[[float], tuple[float, float]], low: float, high: float
-) -> tuple[float, float]:
-    """Where between low and high the first value of `found` is least, and the second there."""
-    part = (5**0.5 - 1) / 2
-    left, right = high - part * (high - low), low + part * (high - low)
-    at_left, at_right = found(left), found(right)
-    for _ in range(SECTIONS):
-        if at_left[0] <= at_right[0]:
-            high, right, at_right = right, left, at_left
-            left = high - part * (high - low)
-            at_left = found(left)
-        else:
-            low, left, at_left = left, right, at_right
-            right = low + part * (high - low)
-            at_right = found(right)
-    return (left, at_left[1]) if at_left[0] <= at_right[0] else (right, at_right[1])
 
 
 def fit_per_label(rule: Rule, logits: Floats, truth: Bools) -> Rule:

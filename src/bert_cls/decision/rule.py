@@ -29,6 +29,8 @@ NEVER = "never"
 LEAST, MOST = 1e-3, 1e3
 LEAST_WEIGHT, MOST_SHIFT = 1e-12, 1e9
 LEAST_POWER, MOST_POWER = 0.25, 8.0
+LINE = 1e-6
+"""Part of a straight line in a power: else close logits would be equal scores, by rounding."""
 _POSITIVE = f"from {LEAST:g} to {MOST:g}"
 _SHIFT = f"from {-MOST_SHIFT:g} to {MOST_SHIFT:g}"
 ACTIVATIONS: dict[Task, tuple[Activation, ...]] = {
@@ -211,8 +213,8 @@ class Rule:
         if self.slopes:
             return np.asarray(x * np.array(self.slopes) + np.array(self.offsets))
         if self.power != 1:  # the order of a row stays
-            behind = x.max(axis=1, keepdims=True) - x
-            return np.asarray(-((behind / self.temperature) ** self.power))
+            behind = (x.max(axis=1, keepdims=True) - x) / self.temperature
+            return np.asarray(-(behind**self.power) - LINE * behind)
         return x / self.temperature + self.bias
 
     def margins(self, logits: ArrayLike) -> Floats:

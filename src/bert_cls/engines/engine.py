@@ -72,7 +72,6 @@ def run(
     *,
     pad_id: int,
     outputs: int,
-    max_tokens: int | None = None,
     rule: Rule | None = None,
     told: Callable[[int], None] = lambda pieces: None,
 ) -> Logits:
@@ -90,7 +89,7 @@ def run(
     out = np.zeros((len(pieces), outputs), dtype=np.float32)
     first = pieces.first_alike()
     different = np.unique(first)
-    _fill(out, engine, pieces, different, pad_id, max_tokens or engine.max_tokens, told)
+    _fill(out, engine, pieces, different, pad_id, told)
     told(len(pieces) - len(different))
     logits = tokens.pooled(out[first])
     rows = np.arange(len(logits))
@@ -100,7 +99,7 @@ def run(
             break
         engine = engine.surer()
         again = np.unique(first[rows if tokens.windows is None else tokens.windows.of(rows)])
-        _fill(out, engine, pieces, again, pad_id, engine.max_tokens, lambda _: told(0))
+        _fill(out, engine, pieces, again, pad_id, lambda _: told(0))
         logits = tokens.pooled(out[first])
     return logits
 
@@ -111,12 +110,12 @@ def _fill(
     tokens: Tokens,
     rows: NDArray[np.int64],
     pad_id: int,
-    max_tokens: int,
     told: Callable[[int], None],
 ) -> None:
     """Write the logits of `rows` into their places of `out`."""
     at_once = engine.at_once if isinstance(engine, Parallel) else 1
-    chosen = [rows[part] for part in even_batches(tokens.lengths[rows], max_tokens, at_once)]
+    parts = even_batches(tokens.lengths[rows], engine.max_tokens, at_once)
+    chosen = [rows[part] for part in parts]
     batches = ((number, tokens.padded(part, pad_id)) for number, part in enumerate(chosen))
     if isinstance(engine, Parallel):
         answers = engine.logits_of(batches)

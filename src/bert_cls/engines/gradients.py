@@ -19,6 +19,7 @@ from torch import Tensor
 
 from bert_cls.data.example import Example
 from bert_cls.decision import Rule
+from bert_cls.decision.rule import LINE
 from bert_cls.engines.engine import Engine
 from bert_cls.engines.torch_engine import TorchEngine
 from bert_cls.errors import EngineError
@@ -142,7 +143,7 @@ def _margins(logits: Tensor, rule: Rule) -> Tensor:
         x = logits * logits.new_tensor(rule.slopes) + logits.new_tensor(rule.offsets)
     elif rule.power != 1:
         behind = (logits.amax(dim=1, keepdim=True) - logits) / rule.temperature
-        x = -(behind.clamp(min=_LEAST_GAP) ** rule.power)
+        x = -(behind.clamp(min=_LEAST_GAP) ** rule.power) - LINE * behind
     else:
         x = logits / rule.temperature + rule.bias
     if rule.activation == "sigmoid":

@@ -29,14 +29,8 @@ from bert_cls.metrics.paired import (
     corrected,
     paired_differences,
 )
-from bert_cls.metrics.ranking import (
-    average_precision,
-    mean_average_precision,
-)
-from bert_cls.metrics.regression import (
-    pearson,
-    spearman,
-)
+from bert_cls.metrics.ranking import average_precision, mean_average_precision
+from bert_cls.metrics.regression import pearson, spearman
 from bert_cls.metrics.rows import (
     Stretch,
     by_length,
